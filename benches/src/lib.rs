@@ -1,0 +1,1 @@
+//! Benches; see the files under `benches/`.

@@ -1,0 +1,2 @@
+//! Differentiable architecture search on a multicore CPU.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The `darts` binary.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,41 @@
+//! The vocabulary of vector operations ([`Simd`]) and its implementations, one file per instruction set.
+//!
+//! A body in `ops/` is written once over this trait; `#[target_feature]` stands on the one instantiation per
+//! instruction set, and everything inside is `#[inline(always)]`.
+
+/// Operations on one register of `f32` lanes. Methods are `unsafe` because they may use instructions that the processor
+/// must have, and because loads and stores take raw pointers.
+#[allow(clippy::missing_safety_doc)]
+pub(crate) trait Simd: Copy {
+    /// A register.
+    type Vector: Copy;
+    /// The result of a comparison, one truth value per lane.
+    type Mask: Copy;
+    /// Lanes per register.
+    const LANES: usize;
+
+    unsafe fn splat(value: f32) -> Self::Vector;
+    unsafe fn load(source: *const f32) -> Self::Vector;
+    unsafe fn store(target: *mut f32, value: Self::Vector);
+    /// Loads the first `count` lanes (`0 < count < LANES`), zeros the rest and touches no memory behind them.
+    unsafe fn load_partial(source: *const f32, count: usize) -> Self::Vector;
+    /// Stores the first `count` lanes (`0 < count < LANES`) and touches no memory behind them.
+    unsafe fn store_partial(target: *mut f32, value: Self::Vector, count: usize);
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a * b + c`, fused where the instruction set has it.
+    unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// The larger of the two; `b` where either is NaN.
+    unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn greater(a: Self::Vector, b: Self::Vector) -> Self::Mask;
+    unsafe fn equal(a: Self::Vector, b: Self::Vector) -> Self::Mask;
+    /// `a` where the mask is true, else `b`.
+    unsafe fn select(mask: Self::Mask, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn mask_all() -> Self::Mask;
+    unsafe fn mask_and(a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    /// `a & !b`.
+    unsafe fn mask_and_not(a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    /// Sum of all lanes, in an order fixed for the instruction set.
+    unsafe fn reduce_add(value: Self::Vector) -> f32;
+}

@@ -1,0 +1,188 @@
+//! Shapes and output-size arithmetic. Every kernel works on one image in `[H, W, C]` (channels last); batches are loops
+//! of the caller. Convolutions are *valid* (no padding of their own): the caller pads with [`Padding`] while it applies
+//! the activation that precedes the convolution, which is one pass that has to be made anyway.
+
+/// Height, width and channels of one image, `[H, W, C]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageShape {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels, the fastest index.
+    pub channels: usize,
+}
+
+impl ImageShape {
+    /// A shape of `height × width × channels`.
+    pub const fn new(height: usize, width: usize, channels: usize) -> Self {
+        Self { height, width, channels }
+    }
+    /// `height * width`.
+    pub const fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+    /// Number of elements, `height * width * channels`.
+    pub const fn len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+    /// Whether the image has no element.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// The shape after padding.
+    pub const fn padded(&self, padding: Padding) -> Self {
+        Self {
+            height: self.height + padding.top + padding.bottom,
+            width: self.width + padding.left + padding.right,
+            channels: self.channels,
+        }
+    }
+}
+
+/// Rows and columns of zeros around an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Padding {
+    /// Rows above.
+    pub top: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns to the left.
+    pub left: usize,
+    /// Columns to the right.
+    pub right: usize,
+}
+
+impl Padding {
+    /// No padding.
+    pub const NONE: Self = Self { top: 0, bottom: 0, left: 0, right: 0 };
+    /// `rows` above and below, `columns` left and right.
+    pub const fn symmetric(rows: usize, columns: usize) -> Self {
+        Self { top: rows, bottom: rows, left: columns, right: columns }
+    }
+}
+
+/// Output extent of a window of `kernel` elements spread by `dilation`, moved by `stride`, over `input` elements that
+/// already include any padding. Zero when the window does not fit.
+pub const fn valid_extent(input: usize, kernel: usize, stride: usize, dilation: usize) -> usize {
+    let span = dilation * (kernel - 1) + 1;
+    if input < span { 0 } else { (input - span) / stride + 1 }
+}
+
+/// A depthwise convolution over an already padded image: every channel with its own `kernel × kernel` filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DepthwiseShape {
+    /// The padded input, `[H, W, C]`.
+    pub input: ImageShape,
+    /// Filter extent in both directions (3, 5 or 7).
+    pub kernel: usize,
+    /// Step of the window in both directions.
+    pub stride: usize,
+    /// Distance between neighbouring taps.
+    pub dilation: usize,
+}
+
+impl DepthwiseShape {
+    /// The output, `[H_out, W_out, C]`.
+    pub const fn output(&self) -> ImageShape {
+        ImageShape::new(
+            valid_extent(self.input.height, self.kernel, self.stride, self.dilation),
+            valid_extent(self.input.width, self.kernel, self.stride, self.dilation),
+            self.input.channels,
+        )
+    }
+    /// Elements of the weights `[kernel, kernel, C]`.
+    pub const fn weights(&self) -> usize {
+        self.kernel * self.kernel * self.input.channels
+    }
+}
+
+/// A dense convolution over an already padded image. A 1×1 kernel is the pointwise convolution.
+///
+/// The output may be a group of channels inside a wider image: pixel `p` of the output starts at element
+/// `p * output_pixel_stride` of the slice given. This is how the two halves of a factorized reduction are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DenseShape {
+    /// The padded input, `[H, W, C_in]`.
+    pub input: ImageShape,
+    /// Output channels.
+    pub output_channels: usize,
+    /// Filter rows.
+    pub kernel_height: usize,
+    /// Filter columns.
+    pub kernel_width: usize,
+    /// Step between output rows.
+    pub stride_height: usize,
+    /// Step between output columns.
+    pub stride_width: usize,
+    /// Row of the input at which the first window starts (1 for the second half of a factorized reduction).
+    pub offset_height: usize,
+    /// Column of the input at which the first window starts.
+    pub offset_width: usize,
+    /// Elements between neighbouring output pixels, at least `output_channels`.
+    pub output_pixel_stride: usize,
+}
+
+impl DenseShape {
+    /// A 1×1 convolution at stride 1 from `input` to `output_channels`, written contiguously.
+    pub const fn pointwise(input: ImageShape, output_channels: usize) -> Self {
+        Self::square(input, output_channels, 1, 1)
+    }
+    /// A `kernel × kernel` convolution with the same stride in both directions, written contiguously.
+    pub const fn square(input: ImageShape, output_channels: usize, kernel: usize, stride: usize) -> Self {
+        Self {
+            input,
+            output_channels,
+            kernel_height: kernel,
+            kernel_width: kernel,
+            stride_height: stride,
+            stride_width: stride,
+            offset_height: 0,
+            offset_width: 0,
+            output_pixel_stride: output_channels,
+        }
+    }
+    /// The output, `[H_out, W_out, C_out]`.
+    pub const fn output(&self) -> ImageShape {
+        let height = self.input.height.saturating_sub(self.offset_height);
+        let width = self.input.width.saturating_sub(self.offset_width);
+        ImageShape::new(
+            valid_extent(height, self.kernel_height, self.stride_height, 1),
+            valid_extent(width, self.kernel_width, self.stride_width, 1),
+            self.output_channels,
+        )
+    }
+    /// Elements of the weights `[kernel_height, kernel_width, C_in, C_out]`.
+    pub const fn weights(&self) -> usize {
+        self.kernel_height * self.kernel_width * self.input.channels * self.output_channels
+    }
+    /// Elements that the output slice must hold at least.
+    pub const fn output_len(&self) -> usize {
+        let pixels = self.output().pixels();
+        if pixels == 0 { 0 } else { (pixels - 1) * self.output_pixel_stride + self.output_channels }
+    }
+}
+
+/// A square pooling window over an unpadded image; pixels outside the image never take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolShape {
+    /// The input, `[H, W, C]`.
+    pub input: ImageShape,
+    /// Window extent in both directions.
+    pub kernel: usize,
+    /// Step of the window.
+    pub stride: usize,
+    /// Virtual padding on every side: the first window starts at `-padding`.
+    pub padding: usize,
+}
+
+impl PoolShape {
+    /// The output, `[H_out, W_out, C]`.
+    pub const fn output(&self) -> ImageShape {
+        ImageShape::new(
+            valid_extent(self.input.height + 2 * self.padding, self.kernel, self.stride, 1),
+            valid_extent(self.input.width + 2 * self.padding, self.kernel, self.stride, 1),
+            self.input.channels,
+        )
+    }
+}
