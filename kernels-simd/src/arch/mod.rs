@@ -3,6 +3,22 @@
 //! A body in `ops/` is written once over this trait; `#[target_feature]` stands on the one instantiation per
 //! instruction set, and everything inside is `#[inline(always)]`.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+pub(crate) use scalar::Scalar;
+
 /// Operations on one register of `f32` lanes. Methods are `unsafe` because they may use instructions that the processor
 /// must have, and because loads and stores take raw pointers.
 #[allow(clippy::missing_safety_doc)]
@@ -13,6 +29,8 @@ pub(crate) trait Simd: Copy {
     type Mask: Copy;
     /// Lanes per register.
     const LANES: usize;
+    /// Registers that the compiler can count on, which bounds the accumulators of a tile.
+    const REGISTERS: usize;
 
     unsafe fn splat(value: f32) -> Self::Vector;
     unsafe fn load(source: *const f32) -> Self::Vector;
@@ -38,4 +56,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn mask_and_not(a: Self::Mask, b: Self::Mask) -> Self::Mask;
     /// Sum of all lanes, in an order fixed for the instruction set.
     unsafe fn reduce_add(value: Self::Vector) -> f32;
+    /// Loads `LANES` numbers in IEEE half precision.
+    unsafe fn load_f16(source: *const u16) -> Self::Vector;
+    /// Stores `LANES` numbers in IEEE half precision, rounded to nearest even.
+    unsafe fn store_f16(target: *mut u16, value: Self::Vector);
 }

@@ -1,0 +1,115 @@
+//! AVX-512 F, VL, BW and DQ, sixteen lanes.
+
+use core::arch::x86_64::*;
+
+use super::Simd;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512;
+
+/// The first `count` lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    debug_assert!(count <= 16);
+    ((1u32 << count) - 1) as __mmask16
+}
+
+impl Simd for Avx512 {
+    type Vector = __m512;
+    type Mask = __mmask16;
+    const LANES: usize = 16;
+    const REGISTERS: usize = 32;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(source: *const f32) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_loadu_ps(source) }
+    }
+    #[inline(always)]
+    unsafe fn store(target: *mut f32, value: __m512) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_storeu_ps(target, value) }
+    }
+    #[inline(always)]
+    unsafe fn load_partial(source: *const f32, count: usize) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_maskz_loadu_ps(first(count), source) }
+    }
+    #[inline(always)]
+    unsafe fn store_partial(target: *mut f32, value: __m512, count: usize) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_mask_storeu_ps(target, first(count), value) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn max(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn greater(a: __m512, b: __m512) -> __mmask16 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn equal(a: __m512, b: __m512) -> __mmask16 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn select(mask: __mmask16, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_mask_blend_ps(mask, b, a) }
+    }
+    #[inline(always)]
+    unsafe fn mask_all() -> __mmask16 {
+        0xffff
+    }
+    #[inline(always)]
+    unsafe fn mask_and(a: __mmask16, b: __mmask16) -> __mmask16 {
+        a & b
+    }
+    #[inline(always)]
+    unsafe fn mask_and_not(a: __mmask16, b: __mmask16) -> __mmask16 {
+        a & !b
+    }
+    #[inline(always)]
+    unsafe fn reduce_add(value: __m512) -> f32 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_reduce_add_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(source: *const u16) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(source.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store_f16(target: *mut u16, value: __m512) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm256_storeu_si256(target.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value)) }
+    }
+}

@@ -1,0 +1,1 @@
+//! Dense convolutions, the pointwise one among them, and the transposition of their weights.

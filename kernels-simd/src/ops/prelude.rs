@@ -1,0 +1,1 @@
+//! What precedes a convolution.
