@@ -19,8 +19,11 @@ mod arch;
 mod isa;
 mod kernels;
 mod ops;
+pub mod reference;
 mod shape;
 
 pub use isa::{Isa, IsaError};
 pub use kernels::Kernels;
+pub use ops::elementwise::MixTerm;
+pub use ops::prelude::Prelude;
 pub use shape::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, valid_extent};

@@ -3,9 +3,11 @@
 
 mod dense;
 mod depthwise;
-mod elementwise;
+pub(crate) mod elementwise;
 mod half;
+mod lanes;
+mod linear;
 mod loss;
 mod norm;
 mod pool;
-mod prelude;
+pub(crate) mod prelude;
