@@ -1,2 +1,4 @@
 //! Differentiable architecture search on a multicore CPU.
 #![forbid(unsafe_code)]
+
+pub mod graph;

@@ -1,0 +1,165 @@
+//! Derived networks: one operation per kept edge, as the original's CIFAR and ImageNet networks.
+
+use darts_core::{CellGenotype, Genotype, Primitive};
+use darts_kernels_simd::ImageShape;
+use serde::{Deserialize, Serialize};
+
+use super::builder::strided;
+use super::primitives::is_reduction;
+use super::supernet::{ConfigError, check};
+use super::{Graph, GraphBuilder, Head, INPUT, Op, Source, Term, TermWeight};
+
+/// Stem and auxiliary head of a derived network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkKind {
+    /// 3×3 stem at full size.
+    Cifar,
+    /// Three 3×3 stem convolutions at stride 2; the first cell is treated as following a reduction.
+    ImageNet,
+}
+
+/// Size of a derived network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DerivedConfig {
+    /// Stem and head.
+    pub kind: NetworkKind,
+    /// Input `[C, H, W]`.
+    pub input: [usize; 3],
+    /// Classes.
+    pub classes: usize,
+    /// Channels of the first cell.
+    pub channels: usize,
+    /// Cells.
+    pub layers: usize,
+    /// Whether the auxiliary head is built (for training).
+    pub auxiliary: bool,
+}
+
+impl DerivedConfig {
+    /// Checks every size.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        check("the number of input channels", self.input[0], 1..=1024)?;
+        check("the image height", self.input[1], 1..=4096)?;
+        check("the image width", self.input[2], 1..=4096)?;
+        check("the number of classes", self.classes, 2..=65536)?;
+        check("the number of channels", self.channels, 1..=4096)?;
+        check("the number of cells", self.layers, 1..=1000)?;
+        if self.kind == NetworkKind::ImageNet && self.channels % 2 == 1 {
+            return Err(ConfigError { what: "the number of channels", value: self.channels, range: "even".into() });
+        }
+        Ok(())
+    }
+}
+
+/// Builds the network of a genotype.
+pub fn derived(genotype: &Genotype, config: &DerivedConfig) -> Result<Graph, ConfigError> {
+    config.validate()?;
+    let [channels, height, width] = config.input;
+    let mut builder = GraphBuilder::new(ImageShape::new(height, width, channels), config.classes, true);
+    let mut channels = config.channels;
+    let (mut previous, mut reduced) = match config.kind {
+        NetworkKind::Cifar => {
+            let stem = builder.cifar_stem(3 * channels);
+            ([vec![stem], vec![stem]], false)
+        }
+        NetworkKind::ImageNet => (imagenet_stems(&mut builder, channels), true),
+    };
+    let mut outputs = vec![previous[1].clone()];
+    let mut auxiliary_input = None;
+    for cell in 0..config.layers {
+        let reduction = is_reduction(cell, config.layers);
+        if reduction {
+            channels *= 2;
+        }
+        let [s0, s1] = previous;
+        let name = format!("cells.{cell}");
+        let states = [
+            builder.preprocess(&format!("{name}.preprocess0"), s0, channels, reduced),
+            builder.preprocess(&format!("{name}.preprocess1"), s1.clone(), channels, false),
+        ];
+        let cell_genotype = if reduction { &genotype.reduce } else { &genotype.normal };
+        let output = derived_cell(&mut builder, cell_genotype, &name, states, reduction);
+        if cell == 2 * config.layers / 3 {
+            auxiliary_input = Some(output.clone());
+        }
+        previous = [s1, output.clone()];
+        outputs.push(output);
+        reduced = reduction;
+    }
+    let auxiliary = match auxiliary_input {
+        Some(input) if config.auxiliary => Some(auxiliary_head(&mut builder, config.kind, input)?),
+        _ => None,
+    };
+    let [_, last] = previous;
+    let head = builder.head("classifier", last, false);
+    let outputs = outputs.iter().map(|states| states.iter().map(|source| source.tensor).collect()).collect();
+    Ok(builder.finish(head, auxiliary, outputs, 0))
+}
+
+fn derived_cell(
+    builder: &mut GraphBuilder,
+    genotype: &CellGenotype,
+    name: &str,
+    inputs: [Source; 2],
+    reduction: bool,
+) -> Vec<Source> {
+    let mut states = inputs.to_vec();
+    for (node, edges) in genotype.edges.chunks(2).enumerate() {
+        let mut terms = Vec::new();
+        for (half, edge) in edges.iter().enumerate() {
+            let stride = if reduction && edge.source < 2 { 2 } else { 1 };
+            let op = format!("{name}._ops.{}", 2 * node + half);
+            let input = states[usize::from(edge.source)];
+            if let Some(source) = builder.primitive(edge.primitive, &op, input, stride, false) {
+                let identity = edge.primitive == Primitive::SkipConnect && stride == 1;
+                let drop_path = (!identity).then(|| builder.drop_path());
+                terms.push(Term { source, weight: TermWeight::One, drop_path });
+            }
+        }
+        let input = builder.shape(inputs[0]);
+        let shape = if reduction { strided(input, 2) } else { input };
+        states.push(builder.mix(&format!("{name}.node{node}"), shape, terms));
+    }
+    genotype.concat.iter().map(|&state| states[usize::from(state)]).collect()
+}
+
+/// ImageNet's stems: the states at a quarter and at an eighth of the image's size.
+fn imagenet_stems(builder: &mut GraphBuilder, channels: usize) -> [Vec<Source>; 2] {
+    let input = Source { tensor: INPUT, norm: None };
+    let input_channels = builder.shape(input).channels;
+    let norm = |name: &str| Some((name.to_owned(), true));
+    let conv = builder.dense("stem0.0", input_channels, channels / 2, [3, 3], [2, 2], [1, 1]);
+    let half = builder.stage("stem0.0", vec![input], false, vec![conv], norm("stem0.1"));
+    let conv = builder.dense("stem0.3", channels / 2, channels, [3, 3], [2, 2], [1, 1]);
+    let quarter = builder.stage("stem0.3", vec![half], true, vec![conv], norm("stem0.4"));
+    let quarter = builder.state("stem0", quarter);
+    let conv = builder.dense("stem1.1", channels, channels, [3, 3], [2, 2], [1, 1]);
+    let eighth = builder.stage("stem1", vec![quarter], true, vec![conv], norm("stem1.2"));
+    let eighth = builder.state("stem1", eighth);
+    [vec![quarter], vec![eighth]]
+}
+
+/// ReLU, 5×5 average pool to 2×2, 1×1 to 128, BN, ReLU, 2×2 to 768, BN (not for ImageNet), ReLU, linear. The original's
+/// pool strides (3 on 8×8, 2 on 7×7) are `size − 5`.
+fn auxiliary_head(builder: &mut GraphBuilder, kind: NetworkKind, input: Vec<Source>) -> Result<Head, ConfigError> {
+    let shape = builder.shape(input[0]);
+    let size = shape.height.min(shape.width);
+    if size < 6 || shape.height != shape.width {
+        return Err(ConfigError {
+            what: "the map under the auxiliary head",
+            value: size,
+            range: "square and at least 6×6 (larger images, or no auxiliary head)".into(),
+        });
+    }
+    let channels = input.iter().map(|&source| builder.shape(source).channels).sum();
+    let pool = Op::AvgPool { kernel: 5, stride: size - 5, padding: 0 };
+    let name = "auxiliary_head.features";
+    let conv = builder.dense(&format!("{name}.2"), channels, 128, [1, 1], [1, 1], [0, 0]);
+    let norm = Some((format!("{name}.3"), true));
+    let pooled = builder.stage("auxiliary_head.2", input, true, vec![pool, conv], norm);
+    let conv = builder.dense(&format!("{name}.5"), 128, 768, [2, 2], [1, 1], [0, 0]);
+    let norm = (kind == NetworkKind::Cifar).then(|| (format!("{name}.6"), true));
+    let features = builder.stage("auxiliary_head.5", vec![pooled], true, vec![conv], norm);
+    Ok(builder.head("auxiliary_head.classifier", vec![features], true))
+}
