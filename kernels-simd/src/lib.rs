@@ -16,14 +16,20 @@
 #![no_std]
 
 mod arch;
+mod denormals;
 mod isa;
 mod kernels;
 mod ops;
 pub mod reference;
 mod shape;
 
+pub use denormals::flush_denormals;
 pub use isa::{Isa, IsaError};
 pub use kernels::Kernels;
 pub use ops::elementwise::MixTerm;
+pub use ops::norm::{
+    NORM_EPSILON, NORM_MOMENTUM, NormBackward, NormFold, norm_backward_coefficients, norm_fold_batch,
+    norm_fold_running, norm_update_running,
+};
 pub use ops::prelude::Prelude;
 pub use shape::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, valid_extent};

@@ -1,10 +1,196 @@
-//! Weighted sums, scalings and reductions.
+//! Weighted sums, ReLU, scalings and reductions.
 
-/// One summand of [`mix`](crate::reference::mix): a tensor and its factor per channel.
+use crate::arch::Simd;
+use crate::kernels::{Kernels, dispatch};
+use crate::ops::lanes::{load, store, with_lanes};
+use crate::ops::prelude::Prelude;
+use crate::shape::{ImageShape, Padding};
+
+/// One summand of [`Kernels::mix`]: a tensor and its factor per channel.
 #[derive(Clone, Copy, Debug)]
 pub struct MixTerm<'a> {
     /// The tensor, `[P, C]`.
     pub z: &'a [f32],
     /// Factor of each channel, `[C]`.
     pub scale: &'a [f32],
+}
+
+impl Kernels {
+    /// `y[p, c] = shift[c] + Σ_t scale_t[c]·z_t[p, c]` over one image `[P, C]`, in one pass; `y` is overwritten. This is a mixed
+    /// operation, or a whole node, of normalised tensors: the normalisations and the weights are folded into the factors.
+    ///
+    /// # Panics
+    ///
+    /// When the length of a tensor differs from that of `y`, or that of a factor from that of `shift`.
+    pub fn mix(self, terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32]) {
+        let channels = shift.len();
+        assert!(y.len().is_multiple_of(channels), "mix: {} values are no image of {channels} channels", y.len());
+        for term in terms {
+            assert_eq!((term.z.len(), term.scale.len()), (y.len(), channels), "mix: z and scale of a term");
+        }
+        // SAFETY: all tensors have the same length, a multiple of the channels; all factors have one element per channel.
+        unsafe { dispatch!(self, mix_image(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32])) }
+    }
+
+    /// `y = max(x, 0)`; `y` is overwritten.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn relu(self, x: &[f32], y: &mut [f32]) {
+        self.prelude(x, ImageShape::new(1, 1, x.len()), Padding::NONE, Prelude::Relu, y);
+    }
+
+    /// Gradient of [`relu`](Self::relu): `dx (+)= dy·[x > 0]`; `dx` is overwritten unless `accumulate`.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn relu_backward(self, x: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+        self.prelude_backward(x, ImageShape::new(1, 1, x.len()), Padding::NONE, Prelude::Relu, dy, dx, accumulate);
+    }
+
+    /// `y += a·x`.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn axpy(self, a: f32, x: &[f32], y: &mut [f32]) {
+        assert_eq!(x.len(), y.len(), "axpy: lengths of x and y");
+        // SAFETY: the lengths are equal.
+        unsafe { dispatch!(self, axpy(a: f32, x: &[f32], y: &mut [f32])) }
+    }
+
+    /// `y = a·x + b·y`.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn scale_add(self, a: f32, x: &[f32], b: f32, y: &mut [f32]) {
+        assert_eq!(x.len(), y.len(), "scale_add: lengths of x and y");
+        // SAFETY: the lengths are equal.
+        unsafe { dispatch!(self, scale_add(a: f32, x: &[f32], b: f32, y: &mut [f32])) }
+    }
+
+    /// `Σ x·y`, added up in an order that is fixed for the instruction set: short blocks in `f32`, their sums in `f64`.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn dot(self, x: &[f32], y: &[f32]) -> f64 {
+        assert_eq!(x.len(), y.len(), "dot: lengths of x and y");
+        // SAFETY: the lengths are equal.
+        unsafe { dispatch!(self, dot(x: &[f32], y: &[f32]) -> f64) }
+    }
+
+    /// `Σ x²`, added up as in [`dot`](Self::dot).
+    pub fn sum_of_squares(self, x: &[f32]) -> f64 {
+        self.dot(x, x)
+    }
+}
+
+/// Pixels whose sums are held in registers while the terms pass by.
+const PIXELS: usize = 8;
+
+#[inline(always)]
+unsafe fn mix_image<S: Simd>(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32]) {
+    let channels = shift.len();
+    let pixels = y.len() / channels;
+    let whole = pixels - pixels % PIXELS;
+    // SAFETY: the caller's lengths; each call is given pixels and channels inside them.
+    unsafe {
+        for first in (0..whole).step_by(PIXELS) {
+            mix_pixels::<S, PIXELS>(terms, shift, y, first);
+        }
+        for first in whole..pixels {
+            mix_pixels::<S, 1>(terms, shift, y, first);
+        }
+    }
+}
+
+/// `N` pixels from `first` on.
+#[inline(always)]
+unsafe fn mix_pixels<S: Simd, const N: usize>(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32], first: usize) {
+    let channels = shift.len();
+    for c in (0..channels).step_by(S::LANES) {
+        with_lanes!(S, channels - c, PARTIAL, count, {
+            // SAFETY: the caller promises the pixels, and c + count <= channels.
+            unsafe {
+                let mut sums = [load::<S, PARTIAL>(shift.as_ptr().add(c), count); N];
+                let at = first * channels + c;
+                for term in terms {
+                    let scale = load::<S, PARTIAL>(term.scale.as_ptr().add(c), count);
+                    for (pixel, sum) in sums.iter_mut().enumerate() {
+                        let z = load::<S, PARTIAL>(term.z.as_ptr().add(at + pixel * channels), count);
+                        *sum = S::mul_add(scale, z, *sum);
+                    }
+                }
+                for (pixel, sum) in sums.into_iter().enumerate() {
+                    store::<S, PARTIAL>(y.as_mut_ptr().add(at + pixel * channels), sum, count);
+                }
+            }
+        });
+    }
+}
+
+#[inline(always)]
+unsafe fn axpy<S: Simd>(a: f32, x: &[f32], y: &mut [f32]) {
+    for i in (0..x.len()).step_by(S::LANES) {
+        with_lanes!(S, x.len() - i, PARTIAL, count, {
+            // SAFETY: both slices have the same length, and i + count is not above it.
+            unsafe {
+                let before = load::<S, PARTIAL>(y.as_ptr().add(i), count);
+                let value = S::mul_add(S::splat(a), load::<S, PARTIAL>(x.as_ptr().add(i), count), before);
+                store::<S, PARTIAL>(y.as_mut_ptr().add(i), value, count);
+            }
+        });
+    }
+}
+
+#[inline(always)]
+unsafe fn scale_add<S: Simd>(a: f32, x: &[f32], b: f32, y: &mut [f32]) {
+    for i in (0..x.len()).step_by(S::LANES) {
+        with_lanes!(S, x.len() - i, PARTIAL, count, {
+            // SAFETY: both slices have the same length, and i + count is not above it.
+            unsafe {
+                let before = S::mul(S::splat(b), load::<S, PARTIAL>(y.as_ptr().add(i), count));
+                let value = S::mul_add(S::splat(a), load::<S, PARTIAL>(x.as_ptr().add(i), count), before);
+                store::<S, PARTIAL>(y.as_mut_ptr().add(i), value, count);
+            }
+        });
+    }
+}
+
+/// Sums kept side by side in [`dot`], so that additions do not wait for each other.
+const CHAINS: usize = 4;
+/// Registers of each chain that are added up in `f32`.
+const BLOCK: usize = 16;
+
+#[inline(always)]
+unsafe fn dot<S: Simd>(x: &[f32], y: &[f32]) -> f64 {
+    let mut total = 0.0;
+    let block = BLOCK * CHAINS * S::LANES;
+    for (x, y) in x.chunks(block).zip(y.chunks(block)) {
+        // SAFETY: both chunks have the same length, and i + count is not above it.
+        let sums = unsafe {
+            let mut sums = [S::splat(0.0); CHAINS];
+            let whole = x.len() - x.len() % (CHAINS * S::LANES);
+            for i in (0..whole).step_by(CHAINS * S::LANES) {
+                for (chain, sum) in sums.iter_mut().enumerate() {
+                    let at = i + chain * S::LANES;
+                    *sum = S::mul_add(S::load(x.as_ptr().add(at)), S::load(y.as_ptr().add(at)), *sum);
+                }
+            }
+            for i in (whole..x.len()).step_by(S::LANES) {
+                with_lanes!(S, x.len() - i, PARTIAL, count, {
+                    let (x, y) =
+                        (load::<S, PARTIAL>(x.as_ptr().add(i), count), load::<S, PARTIAL>(y.as_ptr().add(i), count));
+                    sums[0] = S::mul_add(x, y, sums[0]);
+                });
+            }
+            S::reduce_add(S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])))
+        };
+        total += f64::from(sums);
+    }
+    total
 }

@@ -5,17 +5,17 @@ use crate::arch::Simd;
 /// Lanes of the widest instruction set.
 pub(super) const MAX_LANES: usize = 16;
 
-/// `with_lanes!(S, rest, WHOLE, count, { … })` runs the block for the next `count` of `rest` channels (`rest > 0`): for a whole
-/// register with the constant `WHOLE` true, or for what is left with `WHOLE` false.
+/// `with_lanes!(S, rest, PARTIAL, count, { … })` runs the block for the next `count` of `rest` channels (`rest > 0`): for a whole
+/// register with the constant `PARTIAL` false, or for what is left with `PARTIAL` true.
 macro_rules! with_lanes {
-    ($simd:ident, $rest:expr, $whole:ident, $count:ident, $body:block) => {{
+    ($simd:ident, $rest:expr, $partial:ident, $count:ident, $body:block) => {{
         let rest: usize = $rest;
         if rest >= $simd::LANES {
-            const $whole: bool = true;
+            const $partial: bool = false;
             let $count = $simd::LANES;
             $body
         } else {
-            const $whole: bool = false;
+            const $partial: bool = true;
             let $count = rest;
             $body
         }
@@ -23,24 +23,24 @@ macro_rules! with_lanes {
 }
 pub(super) use with_lanes;
 
-/// A register from memory: all lanes if `WHOLE`, else the first `count` (`0 < count < LANES`) and zeros.
+/// A register from memory: all lanes, or with `PARTIAL` the first `count` (`0 < count < LANES`) and zeros.
 ///
 /// # Safety
 ///
 /// As for [`Simd::load`] and [`Simd::load_partial`].
 #[inline(always)]
-pub(super) unsafe fn load<S: Simd, const WHOLE: bool>(source: *const f32, count: usize) -> S::Vector {
+pub(super) unsafe fn load<S: Simd, const PARTIAL: bool>(source: *const f32, count: usize) -> S::Vector {
     // SAFETY: the caller's promise.
-    unsafe { if WHOLE { S::load(source) } else { S::load_partial(source, count) } }
+    unsafe { if PARTIAL { S::load_partial(source, count) } else { S::load(source) } }
 }
 
-/// A register to memory: all lanes if `WHOLE`, else the first `count` (`0 < count < LANES`).
+/// A register to memory: all lanes, or with `PARTIAL` the first `count` (`0 < count < LANES`).
 ///
 /// # Safety
 ///
 /// As for [`Simd::store`] and [`Simd::store_partial`].
 #[inline(always)]
-pub(super) unsafe fn store<S: Simd, const WHOLE: bool>(target: *mut f32, value: S::Vector, count: usize) {
+pub(super) unsafe fn store<S: Simd, const PARTIAL: bool>(target: *mut f32, value: S::Vector, count: usize) {
     // SAFETY: the caller's promise.
-    unsafe { if WHOLE { S::store(target, value) } else { S::store_partial(target, value, count) } }
+    unsafe { if PARTIAL { S::store_partial(target, value, count) } else { S::store(target, value) } }
 }

@@ -8,6 +8,6 @@ mod half;
 mod lanes;
 mod linear;
 mod loss;
-mod norm;
+pub(crate) mod norm;
 mod pool;
 pub(crate) mod prelude;

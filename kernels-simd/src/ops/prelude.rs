@@ -128,7 +128,7 @@ fn row_layout(shape: ImageShape, prelude: Prelude<'_>) -> (usize, usize) {
 ///
 /// As for [`Simd`]; the channels exist.
 #[inline(always)]
-unsafe fn affine_at<S: Simd, const WHOLE: bool>(
+unsafe fn affine_at<S: Simd, const PARTIAL: bool>(
     prelude: Prelude<'_>,
     channel: usize,
     count: usize,
@@ -137,8 +137,8 @@ unsafe fn affine_at<S: Simd, const WHOLE: bool>(
     unsafe {
         match prelude.affine() {
             Some((scale, shift)) => (
-                load::<S, WHOLE>(scale.as_ptr().add(channel), count),
-                load::<S, WHOLE>(shift.as_ptr().add(channel), count),
+                load::<S, PARTIAL>(scale.as_ptr().add(channel), count),
+                load::<S, PARTIAL>(shift.as_ptr().add(channel), count),
             ),
             None => (S::splat(1.0), S::splat(0.0)),
         }
@@ -163,14 +163,14 @@ unsafe fn forward<S: Simd>(x: &[f32], shape: ImageShape, padding: Padding, prelu
         }
         let (pixels, channels) = row_layout(shape, prelude);
         for c in (0..channels).step_by(S::LANES) {
-            with_lanes!(S, channels - c, WHOLE, count, {
+            with_lanes!(S, channels - c, PARTIAL, count, {
                 // SAFETY: x and y are rows of `pixels * channels` elements, and c + count <= channels.
                 unsafe {
-                    let (scale, shift) = affine_at::<S, WHOLE>(prelude, c, count);
+                    let (scale, shift) = affine_at::<S, PARTIAL>(prelude, c, count);
                     for at in (c..pixels * channels).step_by(channels) {
-                        let u = S::mul_add(load::<S, WHOLE>(x.as_ptr().add(at), count), scale, shift);
+                        let u = S::mul_add(load::<S, PARTIAL>(x.as_ptr().add(at), count), scale, shift);
                         // In this order of arguments a NaN goes through.
-                        store::<S, WHOLE>(y.as_mut_ptr().add(at), S::max(floor, u), count);
+                        store::<S, PARTIAL>(y.as_mut_ptr().add(at), S::max(floor, u), count);
                     }
                 }
             });
@@ -201,20 +201,20 @@ unsafe fn backward<S: Simd>(
         }
         let (pixels, channels) = row_layout(shape, prelude);
         for c in (0..channels).step_by(S::LANES) {
-            with_lanes!(S, channels - c, WHOLE, count, {
+            with_lanes!(S, channels - c, PARTIAL, count, {
                 // SAFETY: all three are rows of `pixels * channels` elements, and c + count <= channels.
                 unsafe {
-                    let (scale, shift) = affine_at::<S, WHOLE>(prelude, c, count);
+                    let (scale, shift) = affine_at::<S, PARTIAL>(prelude, c, count);
                     for at in (c..pixels * channels).step_by(channels) {
-                        let mut gradient = load::<S, WHOLE>(dy.as_ptr().add(at), count);
+                        let mut gradient = load::<S, PARTIAL>(dy.as_ptr().add(at), count);
                         if prelude.has_relu() {
-                            let u = S::mul_add(load::<S, WHOLE>(x.as_ptr().add(at), count), scale, shift);
+                            let u = S::mul_add(load::<S, PARTIAL>(x.as_ptr().add(at), count), scale, shift);
                             gradient = S::select(S::greater(u, S::splat(0.0)), gradient, S::splat(0.0));
                         }
                         if accumulate {
-                            gradient = S::add(load::<S, WHOLE>(dx.as_ptr().add(at), count), gradient);
+                            gradient = S::add(load::<S, PARTIAL>(dx.as_ptr().add(at), count), gradient);
                         }
-                        store::<S, WHOLE>(dx.as_mut_ptr().add(at), gradient, count);
+                        store::<S, PARTIAL>(dx.as_mut_ptr().add(at), gradient, count);
                     }
                 }
             });
