@@ -1,4 +1,7 @@
 //! Differentiable architecture search on a multicore CPU.
 #![forbid(unsafe_code)]
 
+pub mod draw;
 pub mod graph;
+pub mod interrupt;
+pub mod progress;

@@ -1,0 +1,39 @@
+//! Ctrl-C: the first one asks the running loop to stop at the next step and save what is done, the second one kills.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static REQUESTED: AtomicBool = AtomicBool::new(false);
+
+/// Exit status of a process that Ctrl-C ended, by convention of shells 128 + SIGINT.
+pub const EXIT_CODE: u8 = 130;
+
+/// The work was stopped by Ctrl-C (or SIGTERM), after what was done had been saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// Installs the handler. Call once, at the start of the process.
+///
+/// # Errors
+/// If a handler is installed already or the system refuses.
+pub fn install() -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(|| {
+        if REQUESTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(EXIT_CODE));
+        }
+        eprintln!("\nstopping after this step and saving; press Ctrl-C again to stop at once");
+    })
+}
+
+/// Whether a stop was asked for. Long loops poll this once per step.
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::Relaxed)
+}
+
+/// `Err(Interrupted)` once a stop was asked for.
+///
+/// # Errors
+/// [`Interrupted`], to be passed up with `?`.
+pub fn check() -> Result<(), Interrupted> {
+    if requested() { Err(Interrupted) } else { Ok(()) }
+}

@@ -1,0 +1,150 @@
+//! Progress of long work, on stderr only: a bar with rate and time left on a terminal, a plain line at intervals
+//! elsewhere, nothing at all for programs that read the output.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+
+/// Plain lines are at least this far apart.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Where progress goes.
+#[derive(Debug, Clone)]
+pub enum Progress {
+    /// Bars that redraw themselves.
+    Terminal(MultiProgress),
+    /// One line at intervals.
+    Lines,
+    /// Nothing.
+    Silent,
+}
+
+impl Progress {
+    /// Silent if asked for, else what suits stderr.
+    pub fn new(silent: bool) -> Self {
+        if silent {
+            Self::Silent
+        } else if std::io::stderr().is_terminal() {
+            Self::Terminal(MultiProgress::new())
+        } else {
+            Self::Lines
+        }
+    }
+
+    /// Prints one line, above the bars if there are any.
+    pub fn line(&self, text: &str) {
+        match self {
+            // A terminal that went away is no reason to stop the work.
+            Self::Terminal(bars) => drop(bars.println(text)),
+            Self::Lines => eprintln!("{text}"),
+            Self::Silent => {}
+        }
+    }
+
+    /// Starts the display of `total` steps of something, such as `epoch 3/50`.
+    pub fn task(&self, label: impl Into<String>, total: u64) -> Task {
+        let label = label.into();
+        let display = match self {
+            Self::Terminal(bars) => Display::Bar(bars.add(bar(&label, total))),
+            Self::Lines => {
+                Display::Lines(Mutex::new(Lines { label, total, done: 0, start: Instant::now(), printed: None }))
+            }
+            Self::Silent => Display::Silent,
+        };
+        Task { display }
+    }
+}
+
+fn bar(label: &str, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {per_sec:.0} {eta} left {msg}")
+        .expect("the template is a constant");
+    let bar = ProgressBar::new(total).with_style(style).with_prefix(label.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// One piece of work under way; its display ends when this is dropped.
+#[derive(Debug)]
+pub struct Task {
+    display: Display,
+}
+
+#[derive(Debug)]
+enum Display {
+    Bar(ProgressBar),
+    Lines(Mutex<Lines>),
+    Silent,
+}
+
+#[derive(Debug)]
+struct Lines {
+    label: String,
+    total: u64,
+    done: u64,
+    start: Instant,
+    printed: Option<Instant>,
+}
+
+impl Task {
+    /// `steps` more are done. May be called from any thread.
+    pub fn advance(&self, steps: u64) {
+        match &self.display {
+            Display::Bar(bar) => bar.inc(steps),
+            Display::Lines(lines) => {
+                let mut lines = lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                lines.done += steps;
+                if lines.printed.unwrap_or(lines.start).elapsed() >= LINE_INTERVAL {
+                    lines.printed = Some(Instant::now());
+                    eprintln!("{}", lines.text(lines.start.elapsed()));
+                }
+            }
+            Display::Silent => {}
+        }
+    }
+
+    /// Shows a short note, such as the current loss, at the end of the bar.
+    pub fn note(&self, text: impl Into<String>) {
+        if let Display::Bar(bar) = &self.display {
+            bar.set_message(text.into());
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Display::Bar(bar) = &self.display {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Lines {
+    fn text(&self, elapsed: Duration) -> String {
+        let rate = self.done as f64 / elapsed.as_secs_f64();
+        let left = Duration::from_secs_f64(self.total.saturating_sub(self.done) as f64 / rate.max(1e-6));
+        format!("{} {}/{} {rate:.1}/s {} left", self.label, self.done, self.total, HumanDuration(left))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_line_names_work_rate_and_time_left() {
+        let lines = Lines { label: "epoch 1/5".into(), total: 300, done: 100, start: Instant::now(), printed: None };
+        let text = lines.text(Duration::from_secs(10));
+        assert_eq!(text, "epoch 1/5 100/300 10.0/s 20 seconds left");
+    }
+
+    #[test]
+    fn progress_through_a_task_of_any_size_does_not_fail() {
+        for progress in [Progress::Lines, Progress::Silent, Progress::Terminal(MultiProgress::new())] {
+            let task = progress.task("work", 0);
+            task.advance(3);
+            task.note("loss 1.0");
+        }
+    }
+}
