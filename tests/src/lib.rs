@@ -1,1 +1,11 @@
-//! Cross-crate tests; see the files under `tests/`.
+//! What the cross-crate tests share: instruction sets, seeded data, guarded buffers and comparisons with the reference.
+
+mod buffer;
+mod compare;
+mod instruction_sets;
+mod random;
+
+pub use buffer::{Guarded, guarded};
+pub use compare::{absolute, assert_adjoint, assert_close, assert_gradient, assert_same};
+pub use instruction_sets::{channel_counts, images, kernels};
+pub use random::Random;

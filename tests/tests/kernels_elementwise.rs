@@ -1,0 +1,116 @@
+//! Weighted sums, ReLU, scalings and reductions, against the reference.
+
+use darts_kernels_simd::{Kernels, MixTerm, flush_denormals, reference};
+use darts_tests::{
+    Guarded, Random, absolute, assert_adjoint, assert_close, assert_same, channel_counts, guarded, kernels,
+};
+
+fn each_length(mut test: impl FnMut(Kernels, usize, &mut Random)) {
+    let mut random = Random::new(9);
+    for kernels in kernels() {
+        for len in (0..=70).chain([1000, 4099]) {
+            test(kernels, len, &mut random);
+        }
+    }
+}
+
+#[test]
+fn mix() {
+    let mut random = Random::new(10);
+    for kernels in kernels() {
+        for channels in channel_counts(kernels) {
+            for pixels in [1, 2, 7, 8, 9, 49] {
+                for count in [0, 1, 2, 5, 35] {
+                    let z: Vec<_> = (0..count).map(|_| guarded(&random.values(pixels * channels))).collect();
+                    let scale: Vec<_> = (0..count).map(|_| guarded(&random.values(channels))).collect();
+                    let terms: Vec<_> = z.iter().zip(&scale).map(|(z, scale)| MixTerm { z, scale }).collect();
+                    let shift = guarded(&random.values(channels));
+                    let mut y = Guarded::unwritten(pixels * channels);
+                    kernels.mix(&terms, &shift, &mut y);
+                    let mut expected = vec![f32::NAN; y.len()];
+                    reference::mix(&terms, &shift, &mut expected);
+                    let size = vec![1.0 + count as f32; y.len()];
+                    assert_close((kernels, channels, pixels, count), &y, &expected, &size);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn relu() {
+    each_length(|kernels, len, random| {
+        let (x, dy, before) = (guarded(&random.values(len)), guarded(&random.values(len)), random.values(len));
+        let (mut y, mut expected) = (Guarded::unwritten(len), vec![f32::NAN; len]);
+        kernels.relu(&x, &mut y);
+        reference::relu(&x, &mut expected);
+        assert_same((kernels, len), &y, &expected);
+        for accumulate in [false, true] {
+            let mut dx = if accumulate { guarded(&before) } else { Guarded::unwritten(len) };
+            let mut expected = dx.to_vec();
+            kernels.relu_backward(&x, &dy, &mut dx, accumulate);
+            reference::relu_backward(&x, &dy, &mut expected, accumulate);
+            assert_same((kernels, len), &dx, &expected);
+            if !accumulate {
+                assert_adjoint((kernels, len), &x, &y, &dy, &dx);
+            }
+        }
+    });
+}
+
+#[test]
+fn relu_is_closed_at_zero() {
+    for kernels in kernels() {
+        let mut dx = [f32::NAN; 17];
+        kernels.relu_backward(&[0.0; 17], &[1.0; 17], &mut dx, false);
+        assert_eq!(dx, [0.0; 17], "{kernels:?}");
+    }
+}
+
+#[test]
+fn scalings() {
+    each_length(|kernels, len, random| {
+        let (x, before) = (guarded(&random.values(len)), random.values(len));
+        let size = vec![2.0; len];
+        let (mut y, mut expected) = (guarded(&before), before.clone());
+        kernels.axpy(0.3, &x, &mut y);
+        reference::axpy(0.3, &x, &mut expected);
+        assert_close((kernels, len), &y, &expected, &size);
+        let (mut y, mut expected) = (guarded(&before), before);
+        kernels.scale_add(0.3, &x, -0.7, &mut y);
+        reference::scale_add(0.3, &x, -0.7, &mut expected);
+        assert_close((kernels, len), &y, &expected, &size);
+    });
+}
+
+#[test]
+fn reductions() {
+    each_length(|kernels, len, random| {
+        let (x, y) = (guarded(&random.values(len)), guarded(&random.values(len)));
+        let size = reference::dot(&absolute(&x), &absolute(&y));
+        assert_close((kernels, len), &[kernels.dot(&x, &y)], &[reference::dot(&x, &y)], &[size]);
+        let squares = reference::sum_of_squares(&x);
+        assert_close((kernels, len), &[kernels.sum_of_squares(&x)], &[squares], &[squares]);
+    });
+}
+
+#[test]
+fn denormals_are_flushed_in_the_thread_that_asks() {
+    // Neither factor is denormal, the product is.
+    let product = || {
+        let mut y = [std::hint::black_box(1e-30)];
+        let kernels = Kernels::detect();
+        kernels.scale_add(0.0, &[0.0], std::hint::black_box(1e-10), &mut y);
+        y[0]
+    };
+    let in_thread = std::thread::spawn(move || {
+        let before = product();
+        flush_denormals();
+        (before, product())
+    });
+    let (before, after) = in_thread.join().expect("the thread ends");
+    assert!(before > 0.0);
+    if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        assert_eq!(after, 0.0);
+    }
+}

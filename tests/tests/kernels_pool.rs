@@ -1,0 +1,160 @@
+//! Pooling, against the reference.
+
+use darts_kernels_simd::{ImageShape, Kernels, PoolShape, reference};
+use darts_tests::{
+    Guarded, Random, absolute, assert_adjoint, assert_close, assert_gradient, assert_same, guarded, images, kernels,
+};
+
+/// Windows as kernel, stride, padding: those of the cells, and that of the auxiliary head.
+const WINDOWS: [(usize, usize, usize); 5] = [(3, 1, 1), (3, 2, 1), (5, 3, 0), (5, 2, 0), (2, 2, 0)];
+
+fn each_case(mut test: impl FnMut(Kernels, PoolShape, &mut Random)) {
+    let mut random = Random::new(2);
+    for kernels in kernels() {
+        for input in images(kernels) {
+            for (kernel, stride, padding) in WINDOWS {
+                test(kernels, PoolShape { input, kernel, stride, padding }, &mut random);
+            }
+        }
+    }
+}
+
+/// An output to add to, or one that is to be overwritten.
+fn gradient(random: &mut Random, len: usize, accumulate: bool) -> Guarded {
+    if accumulate { guarded(&random.values(len)) } else { Guarded::unwritten(len) }
+}
+
+/// Magnitude of what was in `before`, if it was added to.
+fn magnitude(before: &[f32], accumulate: bool) -> Vec<f32> {
+    if accumulate { absolute(before) } else { vec![0.0; before.len()] }
+}
+
+#[test]
+fn maximum() {
+    each_case(|kernels, shape, random| {
+        let x = guarded(&random.values(shape.input.len()));
+        let mut y = Guarded::unwritten(shape.output().len());
+        kernels.max_pool(&x, &mut y, shape);
+        let mut expected = vec![f32::NAN; y.len()];
+        reference::max_pool(&x, &mut expected, shape);
+        assert_same((kernels, shape), &y, &expected);
+
+        let dy = guarded(&random.values(y.len()));
+        for accumulate in [false, true] {
+            let mut dx = gradient(random, x.len(), accumulate);
+            let (mut expected, mut size) = (dx.to_vec(), magnitude(&dx, accumulate));
+            kernels.max_pool_backward(&x, &dy, &mut dx, shape, accumulate);
+            reference::max_pool_backward(&x, &dy, &mut expected, shape, accumulate);
+            reference::max_pool_backward(&x, &absolute(&dy), &mut size, shape, true);
+            assert_close((kernels, shape), &dx, &expected, &size);
+        }
+    });
+}
+
+#[test]
+fn average() {
+    each_case(|kernels, shape, random| {
+        let x = guarded(&random.values(shape.input.len()));
+        let mut y = Guarded::unwritten(shape.output().len());
+        kernels.avg_pool(&x, &mut y, shape);
+        let (mut expected, mut size) = (vec![f32::NAN; y.len()], vec![f32::NAN; y.len()]);
+        reference::avg_pool(&x, &mut expected, shape);
+        reference::avg_pool(&absolute(&x), &mut size, shape);
+        assert_close((kernels, shape), &y, &expected, &size);
+
+        let dy = guarded(&random.values(y.len()));
+        for accumulate in [true, false] {
+            let mut dx = gradient(random, x.len(), accumulate);
+            let (mut expected, mut size) = (dx.to_vec(), magnitude(&dx, accumulate));
+            kernels.avg_pool_backward(&dy, &mut dx, shape, accumulate);
+            reference::avg_pool_backward(&dy, &mut expected, shape, accumulate);
+            reference::avg_pool_backward(&absolute(&dy), &mut size, shape, true);
+            assert_close((kernels, shape), &dx, &expected, &size);
+            if !accumulate {
+                assert_adjoint((kernels, shape), &x, &y, &dy, &dx);
+            }
+        }
+    });
+}
+
+#[test]
+fn global_average() {
+    let mut random = Random::new(3);
+    for kernels in kernels() {
+        for shape in images(kernels) {
+            let x = guarded(&random.values(shape.len()));
+            let mut y = Guarded::unwritten(shape.channels);
+            kernels.global_avg_pool(&x, shape, &mut y);
+            let (mut expected, mut size) = (vec![f32::NAN; y.len()], vec![f32::NAN; y.len()]);
+            reference::global_avg_pool(&x, shape, &mut expected);
+            reference::global_avg_pool(&absolute(&x), shape, &mut size);
+            assert_close((kernels, shape), &y, &expected, &size);
+
+            let dy = guarded(&random.values(y.len()));
+            for accumulate in [true, false] {
+                let mut dx = gradient(&mut random, x.len(), accumulate);
+                let (mut expected, mut size) = (dx.to_vec(), magnitude(&dx, accumulate));
+                kernels.global_avg_pool_backward(&dy, shape, &mut dx, accumulate);
+                reference::global_avg_pool_backward(&dy, shape, &mut expected, accumulate);
+                reference::global_avg_pool_backward(&absolute(&dy), shape, &mut size, true);
+                assert_close((kernels, shape), &dx, &expected, &size);
+                if !accumulate {
+                    assert_adjoint((kernels, shape), &x, &y, &dy, &dx);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn maximum_outside_the_image_is_minus_infinity() {
+    for kernels in kernels() {
+        let shape = PoolShape { input: ImageShape::new(2, 2, 17), kernel: 3, stride: 1, padding: 1 };
+        let x = [-5.0; 2 * 2 * 17];
+        let mut y = [f32::NAN; 2 * 2 * 17];
+        kernels.max_pool(&x, &mut y, shape);
+        assert_eq!(y, x, "{kernels:?}");
+    }
+}
+
+#[test]
+fn the_first_of_equal_maxima_takes_the_gradient() {
+    for kernels in kernels() {
+        let channels = 2 * kernels.isa().lanes() + 1;
+        let shape = PoolShape { input: ImageShape::new(3, 3, channels), kernel: 3, stride: 3, padding: 0 };
+        // The largest value stands at two pixels, which differ from channel to channel.
+        let place = |channel: usize| (channel % 8, channel % 8 + 1 + channel % (8 - channel % 8));
+        let mut x = vec![0.0; shape.input.len()];
+        for channel in 0..channels {
+            let (first, second) = place(channel);
+            x[first * channels + channel] = 1.0;
+            x[second * channels + channel] = 1.0;
+        }
+        let mut dx = vec![f32::NAN; x.len()];
+        kernels.max_pool_backward(&x, &vec![2.0; channels], &mut dx, shape, false);
+        for channel in 0..channels {
+            for pixel in 0..9 {
+                let expected = if pixel == place(channel).0 { 2.0 } else { 0.0 };
+                assert_eq!(dx[pixel * channels + channel], expected, "{kernels:?}, channel {channel}, pixel {pixel}");
+            }
+        }
+    }
+}
+
+#[test]
+fn reference_maximum_agrees_with_differences() {
+    let mut random = Random::new(4);
+    for stride in [1, 2] {
+        let shape = PoolShape { input: ImageShape::new(5, 4, 2), kernel: 3, stride, padding: 1 };
+        // Values far from each other: no step of the differences changes which is the largest.
+        let x: Vec<f64> = (0..shape.input.len()).map(|i| (i * 17 % 40) as f64).collect();
+        let dy = random.values_f64(shape.output().len());
+        let mut dx = vec![f64::NAN; x.len()];
+        reference::max_pool_backward(&x, &dy, &mut dx, shape, false);
+        assert_gradient(shape, &x, &dx, |x| {
+            let mut y = vec![0.0; dy.len()];
+            reference::max_pool(x, &mut y, shape);
+            reference::dot(&y, &dy)
+        });
+    }
+}
