@@ -14,10 +14,16 @@
 mod builtin;
 mod genotype;
 mod genotype_text;
+mod model;
+mod plan;
 mod primitive;
 
 pub use builtin::BUILTIN_NAMES;
 pub use genotype::{
     CellError, CellGenotype, CellKind, Edge, Genotype, GenotypeError, MAX_EDGES, MAX_NODES, MAX_STATES,
 };
+pub use model::{
+    ALIGNMENT, MAGIC, Metadata, ModelError, ModelParts, NetworkKind, SECTION_ALIGNMENT, Section, VERSION, WriteError,
+};
+pub use plan::{Limits, Operand, Place, STEP_BYTES, Sizes, Step, StepError, Storage, Weights};
 pub use primitive::{Primitive, UnknownPrimitive};

@@ -1,0 +1,213 @@
+//! Sizes of the regions of a step, and whether a step is sound.
+//!
+//! Everything a kernel asserts is established here, so that executing a checked step cannot panic. Sizes are computed in
+//! `u64`: the fields of a record are at most 16 bits (extents, channels) and 8 bits (filters), so that no product of one
+//! image or filter overflows.
+
+use core::ops::Range;
+
+use darts_kernels_simd::ImageShape;
+
+use super::{Operand, Place, Step, StepError, Storage, Weights};
+
+/// Bytes of the regions of a step; 0 where it has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// What it reads.
+    pub source: u64,
+    /// What it writes, from the first to the last element.
+    pub target: u64,
+    /// Where it widens weights.
+    pub scratch: u64,
+    /// Weights, with the bias behind them.
+    pub weights: u64,
+}
+
+/// What the regions of a step must fit into, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The network's input.
+    pub input: u64,
+    /// The network's output.
+    pub output: u64,
+    /// The workspace.
+    pub workspace: u64,
+    /// The weights section.
+    pub weights: u64,
+}
+
+const F32: u64 = 4;
+const F16: u64 = 2;
+
+/// First multiple of 4 that is not below `bytes`; there a bias begins.
+pub(crate) const fn align4(bytes: u64) -> u64 {
+    bytes.next_multiple_of(4)
+}
+
+fn bytes(shape: ImageShape) -> u64 {
+    shape.height as u64 * shape.width as u64 * shape.channels as u64 * F32
+}
+
+/// Requires a number to be in a range.
+fn within(name: &'static str, value: usize, range: core::ops::RangeInclusive<usize>) -> Result<(), StepError> {
+    if range.contains(&value) { Ok(()) } else { Err(StepError::Parameter { name, value }) }
+}
+
+const BYTE: usize = u8::MAX as usize;
+const WORD: usize = u16::MAX as usize;
+/// Largest extent of a depthwise filter that the kernels take.
+const DEPTHWISE_KERNEL: usize = 7;
+
+fn image(shape: ImageShape) -> Result<(), StepError> {
+    within("height", shape.height, 1..=WORD)?;
+    within("width", shape.width, 1..=WORD)?;
+    within("channels", shape.channels, 1..=WORD)
+}
+
+impl Step {
+    /// Bytes of the step's regions, wherever they lie.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Parameter`] if a number is out of its range, [`StepError::Empty`] if a window does not fit its image.
+    pub fn sizes(&self) -> Result<Sizes, StepError> {
+        let sizes = match *self {
+            Self::Prelude { shape, padding, .. } => {
+                image(shape)?;
+                within("padding", padding.top, 0..=BYTE)?;
+                within("padding", padding.bottom, 0..=BYTE)?;
+                within("padding", padding.left, 0..=BYTE)?;
+                within("padding", padding.right, 0..=BYTE)?;
+                Sizes { source: bytes(shape), target: bytes(shape.padded(padding)), ..Sizes::default() }
+            }
+            Self::Depthwise { shape, weights, .. } => {
+                image(shape.input)?;
+                within("kernel", shape.kernel, 1..=DEPTHWISE_KERNEL)?;
+                within("stride", shape.stride, 1..=BYTE)?;
+                within("dilation", shape.dilation, 1..=BYTE)?;
+                let channels = shape.input.channels;
+                let taps = (shape.kernel * shape.kernel) as u64;
+                if let Storage::F16 { block, .. } = weights.storage {
+                    within("block", block.into(), channels..=channels)?;
+                }
+                let (scratch, weights) = weights.sizes(taps, channels, false);
+                Sizes { source: bytes(shape.input), target: bytes(shape.output()), scratch, weights }
+            }
+            Self::Dense { shape, weights, bias, .. } => {
+                image(shape.input)?;
+                let channels = shape.output_channels;
+                within("output channels", channels, 1..=WORD)?;
+                within("output pixel stride", shape.output_pixel_stride, channels..=WORD)?;
+                within("kernel", shape.kernel_height, 1..=BYTE)?;
+                within("kernel", shape.kernel_width, 1..=BYTE)?;
+                within("stride", shape.stride_height, 1..=BYTE)?;
+                within("stride", shape.stride_width, 1..=BYTE)?;
+                within("offset", shape.offset_height, 0..=BYTE)?;
+                within("offset", shape.offset_width, 0..=BYTE)?;
+                if let Storage::F16 { block, .. } = weights.storage {
+                    within("block", block.into(), 1..=channels)?;
+                }
+                let rows = (shape.kernel_height * shape.kernel_width) as u64 * shape.input.channels as u64;
+                let (scratch, weights) = weights.sizes(rows, channels, bias);
+                let output = shape.output();
+                let target = match output.height as u64 * output.width as u64 {
+                    0 => 0,
+                    pixels => ((pixels - 1) * shape.output_pixel_stride as u64 + channels as u64) * F32,
+                };
+                Sizes { source: bytes(shape.input), target, scratch, weights }
+            }
+            Self::MaxPool { shape, .. } | Self::AvgPool { shape, .. } => {
+                image(shape.input)?;
+                within("kernel", shape.kernel, 1..=BYTE)?;
+                within("stride", shape.stride, 1..=BYTE)?;
+                // So every window has its centre, and with that a pixel, inside the image.
+                within("padding", shape.padding, 0..=(shape.kernel - 1) / 2)?;
+                Sizes { source: bytes(shape.input), target: bytes(shape.output()), ..Sizes::default() }
+            }
+            Self::GlobalAvgPool { shape, .. } => {
+                image(shape)?;
+                Sizes { source: bytes(shape), target: shape.channels as u64 * F32, ..Sizes::default() }
+            }
+            Self::Add { shape, .. } => {
+                image(shape)?;
+                Sizes { source: bytes(shape), target: bytes(shape), ..Sizes::default() }
+            }
+            Self::Zero { shape, .. } => {
+                image(shape)?;
+                Sizes { target: bytes(shape), ..Sizes::default() }
+            }
+        };
+        if sizes.target == 0 { Err(StepError::Empty(Operand::Target)) } else { Ok(sizes) }
+    }
+
+    /// Checks that the regions begin at multiples of 4 bytes, lie inside `limits` and do not overlap, and that the input or
+    /// output is read or written as a whole. Returns the workspace bytes that the step needs: the end of its last region
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// The first of these that does not hold, and as [`sizes`](Self::sizes).
+    pub fn check(&self, limits: &Limits) -> Result<u64, StepError> {
+        let sizes = self.sizes()?;
+        let regions = self.regions(&sizes);
+        let external = |operand, place, found, expected| match place {
+            Some(Place::External) if found != expected => Err(StepError::ExternalLength { operand, found, expected }),
+            _ => Ok(()),
+        };
+        external(Operand::Source, self.source(), sizes.source, limits.input)?;
+        external(Operand::Target, Some(self.target()), sizes.target, limits.output)?;
+        let mut needed = 0;
+        for (i, (operand, region)) in regions.iter().enumerate() {
+            let Some(region) = region else { continue };
+            let limit = if *operand == Operand::Weights { limits.weights } else { limits.workspace };
+            if !region.start.is_multiple_of(4) {
+                // Regions begin at offsets of 32 bits.
+                return Err(StepError::Unaligned { operand: *operand, start: region.start as u32 });
+            }
+            if region.end > limit {
+                return Err(StepError::Outside { operand: *operand, end: region.end, limit });
+            }
+            if *operand == Operand::Weights {
+                continue;
+            }
+            needed = region.end.max(needed);
+            for (other, earlier) in regions.iter().take(i) {
+                if earlier.as_ref().is_some_and(|earlier| earlier.start < region.end && region.start < earlier.end) {
+                    return Err(StepError::Overlap(*other, *operand));
+                }
+            }
+        }
+        Ok(needed)
+    }
+
+    /// The regions in the workspace, and that in the weights section last.
+    fn regions(&self, sizes: &Sizes) -> [(Operand, Option<Range<u64>>); 4] {
+        let region = |start: u32, bytes: u64| u64::from(start)..u64::from(start) + bytes;
+        let placed = |place, bytes| match place {
+            Some(Place::Workspace(start)) => Some(region(start, bytes)),
+            Some(Place::External) | None => None,
+        };
+        let scratch = match self.weights().map(|weights| weights.storage) {
+            Some(Storage::F16 { scratch, .. }) => Some(region(scratch, sizes.scratch)),
+            Some(Storage::F32) | None => None,
+        };
+        [
+            (Operand::Source, placed(self.source(), sizes.source)),
+            (Operand::Target, placed(Some(self.target()), sizes.target)),
+            (Operand::Scratch, scratch),
+            (Operand::Weights, self.weights().map(|weights| region(weights.offset, sizes.weights))),
+        ]
+    }
+}
+
+impl Weights {
+    /// Bytes of scratch, and of the weights themselves with their bias, for a matrix `[rows, channels]`.
+    fn sizes(&self, rows: u64, channels: usize, bias: bool) -> (u64, u64) {
+        let elements = rows * channels as u64;
+        let bias = if bias { channels as u64 * F32 } else { 0 };
+        match self.storage {
+            Storage::F32 => (0, elements * F32 + bias),
+            Storage::F16 { block, .. } => (rows * u64::from(block) * F32, align4(elements * F16) + bias),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The record of a step in a model file, [`STEP_BYTES`] little-endian bytes; docs/model-format.md has the table.
+
+use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape};
+
+use super::{Place, Step, StepError, Storage, Weights};
+
+/// Bytes of the record of a step.
+pub const STEP_BYTES: usize = 40;
+
+const PRELUDE: u8 = 1;
+const DEPTHWISE: u8 = 2;
+const DENSE: u8 = 3;
+const MAX_POOL: u8 = 4;
+const AVG_POOL: u8 = 5;
+const GLOBAL_AVG_POOL: u8 = 6;
+const ADD: u8 = 7;
+const ZERO: u8 = 8;
+
+const RELU: u8 = 1;
+const ACCUMULATE: u8 = 2;
+const BIAS: u8 = 4;
+
+const F32: u8 = 1;
+const F16: u8 = 2;
+
+/// Stands for [`Place::External`]; no multiple of 4, so that it is no byte offset.
+const EXTERNAL: u32 = u32::MAX;
+
+/// The fields of a record in their order; those that a kind of step does not use are 0.
+#[derive(Default)]
+struct Record {
+    kind: u8,
+    flags: u8,
+    kernel: [u8; 2],
+    stride: [u8; 2],
+    dilation: u8,
+    storage: u8,
+    /// Padding (top, bottom, left, right), or the offsets of a dense convolution (rows, columns).
+    border: [u8; 4],
+    height: u16,
+    width: u16,
+    channels: u16,
+    output_channels: u16,
+    output_pixel_stride: u16,
+    block: u16,
+    source: u32,
+    target: u32,
+    weights: u32,
+    scratch: u32,
+}
+
+impl Record {
+    fn to_bytes(&self) -> [u8; STEP_BYTES] {
+        let mut bytes = [0; STEP_BYTES];
+        let [k0, k1] = self.kernel;
+        let [s0, s1] = self.stride;
+        let [b0, b1, b2, b3] = self.border;
+        let small = [self.kind, self.flags, k0, k1, s0, s1, self.dilation, self.storage, b0, b1, b2, b3];
+        let medium =
+            [self.height, self.width, self.channels, self.output_channels, self.output_pixel_stride, self.block];
+        let large = [self.source, self.target, self.weights, self.scratch];
+        let values = small
+            .into_iter()
+            .chain(medium.into_iter().flat_map(u16::to_le_bytes))
+            .chain(large.into_iter().flat_map(u32::to_le_bytes));
+        for (byte, value) in bytes.iter_mut().zip(values) {
+            *byte = value;
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; STEP_BYTES]) -> Self {
+        let byte = |i: usize| bytes.get(i).copied().unwrap_or_default();
+        let half = |i| u16::from_le_bytes([byte(i), byte(i + 1)]);
+        let word = |i| u32::from_le_bytes([byte(i), byte(i + 1), byte(i + 2), byte(i + 3)]);
+        Self {
+            kind: byte(0),
+            flags: byte(1),
+            kernel: [byte(2), byte(3)],
+            stride: [byte(4), byte(5)],
+            dilation: byte(6),
+            storage: byte(7),
+            border: [byte(8), byte(9), byte(10), byte(11)],
+            height: half(12),
+            width: half(14),
+            channels: half(16),
+            output_channels: half(18),
+            output_pixel_stride: half(20),
+            block: half(22),
+            source: word(24),
+            target: word(28),
+            weights: word(32),
+            scratch: word(36),
+        }
+    }
+
+    fn set_shape(&mut self, shape: ImageShape) -> Result<(), StepError> {
+        self.height = half("height", shape.height)?;
+        self.width = half("width", shape.width)?;
+        self.channels = half("channels", shape.channels)?;
+        Ok(())
+    }
+
+    fn shape(&self) -> ImageShape {
+        ImageShape::new(self.height.into(), self.width.into(), self.channels.into())
+    }
+
+    fn set_weights(&mut self, weights: Weights) {
+        self.weights = weights.offset;
+        match weights.storage {
+            Storage::F32 => self.storage = F32,
+            Storage::F16 { scratch, block } => {
+                self.storage = F16;
+                self.scratch = scratch;
+                self.block = block;
+            }
+        }
+    }
+
+    fn weights(&self) -> Result<Weights, StepError> {
+        let storage = match self.storage {
+            F32 => Storage::F32,
+            F16 => Storage::F16 { scratch: self.scratch, block: self.block },
+            other => return Err(StepError::Storage(other)),
+        };
+        Ok(Weights { offset: self.weights, storage })
+    }
+
+    fn set_pool(&mut self, shape: PoolShape) -> Result<(), StepError> {
+        self.set_shape(shape.input)?;
+        self.kernel = [byte("kernel", shape.kernel)?; 2];
+        self.stride = [byte("stride", shape.stride)?; 2];
+        self.border = [byte("padding", shape.padding)?; 4];
+        Ok(())
+    }
+
+    fn pool(&self) -> PoolShape {
+        PoolShape {
+            input: self.shape(),
+            kernel: self.kernel[0].into(),
+            stride: self.stride[0].into(),
+            padding: self.border[0].into(),
+        }
+    }
+}
+
+fn byte(name: &'static str, value: usize) -> Result<u8, StepError> {
+    value.try_into().map_err(|_| StepError::Parameter { name, value })
+}
+
+fn half(name: &'static str, value: usize) -> Result<u16, StepError> {
+    value.try_into().map_err(|_| StepError::Parameter { name, value })
+}
+
+const fn flag(set: bool, flag: u8) -> u8 {
+    if set { flag } else { 0 }
+}
+
+const fn encoded(place: Place) -> u32 {
+    match place {
+        Place::External => EXTERNAL,
+        Place::Workspace(offset) => offset,
+    }
+}
+
+const fn decoded(offset: u32) -> Place {
+    if offset == EXTERNAL { Place::External } else { Place::Workspace(offset) }
+}
+
+impl Step {
+    /// The record of the step.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Parameter`] if a number is too large for its field.
+    pub fn to_bytes(&self) -> Result<[u8; STEP_BYTES], StepError> {
+        let mut record =
+            Record { source: self.source().map_or(0, encoded), target: encoded(self.target()), ..Record::default() };
+        match *self {
+            Self::Prelude { shape, padding, relu, .. } => {
+                record.kind = PRELUDE;
+                record.flags = flag(relu, RELU);
+                record.set_shape(shape)?;
+                record.border = [
+                    byte("padding", padding.top)?,
+                    byte("padding", padding.bottom)?,
+                    byte("padding", padding.left)?,
+                    byte("padding", padding.right)?,
+                ];
+            }
+            Self::Depthwise { shape, weights, .. } => {
+                record.kind = DEPTHWISE;
+                record.set_shape(shape.input)?;
+                record.kernel = [byte("kernel", shape.kernel)?; 2];
+                record.stride = [byte("stride", shape.stride)?; 2];
+                record.dilation = byte("dilation", shape.dilation)?;
+                record.set_weights(weights);
+            }
+            Self::Dense { shape, weights, bias, accumulate, .. } => {
+                record.kind = DENSE;
+                record.flags = flag(accumulate, ACCUMULATE) | flag(bias, BIAS);
+                record.set_shape(shape.input)?;
+                record.kernel = [byte("kernel", shape.kernel_height)?, byte("kernel", shape.kernel_width)?];
+                record.stride = [byte("stride", shape.stride_height)?, byte("stride", shape.stride_width)?];
+                record.border = [byte("offset", shape.offset_height)?, byte("offset", shape.offset_width)?, 0, 0];
+                record.output_channels = half("output channels", shape.output_channels)?;
+                record.output_pixel_stride = half("output pixel stride", shape.output_pixel_stride)?;
+                record.set_weights(weights);
+            }
+            Self::MaxPool { shape, .. } => {
+                record.kind = MAX_POOL;
+                record.set_pool(shape)?;
+            }
+            Self::AvgPool { shape, .. } => {
+                record.kind = AVG_POOL;
+                record.set_pool(shape)?;
+            }
+            Self::GlobalAvgPool { shape, .. } => {
+                record.kind = GLOBAL_AVG_POOL;
+                record.set_shape(shape)?;
+            }
+            Self::Add { shape, .. } => {
+                record.kind = ADD;
+                record.set_shape(shape)?;
+            }
+            Self::Zero { shape, .. } => {
+                record.kind = ZERO;
+                record.set_shape(shape)?;
+            }
+        }
+        Ok(record.to_bytes())
+    }
+
+    /// The step of a record. Whether it is sound says [`check`](Self::check).
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Kind`], [`StepError::Storage`] and [`StepError::Reserved`], for a record that is not exactly what
+    /// [`to_bytes`](Self::to_bytes) gives for a step.
+    pub fn from_bytes(bytes: &[u8; STEP_BYTES]) -> Result<Self, StepError> {
+        let record = Record::from_bytes(bytes);
+        let (source, target) = (decoded(record.source), decoded(record.target));
+        let [kernel_height, kernel_width] = record.kernel.map(usize::from);
+        let [stride_height, stride_width] = record.stride.map(usize::from);
+        let [top, bottom, left, right] = record.border.map(usize::from);
+        let has = |flag| record.flags & flag != 0;
+        let shape = record.shape();
+        let step = match record.kind {
+            PRELUDE => {
+                let padding = Padding { top, bottom, left, right };
+                Self::Prelude { source, target, shape, padding, relu: has(RELU) }
+            }
+            DEPTHWISE => Self::Depthwise {
+                source,
+                target,
+                shape: DepthwiseShape {
+                    input: shape,
+                    kernel: kernel_height,
+                    stride: stride_height,
+                    dilation: record.dilation.into(),
+                },
+                weights: record.weights()?,
+            },
+            DENSE => Self::Dense {
+                source,
+                target,
+                shape: DenseShape {
+                    input: shape,
+                    output_channels: record.output_channels.into(),
+                    kernel_height,
+                    kernel_width,
+                    stride_height,
+                    stride_width,
+                    offset_height: top,
+                    offset_width: bottom,
+                    output_pixel_stride: record.output_pixel_stride.into(),
+                },
+                weights: record.weights()?,
+                bias: has(BIAS),
+                accumulate: has(ACCUMULATE),
+            },
+            MAX_POOL => Self::MaxPool { source, target, shape: record.pool() },
+            AVG_POOL => Self::AvgPool { source, target, shape: record.pool() },
+            GLOBAL_AVG_POOL => Self::GlobalAvgPool { source, target, shape },
+            ADD => Self::Add { source, target, shape },
+            ZERO => Self::Zero { target, shape },
+            other => return Err(StepError::Kind(other)),
+        };
+        if step.to_bytes()? == *bytes { Ok(step) } else { Err(StepError::Reserved) }
+    }
+}
