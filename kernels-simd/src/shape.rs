@@ -95,6 +95,20 @@ impl DepthwiseShape {
     pub const fn weights(&self) -> usize {
         self.kernel * self.kernel * self.input.channels
     }
+    /// The gradient of the output with as many zeros around it as the gradient of the input reads.
+    pub(crate) const fn backward_padded(&self) -> ImageShape {
+        let before = self.backward_padding();
+        let (height, width) = (self.input.height.div_ceil(self.stride), self.input.width.div_ceil(self.stride));
+        ImageShape::new(before + height, before + width, self.input.channels)
+    }
+    /// Zeros above and to the left in [`Self::backward_padded`].
+    pub(crate) const fn backward_padding(&self) -> usize {
+        (self.kernel - 1) * self.dilation / self.stride
+    }
+    /// Elements of the scratch that the gradient with respect to the input needs.
+    pub const fn backward_scratch(&self) -> usize {
+        self.backward_padded().len()
+    }
 }
 
 /// A dense convolution over an already padded image. A 1×1 kernel is the pointwise convolution.

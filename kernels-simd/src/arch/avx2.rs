@@ -19,8 +19,8 @@ unsafe fn first(count: usize) -> __m256i {
 impl Simd for Avx2 {
     type Vector = __m256;
     type Mask = __m256;
+    type Half = Self;
     const LANES: usize = 8;
-    const REGISTERS: usize = 16;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m256 {

@@ -17,8 +17,8 @@ fn first(count: usize) -> __mmask16 {
 impl Simd for Avx512 {
     type Vector = __m512;
     type Mask = __mmask16;
+    type Half = super::Avx2;
     const LANES: usize = 16;
-    const REGISTERS: usize = 32;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m512 {

@@ -11,8 +11,8 @@ pub(crate) struct Neon;
 impl Simd for Neon {
     type Vector = float32x4_t;
     type Mask = uint32x4_t;
+    type Half = Self;
     const LANES: usize = 4;
-    const REGISTERS: usize = 32;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> float32x4_t {

@@ -8,8 +8,8 @@ pub(crate) struct Scalar;
 impl Simd for Scalar {
     type Vector = f32;
     type Mask = bool;
+    type Half = Self;
     const LANES: usize = 1;
-    const REGISTERS: usize = 16;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> f32 {

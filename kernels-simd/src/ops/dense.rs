@@ -1,1 +1,330 @@
 //! Dense convolutions, the pointwise one among them, and the transposition of their weights.
+//!
+//! Neighbouring filter columns read neighbouring pixels, so that one row of the filter is a product with
+//! `kernel_width * C_in` contiguous elements of the input: a matrix product per row of the filter, accumulated in
+//! registers over the rows. A 1×1 convolution at stride 1 is one product over all pixels of the image.
+
+use core::ptr;
+
+use super::tiles::{Tiles, cover};
+use crate::arch::{Simd, load, store};
+use crate::kernels::{Kernels, dispatch};
+use crate::shape::DenseShape;
+
+impl Kernels {
+    /// Convolution `y = x * w + bias`, or `y += x * w + bias` if `accumulate`, with `w` `[kh, kw, C_in, C_out]` and `bias`
+    /// `[C_out]`. `y` is written where the shape says ([`DenseShape::output_pixel_stride`]); elements between the output
+    /// pixels are left alone.
+    ///
+    /// # Panics
+    ///
+    /// When a length does not fit the shape; `y` may be longer than it needs to be.
+    pub fn dense(self, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32], shape: DenseShape, accumulate: bool) {
+        check("dense", shape, x.len(), y.len(), w.len());
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), shape.output_channels, "dense: length of bias for {shape:?}");
+        }
+        // SAFETY: the lengths fit the shape.
+        unsafe {
+            dispatch!(self, forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32], shape: DenseShape, accumulate: bool));
+        }
+    }
+
+    /// Gradient of [`Kernels::dense`] with respect to its input: `dx = dy * wᵀ`, or `dx += dy * wᵀ` if `accumulate`, over the
+    /// whole padded input `[H, W, C_in]`. `w_transposed` is `[kh, kw, C_out, C_in]` (see [`Kernels::transpose`]); `dy` is read
+    /// with [`DenseShape::output_pixel_stride`].
+    ///
+    /// # Panics
+    ///
+    /// When a length does not fit the shape; `dy` may be longer than it needs to be.
+    pub fn dense_backward_input(
+        self,
+        dy: &[f32],
+        w_transposed: &[f32],
+        dx: &mut [f32],
+        shape: DenseShape,
+        accumulate: bool,
+    ) {
+        check("dense_backward_input", shape, dx.len(), dy.len(), w_transposed.len());
+        // SAFETY: the lengths fit the shape.
+        unsafe {
+            dispatch!(self, backward_input(dy: &[f32], w_transposed: &[f32], dx: &mut [f32], shape: DenseShape, accumulate: bool));
+        }
+    }
+
+    /// Gradient of [`Kernels::dense`] with respect to its weights: adds `Σ_pixels x·dy` to `dw` `[kh, kw, C_in, C_out]`; `dy` is
+    /// read with [`DenseShape::output_pixel_stride`].
+    ///
+    /// # Panics
+    ///
+    /// When a length does not fit the shape; `dy` may be longer than it needs to be.
+    pub fn dense_backward_weight(self, x: &[f32], dy: &[f32], dw: &mut [f32], shape: DenseShape) {
+        check("dense_backward_weight", shape, x.len(), dy.len(), dw.len());
+        // SAFETY: the lengths fit the shape.
+        unsafe {
+            dispatch!(self, backward_weight(x: &[f32], dy: &[f32], dw: &mut [f32], shape: DenseShape));
+        }
+    }
+
+    /// Transposes each of `matrices` matrices: `w` `[matrices, rows, columns]` to `w_transposed` `[matrices, columns, rows]`.
+    /// Dense weights `[kh, kw, C_in, C_out]` are `kh * kw` matrices of `C_in` rows and `C_out` columns.
+    ///
+    /// # Panics
+    ///
+    /// When a length is not `matrices * rows * columns`.
+    pub fn transpose(self, w: &[f32], w_transposed: &mut [f32], matrices: usize, rows: usize, columns: usize) {
+        let len = matrices * rows * columns;
+        assert_eq!((w.len(), w_transposed.len()), (len, len), "transpose: lengths for [{matrices}, {rows}, {columns}]");
+        if len == 0 {
+            return;
+        }
+        for (from, to) in w.chunks_exact(rows * columns).zip(w_transposed.chunks_exact_mut(rows * columns)) {
+            for (column, to) in to.chunks_exact_mut(rows).enumerate() {
+                for (to, from) in to.iter_mut().zip(from[column..].iter().step_by(columns)) {
+                    *to = *from;
+                }
+            }
+        }
+    }
+}
+
+fn check(name: &str, shape: DenseShape, input: usize, output: usize, weights: usize) {
+    assert!(
+        input == shape.input.len()
+            && output >= shape.output_len()
+            && weights == shape.weights()
+            && shape.output_pixel_stride >= shape.output_channels,
+        "{name}: input of {input}, output of {output} and weights of {weights} elements do not fit {shape:?}"
+    );
+}
+
+/// `c[p, :] (+)= bias + Σ_s a_s[p, :] · b_s` for the `s`-th of `segments` pairs of matrices: `a_s` `[pixels, depth]`, `b_s`
+/// `[depth, columns]`, one behind the other.
+struct Product {
+    a: *const f32,
+    a_pixel: usize,
+    a_segment: usize,
+    segments: usize,
+    depth: usize,
+    b: *const f32,
+    columns: usize,
+    /// Null for none.
+    bias: *const f32,
+    accumulate: bool,
+    c: *mut f32,
+    c_pixel: usize,
+}
+
+impl Tiles for Product {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const R: usize, const V: usize, const PARTIAL: bool>(
+        &self,
+        row: usize,
+        column: usize,
+        lanes: usize,
+    ) {
+        // SAFETY: the pointers cover the matrices, and the tile lies inside.
+        unsafe {
+            let c = self.c.add(row * self.c_pixel + column);
+            let mut sums = [[S::splat(0.0); V]; R];
+            if !self.bias.is_null() {
+                for v in 0..V {
+                    let bias = load::<S, PARTIAL>(self.bias.add(column + v * S::LANES), lanes);
+                    for sums in &mut sums {
+                        sums[v] = bias;
+                    }
+                }
+            }
+            if self.accumulate {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    for (v, sum) in sums.iter_mut().enumerate() {
+                        let c = load::<S, PARTIAL>(c.add(r * self.c_pixel + v * S::LANES), lanes);
+                        *sum = S::add(*sum, c);
+                    }
+                }
+            }
+            let mut b = self.b.add(column);
+            for segment in 0..self.segments {
+                let a = self.a.add(row * self.a_pixel + segment * self.a_segment);
+                for k in 0..self.depth {
+                    let mut weights = [S::splat(0.0); V];
+                    for (v, weight) in weights.iter_mut().enumerate() {
+                        *weight = load::<S, PARTIAL>(b.add(v * S::LANES), lanes);
+                    }
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let x = S::splat(*a.add(r * self.a_pixel + k));
+                        for v in 0..V {
+                            sums[v] = S::mul_add(x, weights[v], sums[v]);
+                        }
+                    }
+                    b = b.add(self.columns);
+                }
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, sum) in sums.iter().enumerate() {
+                    store::<S, PARTIAL>(c.add(r * self.c_pixel + v * S::LANES), *sum, lanes);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn forward<S: Simd>(
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    shape: DenseShape,
+    accumulate: bool,
+) {
+    let (input, output) = (shape.input, shape.output());
+    let merged = is_matrix_product(shape);
+    let (rows, pixels) = if merged { (1, output.pixels()) } else { (output.height, output.width) };
+    for row in 0..rows {
+        let first = (row * shape.stride_height + shape.offset_height) * input.width + shape.offset_width;
+        // SAFETY: the shape says that all windows lie inside the input, and the lengths fit the shape.
+        unsafe {
+            let product = Product {
+                a: x.as_ptr().add(first * input.channels),
+                a_pixel: shape.stride_width * input.channels,
+                a_segment: input.width * input.channels,
+                segments: shape.kernel_height,
+                depth: shape.kernel_width * input.channels,
+                b: w.as_ptr(),
+                columns: shape.output_channels,
+                bias: bias.map_or(ptr::null(), <[f32]>::as_ptr),
+                accumulate,
+                c: y.as_mut_ptr().add(row * pixels * shape.output_pixel_stride),
+                c_pixel: shape.output_pixel_stride,
+            };
+            cover::<S, _>(&product, pixels, shape.output_channels);
+        }
+    }
+}
+
+/// Whether output pixel `p` depends on input pixel `p` alone.
+fn is_matrix_product(shape: DenseShape) -> bool {
+    (shape.kernel_height, shape.kernel_width) == (1, 1)
+        && (shape.stride_height, shape.stride_width) == (1, 1)
+        && (shape.offset_height, shape.offset_width) == (0, 0)
+}
+
+#[inline(always)]
+unsafe fn backward_input<S: Simd>(
+    dy: &[f32],
+    w_transposed: &[f32],
+    dx: &mut [f32],
+    shape: DenseShape,
+    accumulate: bool,
+) {
+    let (input, output) = (shape.input, shape.output());
+    let merged = is_matrix_product(shape);
+    if !merged && !accumulate {
+        dx.fill(0.0);
+    }
+    let (rows, pixels) = if merged { (1, output.pixels()) } else { (output.height, output.width) };
+    let taps = shape.kernel_height * shape.kernel_width;
+    for (row, tap) in (0..rows).flat_map(|row| (0..taps).map(move |tap| (row, tap))) {
+        let y = row * shape.stride_height + shape.offset_height + tap / shape.kernel_width;
+        let x = shape.offset_width + tap % shape.kernel_width;
+        // SAFETY: the shape says that all windows lie inside the input, and the lengths fit the shape.
+        unsafe {
+            let product = Product {
+                a: dy.as_ptr().add(row * pixels * shape.output_pixel_stride),
+                a_pixel: shape.output_pixel_stride,
+                a_segment: 0,
+                segments: 1,
+                depth: shape.output_channels,
+                b: w_transposed.as_ptr().add(tap * shape.output_channels * input.channels),
+                columns: input.channels,
+                bias: ptr::null(),
+                accumulate: accumulate || !merged,
+                c: dx.as_mut_ptr().add((y * input.width + x) * input.channels),
+                c_pixel: shape.stride_width * input.channels,
+            };
+            cover::<S, _>(&product, pixels, input.channels);
+        }
+    }
+}
+
+/// `dw[k, :] += Σ_p x_p[k] · dy_p[:]` over the output pixels, for the contiguous elements `k` of one row of the filter.
+struct OuterProducts {
+    x: *const f32,
+    x_row: usize,
+    x_pixel: usize,
+    dy: *const f32,
+    dy_pixel: usize,
+    height: usize,
+    width: usize,
+    dw: *mut f32,
+    columns: usize,
+}
+
+impl Tiles for OuterProducts {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const R: usize, const V: usize, const PARTIAL: bool>(
+        &self,
+        row: usize,
+        column: usize,
+        lanes: usize,
+    ) {
+        // SAFETY: the pointers cover the matrices, and the tile lies inside.
+        unsafe {
+            let mut sums = [[S::splat(0.0); V]; R];
+            let mut dy = self.dy.add(column);
+            for y in 0..self.height {
+                let mut x = self.x.add(y * self.x_row + row);
+                for _ in 0..self.width {
+                    let mut gradients = [S::splat(0.0); V];
+                    for (v, gradient) in gradients.iter_mut().enumerate() {
+                        *gradient = load::<S, PARTIAL>(dy.add(v * S::LANES), lanes);
+                    }
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let x = S::splat(*x.add(r));
+                        for v in 0..V {
+                            sums[v] = S::mul_add(x, gradients[v], sums[v]);
+                        }
+                    }
+                    x = x.add(self.x_pixel);
+                    dy = dy.add(self.dy_pixel);
+                }
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, sum) in sums.iter().enumerate() {
+                    let dw = self.dw.add((row + r) * self.columns + column + v * S::LANES);
+                    store::<S, PARTIAL>(dw, S::add(load::<S, PARTIAL>(dw, lanes), *sum), lanes);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn backward_weight<S: Simd>(x: &[f32], dy: &[f32], dw: &mut [f32], shape: DenseShape) {
+    let (input, output) = (shape.input, shape.output());
+    if output.is_empty() {
+        return;
+    }
+    let merged = is_matrix_product(shape);
+    let (height, width) = if merged { (1, output.pixels()) } else { (output.height, output.width) };
+    let depth = shape.kernel_width * input.channels;
+    for filter_row in 0..shape.kernel_height {
+        let first = (filter_row + shape.offset_height) * input.width + shape.offset_width;
+        // SAFETY: the shape says that all windows lie inside the input, and the lengths fit the shape.
+        unsafe {
+            let products = OuterProducts {
+                x: x.as_ptr().add(first * input.channels),
+                x_row: shape.stride_height * input.width * input.channels,
+                x_pixel: shape.stride_width * input.channels,
+                dy: dy.as_ptr(),
+                dy_pixel: shape.output_pixel_stride,
+                height,
+                width,
+                dw: dw.as_mut_ptr().add(filter_row * depth * shape.output_channels),
+                columns: shape.output_channels,
+            };
+            cover::<S, _>(&products, depth, shape.output_channels);
+        }
+    }
+}

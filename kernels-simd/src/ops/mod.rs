@@ -11,3 +11,4 @@ mod loss;
 pub(crate) mod norm;
 mod pool;
 pub(crate) mod prelude;
+mod tiles;
