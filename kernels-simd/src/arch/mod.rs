@@ -62,25 +62,3 @@ pub(crate) trait Simd: Copy {
     /// Stores `LANES` numbers in IEEE half precision, rounded to nearest even.
     unsafe fn store_f16(target: *mut u16, value: Self::Vector);
 }
-
-/// [`Simd::load`], or [`Simd::load_partial`] of `lanes` lanes where `PARTIAL` is set.
-///
-/// # Safety
-///
-/// As for these.
-#[inline(always)]
-pub(crate) unsafe fn load<S: Simd, const PARTIAL: bool>(source: *const f32, lanes: usize) -> S::Vector {
-    // SAFETY: promised by the caller.
-    unsafe { if PARTIAL { S::load_partial(source, lanes) } else { S::load(source) } }
-}
-
-/// [`Simd::store`], or [`Simd::store_partial`] of `lanes` lanes where `PARTIAL` is set.
-///
-/// # Safety
-///
-/// As for these.
-#[inline(always)]
-pub(crate) unsafe fn store<S: Simd, const PARTIAL: bool>(target: *mut f32, value: S::Vector, lanes: usize) {
-    // SAFETY: promised by the caller.
-    unsafe { if PARTIAL { S::store_partial(target, value, lanes) } else { S::store(target, value) } }
-}

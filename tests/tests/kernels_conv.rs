@@ -1,0 +1,280 @@
+//! Convolutions and half precision on every instruction set against the reference.
+
+use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Isa, Kernels, reference};
+use darts_tests::{Guarded, Random, absolute, all_kernels, assert_close, dot};
+
+/// Of the sum of absolute products, the bound on rounding errors: about the square root of the longest sum times 2⁻²⁴.
+const TOLERANCE: f32 = 2e-6;
+const EXTENTS: [usize; 5] = [1, 2, 3, 7, 8];
+
+/// Channel counts from one to past two registers: those around register and half-register boundaries, and a few between.
+fn channels(kernels: Kernels) -> Vec<usize> {
+    let lanes = kernels.isa().lanes();
+    let mut counts: Vec<usize> = (1..=2 * lanes + 1)
+        .filter(|c| lanes <= 4 || c % 7 == 3 || [0, 1, lanes / 2 - 1].contains(&(c % (lanes / 2))))
+        .collect();
+    if lanes <= 4 {
+        counts.extend([4 * lanes, 4 * lanes + lanes + 1]);
+    }
+    counts.dedup();
+    counts
+}
+
+/// ⟨dy, y⟩ = ⟨dx, x⟩ = ⟨dw, w⟩ for `y = x * w`, relative to the sum of the absolute products.
+fn assert_adjoint(context: &str, inner: [f64; 3], magnitude: f64) {
+    for other in &inner[1..] {
+        assert!((inner[0] - other).abs() <= 1e-6 * magnitude + 1e-30, "{context}: inner products {inner:?}");
+    }
+}
+
+fn check_depthwise(kernels: Kernels, shape: DepthwiseShape, random: &mut Random) {
+    let context = format!("{} {shape:?}", kernels.isa());
+    let (x, w) = (random.guarded(shape.input.len()), random.guarded(shape.weights()));
+    let (dy, before) = (random.guarded(shape.output().len()), random.vec(w.len()));
+    let (x_abs, w_abs, dy_abs) = (absolute(&x), absolute(&w), absolute(&dy));
+
+    let (mut y, mut expected, mut magnitude) = (Guarded::nan(dy.len()), vec![0.0; dy.len()], vec![0.0; dy.len()]);
+    kernels.depthwise(&x, &w, &mut y, shape);
+    reference::depthwise(&x, &w, &mut expected, shape);
+    reference::depthwise(&x_abs, &w_abs, &mut magnitude, shape);
+    assert_close(("forward", &context), &y, &expected, &magnitude, TOLERANCE);
+    let total = dot(&dy_abs, &magnitude);
+
+    let (mut dx, mut expected, mut magnitude) = (Guarded::nan(x.len()), vec![0.0; x.len()], vec![0.0; x.len()]);
+    let mut scratch = Guarded::nan(shape.backward_scratch());
+    kernels.depthwise_backward_input(&dy, &w, &mut dx, shape, &mut scratch);
+    reference::depthwise_backward_input(&dy, &w, &mut expected, shape);
+    reference::depthwise_backward_input(&dy_abs, &w_abs, &mut magnitude, shape);
+    assert_close(("backward input", &context), &dx, &expected, &magnitude, TOLERANCE);
+
+    let (mut dw, mut expected, mut magnitude) = (Guarded::new(&before), before.clone(), absolute(&before));
+    kernels.depthwise_backward_weight(&x, &dy, &mut dw, shape);
+    reference::depthwise_backward_weight(&x, &dy, &mut expected, shape);
+    reference::depthwise_backward_weight(&x_abs, &dy_abs, &mut magnitude, shape);
+    assert_close(("backward weight", &context), &dw, &expected, &magnitude, TOLERANCE);
+
+    let mut dw = Guarded::new(&vec![0.0; w.len()]);
+    kernels.depthwise_backward_weight(&x, &dy, &mut dw, shape);
+    assert_adjoint(&context, [dot(&dy, &y), dot(&dx, &x), dot(&dw, &w)], total);
+}
+
+#[test]
+fn depthwise() {
+    for kernels in all_kernels() {
+        let mut random = Random::new(1);
+        for channels in channels(kernels) {
+            for (kernel, stride, dilation) in [3, 5, 7]
+                .into_iter()
+                .flat_map(|k| [(1, 1), (1, 2), (2, 1), (2, 2)].map(move |(stride, dilation)| (k, stride, dilation)))
+            {
+                // The extents are those of the image before padding; one output row and column more than fit evenly at
+                // stride 2 for the even ones.
+                let padding = dilation * (kernel - 1);
+                for (i, height) in EXTENTS.into_iter().enumerate() {
+                    for width in [EXTENTS[i], EXTENTS[(i + channels) % EXTENTS.len()]] {
+                        let input = ImageShape::new(height + padding, width + padding, channels);
+                        check_depthwise(kernels, DepthwiseShape { input, kernel, stride, dilation }, &mut random);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn depthwise_over_long_rows_and_without_output() {
+    for kernels in all_kernels() {
+        let mut random = Random::new(2);
+        for (height, width) in [(3, 31), (4, 40), (2, 2), (1, 9)] {
+            for stride in [1, 2] {
+                let input = ImageShape::new(height, width, 18);
+                check_depthwise(kernels, DepthwiseShape { input, kernel: 3, stride, dilation: 1 }, &mut random);
+            }
+        }
+    }
+}
+
+/// The elements that are pixels of the output.
+fn gather(y: &[f32], shape: DenseShape) -> Vec<f32> {
+    (0..shape.output().pixels())
+        .flat_map(|p| &y[p * shape.output_pixel_stride..][..shape.output_channels])
+        .copied()
+        .collect()
+}
+
+fn check_dense(kernels: Kernels, shape: DenseShape, random: &mut Random) {
+    let context = format!("{} {shape:?}", kernels.isa());
+    let (x, w, bias) =
+        (random.guarded(shape.input.len()), random.guarded(shape.weights()), random.guarded(shape.output_channels));
+    let (dy, before) = (random.guarded(shape.output_len()), random.vec(shape.output_len()));
+    let (x_abs, w_abs, bias_abs, dy_abs) = (absolute(&x), absolute(&w), absolute(&bias), absolute(&dy));
+
+    let mut linear = Vec::new();
+    let mut total = 0.0;
+    for (bias, bias_abs, accumulate) in [
+        (None, None, false),
+        (Some(&bias), Some(&bias_abs[..]), false),
+        (None, None, true),
+        (Some(&bias), Some(&bias_abs[..]), true),
+    ] {
+        let start = if accumulate { before.clone() } else { vec![f32::NAN; before.len()] };
+        let (mut y, mut expected, mut magnitude) = (Guarded::new(&start), start.clone(), absolute(&start));
+        kernels.dense(&x, &w, bias.map(|bias| &bias[..]), &mut y, shape, accumulate);
+        reference::dense(&x, &w, bias.map(|bias| &bias[..]), &mut expected, shape, accumulate);
+        reference::dense(&x_abs, &w_abs, bias_abs, &mut magnitude, shape, accumulate);
+        let (pixels, magnitudes) = (gather(&y, shape), gather(&magnitude, shape));
+        assert_close(("forward", &context, accumulate), &pixels, &gather(&expected, shape), &magnitudes, TOLERANCE);
+        for (i, (y, start)) in y.iter().zip(&start).enumerate() {
+            let between = i % shape.output_pixel_stride >= shape.output_channels;
+            assert!(!between || y.to_bits() == start.to_bits(), "{context}: element {i} between pixels was written");
+        }
+        if linear.is_empty() {
+            (linear, total) = (pixels, dot(&gather(&dy_abs, shape), &magnitudes));
+        }
+    }
+
+    let mut transposed = Guarded::nan(w.len());
+    let taps = shape.kernel_height * shape.kernel_width;
+    kernels.transpose(&w, &mut transposed, taps, shape.input.channels, shape.output_channels);
+    let transposed_abs = absolute(&transposed);
+    let mut adjoint = Vec::new();
+    for accumulate in [false, true] {
+        let start = if accumulate { random.vec(x.len()) } else { vec![f32::NAN; x.len()] };
+        let (mut dx, mut expected, mut magnitude) = (Guarded::new(&start), start.clone(), absolute(&start));
+        kernels.dense_backward_input(&dy, &transposed, &mut dx, shape, accumulate);
+        reference::dense_backward_input(&dy, &transposed, &mut expected, shape, accumulate);
+        reference::dense_backward_input(&dy_abs, &transposed_abs, &mut magnitude, shape, accumulate);
+        assert_close(("backward input", &context, accumulate), &dx, &expected, &magnitude, TOLERANCE);
+        if !accumulate {
+            adjoint = dx.to_vec();
+        }
+    }
+
+    let before = random.vec(w.len());
+    let (mut dw, mut expected, mut magnitude) = (Guarded::new(&before), before.clone(), absolute(&before));
+    kernels.dense_backward_weight(&x, &dy, &mut dw, shape);
+    reference::dense_backward_weight(&x, &dy, &mut expected, shape);
+    reference::dense_backward_weight(&x_abs, &dy_abs, &mut magnitude, shape);
+    assert_close(("backward weight", &context), &dw, &expected, &magnitude, TOLERANCE);
+
+    let mut dw = Guarded::new(&vec![0.0; w.len()]);
+    kernels.dense_backward_weight(&x, &dy, &mut dw, shape);
+    assert_adjoint(&context, [dot(&gather(&dy, shape), &linear), dot(&adjoint, &x), dot(&dw, &w)], total);
+}
+
+#[test]
+fn dense_kernels_and_strides() {
+    for kernels in all_kernels() {
+        let mut random = Random::new(3);
+        for (kernel_height, kernel_width) in [(1, 1), (3, 3), (1, 7), (7, 1), (2, 2)] {
+            for (stride_height, stride_width) in [(1, 1), (2, 2), (1, 2)] {
+                for (i, height) in EXTENTS.into_iter().enumerate() {
+                    let width = EXTENTS[(i + kernel_height) % EXTENTS.len()];
+                    let (height, width) = (height + kernel_height - 1, width + kernel_width - 1);
+                    let shape = DenseShape {
+                        kernel_height,
+                        kernel_width,
+                        stride_height,
+                        stride_width,
+                        ..DenseShape::pointwise(ImageShape::new(height, width, 3 + 2 * i), 5 + 7 * i)
+                    };
+                    check_dense(kernels, shape, &mut random);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_channels() {
+    for kernels in all_kernels() {
+        let mut random = Random::new(4);
+        let channels = channels(kernels);
+        for (i, &output) in channels.iter().enumerate() {
+            for input in [output, channels[(i * 7 + 3) % channels.len()]] {
+                check_dense(kernels, DenseShape::pointwise(ImageShape::new(5, 9, input), output), &mut random);
+                check_dense(kernels, DenseShape::square(ImageShape::new(7, 8, input), output, 1, 2), &mut random);
+            }
+            check_dense(kernels, DenseShape::square(ImageShape::new(4, 9, 3), output, 3, 1), &mut random);
+        }
+    }
+}
+
+#[test]
+fn dense_into_a_group_of_channels_with_an_offset() {
+    for kernels in all_kernels() {
+        let mut random = Random::new(5);
+        for (height, width) in [(8, 8), (7, 7), (2, 3), (1, 1)] {
+            for (channels, group) in [(16, 8), (5, 3), (36, 18)] {
+                for offset in [0, 1] {
+                    let shape = DenseShape {
+                        offset_height: offset,
+                        offset_width: offset,
+                        output_pixel_stride: 2 * group,
+                        ..DenseShape::square(ImageShape::new(height, width, channels), group, 1, 2)
+                    };
+                    check_dense(kernels, shape, &mut random);
+                    check_dense(kernels, DenseShape { stride_height: 1, stride_width: 1, ..shape }, &mut random);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn transpose_is_the_reference() {
+    let w = Random::new(6).vec(3 * 5 * 7);
+    let (mut actual, mut expected) = (Guarded::nan(w.len()), vec![0.0; w.len()]);
+    Kernels::detect().transpose(&w, &mut actual, 3, 5, 7);
+    reference::transpose(&w, &mut expected, 3, 5, 7);
+    assert_eq!(&actual[..], expected);
+}
+
+#[test]
+fn half_precision_is_the_same_everywhere() {
+    let halves: Vec<u16> = (0..=u16::MAX).collect();
+    // All exponents with mantissas at, and one either side of, the ties of rounding, and a stride through the rest.
+    let near_ties =
+        (0..1u32 << 20).flat_map(|top| [0, 1, 0x0fff, 0x1000, 0x1001, 0x1fff].map(|low| (top >> 1) << 13 | low));
+    let floats: Vec<f32> = near_ties.chain((0..u32::MAX).step_by(40_009)).map(f32::from_bits).collect();
+    for kernels in all_kernels() {
+        for len in [halves.len(), 37, 5, 0] {
+            let (mut actual, mut expected) = (Guarded::nan(len), vec![0.0; len]);
+            kernels.f16_to_f32(&halves[..len], &mut actual);
+            reference::f16_to_f32(&halves[..len], &mut expected);
+            let same = actual.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{}: f16_to_f32 of {len}", kernels.isa());
+        }
+        for len in [floats.len(), 37, 5, 0] {
+            let (mut actual, mut expected) = (vec![0; len], vec![0; len]);
+            kernels.f32_to_f16(&floats[..len], &mut actual);
+            reference::f32_to_f16(&floats[..len], &mut expected);
+            let wrong = floats.iter().zip(actual.iter().zip(&expected)).find(|(_, (a, b))| a != b);
+            assert!(wrong.is_none(), "{}: f32_to_f16 (source, (result, expected)) {wrong:x?}", kernels.isa());
+        }
+    }
+}
+
+#[test]
+fn instruction_sets_have_names() {
+    for isa in Isa::ALL {
+        assert_eq!(isa.name().parse(), Ok(isa));
+        assert_eq!(Kernels::with_isa(isa).is_ok(), isa.is_available());
+    }
+    assert!("sse9".parse::<Isa>().is_err());
+    assert_eq!(Some(Kernels::detect().isa()), Isa::available().last());
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn detection_agrees_with_the_standard_library() {
+    assert_eq!(Isa::Avx2.is_available(), is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"));
+    assert_eq!(Isa::Avx512.is_available(), is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl"));
+}
+
+#[test]
+#[should_panic(expected = "do not fit DenseShape")]
+fn a_wrong_length_panics_with_the_shape() {
+    let shape = DenseShape::pointwise(ImageShape::new(2, 2, 3), 4);
+    Kernels::detect().dense(&[0.0; 12], &[0.0; 12], None, &mut [0.0; 15], shape, false);
+}
