@@ -1,10 +1,8 @@
 //! Convolutions and half precision on every instruction set against the reference.
 
 use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Isa, Kernels, reference};
-use darts_tests::{Guarded, Random, absolute, all_kernels, assert_close, dot};
+use darts_tests::{Guarded, Random, absolute, assert_close, guarded, kernels};
 
-/// Of the sum of absolute products, the bound on rounding errors: about the square root of the longest sum times 2⁻²⁴.
-const TOLERANCE: f32 = 2e-6;
 const EXTENTS: [usize; 5] = [1, 2, 3, 7, 8];
 
 /// Channel counts from one to past two registers: those around register and half-register boundaries, and a few between.
@@ -20,6 +18,11 @@ fn channels(kernels: Kernels) -> Vec<usize> {
     counts
 }
 
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
 /// ⟨dy, y⟩ = ⟨dx, x⟩ = ⟨dw, w⟩ for `y = x * w`, relative to the sum of the absolute products.
 fn assert_adjoint(context: &str, inner: [f64; 3], magnitude: f64) {
     for other in &inner[1..] {
@@ -29,38 +32,38 @@ fn assert_adjoint(context: &str, inner: [f64; 3], magnitude: f64) {
 
 fn check_depthwise(kernels: Kernels, shape: DepthwiseShape, random: &mut Random) {
     let context = format!("{} {shape:?}", kernels.isa());
-    let (x, w) = (random.guarded(shape.input.len()), random.guarded(shape.weights()));
-    let (dy, before) = (random.guarded(shape.output().len()), random.vec(w.len()));
+    let (x, w) = (guarded(&random.values(shape.input.len())), guarded(&random.values(shape.weights())));
+    let (dy, before) = (guarded(&random.values(shape.output().len())), random.values(w.len()));
     let (x_abs, w_abs, dy_abs) = (absolute(&x), absolute(&w), absolute(&dy));
 
-    let (mut y, mut expected, mut magnitude) = (Guarded::nan(dy.len()), vec![0.0; dy.len()], vec![0.0; dy.len()]);
+    let (mut y, mut expected, mut magnitude) = (Guarded::unwritten(dy.len()), vec![0.0; dy.len()], vec![0.0; dy.len()]);
     kernels.depthwise(&x, &w, &mut y, shape);
     reference::depthwise(&x, &w, &mut expected, shape);
     reference::depthwise(&x_abs, &w_abs, &mut magnitude, shape);
-    assert_close(("forward", &context), &y, &expected, &magnitude, TOLERANCE);
+    assert_close(("forward", &context), &y, &expected, &magnitude);
     let total = dot(&dy_abs, &magnitude);
 
-    let (mut dx, mut expected, mut magnitude) = (Guarded::nan(x.len()), vec![0.0; x.len()], vec![0.0; x.len()]);
-    let mut scratch = Guarded::nan(shape.backward_scratch());
+    let (mut dx, mut expected, mut magnitude) = (Guarded::unwritten(x.len()), vec![0.0; x.len()], vec![0.0; x.len()]);
+    let mut scratch = Guarded::unwritten(shape.backward_scratch());
     kernels.depthwise_backward_input(&dy, &w, &mut dx, shape, &mut scratch);
     reference::depthwise_backward_input(&dy, &w, &mut expected, shape);
     reference::depthwise_backward_input(&dy_abs, &w_abs, &mut magnitude, shape);
-    assert_close(("backward input", &context), &dx, &expected, &magnitude, TOLERANCE);
+    assert_close(("backward input", &context), &dx, &expected, &magnitude);
 
-    let (mut dw, mut expected, mut magnitude) = (Guarded::new(&before), before.clone(), absolute(&before));
+    let (mut dw, mut expected, mut magnitude) = (guarded(&before), before.clone(), absolute(&before));
     kernels.depthwise_backward_weight(&x, &dy, &mut dw, shape);
     reference::depthwise_backward_weight(&x, &dy, &mut expected, shape);
     reference::depthwise_backward_weight(&x_abs, &dy_abs, &mut magnitude, shape);
-    assert_close(("backward weight", &context), &dw, &expected, &magnitude, TOLERANCE);
+    assert_close(("backward weight", &context), &dw, &expected, &magnitude);
 
-    let mut dw = Guarded::new(&vec![0.0; w.len()]);
+    let mut dw = guarded(&vec![0.0; w.len()]);
     kernels.depthwise_backward_weight(&x, &dy, &mut dw, shape);
     assert_adjoint(&context, [dot(&dy, &y), dot(&dx, &x), dot(&dw, &w)], total);
 }
 
 #[test]
 fn depthwise() {
-    for kernels in all_kernels() {
+    for kernels in kernels() {
         let mut random = Random::new(1);
         for channels in channels(kernels) {
             for (kernel, stride, dilation) in [3, 5, 7]
@@ -83,7 +86,7 @@ fn depthwise() {
 
 #[test]
 fn depthwise_over_long_rows_and_without_output() {
-    for kernels in all_kernels() {
+    for kernels in kernels() {
         let mut random = Random::new(2);
         for (height, width) in [(3, 31), (4, 40), (2, 2), (1, 9)] {
             for stride in [1, 2] {
@@ -104,9 +107,12 @@ fn gather(y: &[f32], shape: DenseShape) -> Vec<f32> {
 
 fn check_dense(kernels: Kernels, shape: DenseShape, random: &mut Random) {
     let context = format!("{} {shape:?}", kernels.isa());
-    let (x, w, bias) =
-        (random.guarded(shape.input.len()), random.guarded(shape.weights()), random.guarded(shape.output_channels));
-    let (dy, before) = (random.guarded(shape.output_len()), random.vec(shape.output_len()));
+    let (x, w, bias) = (
+        guarded(&random.values(shape.input.len())),
+        guarded(&random.values(shape.weights())),
+        guarded(&random.values(shape.output_channels)),
+    );
+    let (dy, before) = (guarded(&random.values(shape.output_len())), random.values(shape.output_len()));
     let (x_abs, w_abs, bias_abs, dy_abs) = (absolute(&x), absolute(&w), absolute(&bias), absolute(&dy));
 
     let mut linear = Vec::new();
@@ -118,12 +124,12 @@ fn check_dense(kernels: Kernels, shape: DenseShape, random: &mut Random) {
         (Some(&bias), Some(&bias_abs[..]), true),
     ] {
         let start = if accumulate { before.clone() } else { vec![f32::NAN; before.len()] };
-        let (mut y, mut expected, mut magnitude) = (Guarded::new(&start), start.clone(), absolute(&start));
+        let (mut y, mut expected, mut magnitude) = (guarded(&start), start.clone(), absolute(&start));
         kernels.dense(&x, &w, bias.map(|bias| &bias[..]), &mut y, shape, accumulate);
         reference::dense(&x, &w, bias.map(|bias| &bias[..]), &mut expected, shape, accumulate);
         reference::dense(&x_abs, &w_abs, bias_abs, &mut magnitude, shape, accumulate);
         let (pixels, magnitudes) = (gather(&y, shape), gather(&magnitude, shape));
-        assert_close(("forward", &context, accumulate), &pixels, &gather(&expected, shape), &magnitudes, TOLERANCE);
+        assert_close(("forward", &context, accumulate), &pixels, &gather(&expected, shape), &magnitudes);
         for (i, (y, start)) in y.iter().zip(&start).enumerate() {
             let between = i % shape.output_pixel_stride >= shape.output_channels;
             assert!(!between || y.to_bits() == start.to_bits(), "{context}: element {i} between pixels was written");
@@ -133,38 +139,38 @@ fn check_dense(kernels: Kernels, shape: DenseShape, random: &mut Random) {
         }
     }
 
-    let mut transposed = Guarded::nan(w.len());
+    let mut transposed = Guarded::unwritten(w.len());
     let taps = shape.kernel_height * shape.kernel_width;
     kernels.transpose(&w, &mut transposed, taps, shape.input.channels, shape.output_channels);
     let transposed_abs = absolute(&transposed);
     let mut adjoint = Vec::new();
     for accumulate in [false, true] {
-        let start = if accumulate { random.vec(x.len()) } else { vec![f32::NAN; x.len()] };
-        let (mut dx, mut expected, mut magnitude) = (Guarded::new(&start), start.clone(), absolute(&start));
+        let start = if accumulate { random.values(x.len()) } else { vec![f32::NAN; x.len()] };
+        let (mut dx, mut expected, mut magnitude) = (guarded(&start), start.clone(), absolute(&start));
         kernels.dense_backward_input(&dy, &transposed, &mut dx, shape, accumulate);
         reference::dense_backward_input(&dy, &transposed, &mut expected, shape, accumulate);
         reference::dense_backward_input(&dy_abs, &transposed_abs, &mut magnitude, shape, accumulate);
-        assert_close(("backward input", &context, accumulate), &dx, &expected, &magnitude, TOLERANCE);
+        assert_close(("backward input", &context, accumulate), &dx, &expected, &magnitude);
         if !accumulate {
             adjoint = dx.to_vec();
         }
     }
 
-    let before = random.vec(w.len());
-    let (mut dw, mut expected, mut magnitude) = (Guarded::new(&before), before.clone(), absolute(&before));
+    let before = random.values(w.len());
+    let (mut dw, mut expected, mut magnitude) = (guarded(&before), before.clone(), absolute(&before));
     kernels.dense_backward_weight(&x, &dy, &mut dw, shape);
     reference::dense_backward_weight(&x, &dy, &mut expected, shape);
     reference::dense_backward_weight(&x_abs, &dy_abs, &mut magnitude, shape);
-    assert_close(("backward weight", &context), &dw, &expected, &magnitude, TOLERANCE);
+    assert_close(("backward weight", &context), &dw, &expected, &magnitude);
 
-    let mut dw = Guarded::new(&vec![0.0; w.len()]);
+    let mut dw = guarded(&vec![0.0; w.len()]);
     kernels.dense_backward_weight(&x, &dy, &mut dw, shape);
     assert_adjoint(&context, [dot(&gather(&dy, shape), &linear), dot(&adjoint, &x), dot(&dw, &w)], total);
 }
 
 #[test]
 fn dense_kernels_and_strides() {
-    for kernels in all_kernels() {
+    for kernels in kernels() {
         let mut random = Random::new(3);
         for (kernel_height, kernel_width) in [(1, 1), (3, 3), (1, 7), (7, 1), (2, 2)] {
             for (stride_height, stride_width) in [(1, 1), (2, 2), (1, 2)] {
@@ -187,7 +193,7 @@ fn dense_kernels_and_strides() {
 
 #[test]
 fn dense_channels() {
-    for kernels in all_kernels() {
+    for kernels in kernels() {
         let mut random = Random::new(4);
         let channels = channels(kernels);
         for (i, &output) in channels.iter().enumerate() {
@@ -202,7 +208,7 @@ fn dense_channels() {
 
 #[test]
 fn dense_into_a_group_of_channels_with_an_offset() {
-    for kernels in all_kernels() {
+    for kernels in kernels() {
         let mut random = Random::new(5);
         for (height, width) in [(8, 8), (7, 7), (2, 3), (1, 1)] {
             for (channels, group) in [(16, 8), (5, 3), (36, 18)] {
@@ -223,8 +229,8 @@ fn dense_into_a_group_of_channels_with_an_offset() {
 
 #[test]
 fn transpose_is_the_reference() {
-    let w = Random::new(6).vec(3 * 5 * 7);
-    let (mut actual, mut expected) = (Guarded::nan(w.len()), vec![0.0; w.len()]);
+    let w = Random::new(6).values(3 * 5 * 7);
+    let (mut actual, mut expected) = (Guarded::unwritten(w.len()), vec![0.0; w.len()]);
     Kernels::detect().transpose(&w, &mut actual, 3, 5, 7);
     reference::transpose(&w, &mut expected, 3, 5, 7);
     assert_eq!(&actual[..], expected);
@@ -238,9 +244,9 @@ fn half_precision_is_the_reference_with_the_same_bits_everywhere() {
         (0..1u32 << 20).flat_map(|top| [0, 1, 0x0fff, 0x1000, 0x1001, 0x1fff].map(|low| (top >> 1) << 13 | low));
     let floats: Vec<f32> = near_ties.chain((0..u32::MAX).step_by(40_009)).map(f32::from_bits).collect();
     let portable = Kernels::with_isa(Isa::Scalar).unwrap();
-    for kernels in all_kernels() {
+    for kernels in kernels() {
         for len in [halves.len(), 37, 5, 0] {
-            let (mut actual, mut expected, mut same) = (Guarded::nan(len), vec![0.0; len], vec![0.0; len]);
+            let (mut actual, mut expected, mut same) = (Guarded::unwritten(len), vec![0.0; len], vec![0.0; len]);
             kernels.f16_to_f32(&halves[..len], &mut actual);
             portable.f16_to_f32(&halves[..len], &mut same);
             reference::f16_to_f32(&halves[..len], &mut expected);

@@ -118,7 +118,7 @@ struct Product {
 
 impl Tiles for Product {
     #[inline(always)]
-    unsafe fn tile<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
+    unsafe fn tile<S: Simd, const R: usize, const V: usize, const PARTIAL: bool>(
         &self,
         row: usize,
         column: usize,
@@ -130,7 +130,7 @@ impl Tiles for Product {
             let mut sums = [[S::splat(0.0); V]; R];
             if !self.bias.is_null() {
                 for v in 0..V {
-                    let bias = load::<S, WHOLE>(self.bias.add(column + v * S::LANES), lanes);
+                    let bias = load::<S, PARTIAL>(self.bias.add(column + v * S::LANES), lanes);
                     for sums in &mut sums {
                         sums[v] = bias;
                     }
@@ -139,7 +139,7 @@ impl Tiles for Product {
             if self.accumulate {
                 for (r, sums) in sums.iter_mut().enumerate() {
                     for (v, sum) in sums.iter_mut().enumerate() {
-                        let c = load::<S, WHOLE>(c.add(r * self.c_pixel + v * S::LANES), lanes);
+                        let c = load::<S, PARTIAL>(c.add(r * self.c_pixel + v * S::LANES), lanes);
                         *sum = S::add(*sum, c);
                     }
                 }
@@ -150,7 +150,7 @@ impl Tiles for Product {
                 for k in 0..self.depth {
                     let mut weights = [S::splat(0.0); V];
                     for (v, weight) in weights.iter_mut().enumerate() {
-                        *weight = load::<S, WHOLE>(b.add(v * S::LANES), lanes);
+                        *weight = load::<S, PARTIAL>(b.add(v * S::LANES), lanes);
                     }
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let x = S::splat(*a.add(r * self.a_pixel + k));
@@ -163,7 +163,7 @@ impl Tiles for Product {
             }
             for (r, sums) in sums.iter().enumerate() {
                 for (v, sum) in sums.iter().enumerate() {
-                    store::<S, WHOLE>(c.add(r * self.c_pixel + v * S::LANES), *sum, lanes);
+                    store::<S, PARTIAL>(c.add(r * self.c_pixel + v * S::LANES), *sum, lanes);
                 }
             }
         }
@@ -264,7 +264,7 @@ struct OuterProducts {
 
 impl Tiles for OuterProducts {
     #[inline(always)]
-    unsafe fn tile<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
+    unsafe fn tile<S: Simd, const R: usize, const V: usize, const PARTIAL: bool>(
         &self,
         row: usize,
         column: usize,
@@ -279,7 +279,7 @@ impl Tiles for OuterProducts {
                 for _ in 0..self.width {
                     let mut gradients = [S::splat(0.0); V];
                     for (v, gradient) in gradients.iter_mut().enumerate() {
-                        *gradient = load::<S, WHOLE>(dy.add(v * S::LANES), lanes);
+                        *gradient = load::<S, PARTIAL>(dy.add(v * S::LANES), lanes);
                     }
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let x = S::splat(*x.add(r));
@@ -294,7 +294,7 @@ impl Tiles for OuterProducts {
             for (r, sums) in sums.iter().enumerate() {
                 for (v, sum) in sums.iter().enumerate() {
                     let dw = self.dw.add((row + r) * self.columns + column + v * S::LANES);
-                    store::<S, WHOLE>(dw, S::add(load::<S, WHOLE>(dw, lanes), *sum), lanes);
+                    store::<S, PARTIAL>(dw, S::add(load::<S, PARTIAL>(dw, lanes), *sum), lanes);
                 }
             }
         }

@@ -70,22 +70,22 @@ fn check(name: &str, shape: DepthwiseShape, input: usize, output: usize, weights
     );
 }
 
-/// Runs `$body::<S or S::Half, WHOLE>(channel, lanes, …)` for all vectors of channels.
+/// Runs `$body::<S or S::Half, PARTIAL>(channel, lanes, …)` for all vectors of channels.
 macro_rules! for_channels {
     ($simd:ident, $channels:expr, $body:ident($($argument:expr),*)) => {{
         let channels = $channels;
         let mut channel = 0;
         while channel + $simd::LANES <= channels {
-            $body::<$simd, true>(channel, $simd::LANES, $($argument),*);
+            $body::<$simd, false>(channel, $simd::LANES, $($argument),*);
             channel += $simd::LANES;
         }
         let left = channels - channel;
         if const { $simd::Half::LANES < $simd::LANES } && left == $simd::Half::LANES {
-            $body::<$simd::Half, true>(channel, left, $($argument),*);
-        } else if const { $simd::Half::LANES < $simd::LANES } && 0 < left && left < $simd::Half::LANES {
             $body::<$simd::Half, false>(channel, left, $($argument),*);
+        } else if const { $simd::Half::LANES < $simd::LANES } && 0 < left && left < $simd::Half::LANES {
+            $body::<$simd::Half, true>(channel, left, $($argument),*);
         } else if const { $simd::LANES > 1 } && left > 0 {
-            $body::<$simd, false>(channel, left, $($argument),*);
+            $body::<$simd, true>(channel, left, $($argument),*);
         }
     }};
 }
@@ -118,29 +118,29 @@ struct Row {
 }
 
 #[inline(always)]
-unsafe fn row<S: Simd, const WHOLE: bool>(channel: usize, lanes: usize, row: &Row, taps: &Taps) {
+unsafe fn row<S: Simd, const PARTIAL: bool>(channel: usize, lanes: usize, row: &Row, taps: &Taps) {
     let mut pixel = 0;
     // SAFETY: every block ends at or before `pixels`.
     unsafe {
         if const { S::LANES >= 4 } {
             while pixel + 8 <= row.pixels {
-                block::<S, 8, WHOLE>(channel, lanes, pixel, row, taps);
+                block::<S, 8, PARTIAL>(channel, lanes, pixel, row, taps);
                 pixel += 8;
             }
         }
         while pixel + 4 <= row.pixels {
-            block::<S, 4, WHOLE>(channel, lanes, pixel, row, taps);
+            block::<S, 4, PARTIAL>(channel, lanes, pixel, row, taps);
             pixel += 4;
         }
         while pixel < row.pixels {
-            block::<S, 1, WHOLE>(channel, lanes, pixel, row, taps);
+            block::<S, 1, PARTIAL>(channel, lanes, pixel, row, taps);
             pixel += 1;
         }
     }
 }
 
 #[inline(always)]
-unsafe fn block<S: Simd, const P: usize, const WHOLE: bool>(
+unsafe fn block<S: Simd, const P: usize, const PARTIAL: bool>(
     channel: usize,
     lanes: usize,
     pixel: usize,
@@ -153,16 +153,16 @@ unsafe fn block<S: Simd, const P: usize, const WHOLE: bool>(
         let weights = row.weights.add(channel);
         let mut sums = [S::splat(0.0); P];
         for &(offset, weight) in taps.taps.get_unchecked(..taps.count) {
-            let weight = load::<S, WHOLE>(weights.add(weight), lanes);
+            let weight = load::<S, PARTIAL>(weights.add(weight), lanes);
             let source = source.add(offset);
             for (p, sum) in sums.iter_mut().enumerate() {
-                let x = load::<S, WHOLE>(source.add(p * row.source_step), lanes);
+                let x = load::<S, PARTIAL>(source.add(p * row.source_step), lanes);
                 *sum = S::mul_add(x, weight, *sum);
             }
         }
         let target = row.target.add(pixel * row.target_step + channel);
         for (p, sum) in sums.iter().enumerate() {
-            store::<S, WHOLE>(target.add(p * row.target_step), *sum, lanes);
+            store::<S, PARTIAL>(target.add(p * row.target_step), *sum, lanes);
         }
     }
 }
@@ -265,7 +265,7 @@ unsafe fn backward_weight<S: Simd>(x: &[f32], dy: &[f32], dw: &mut [f32], shape:
 
 /// The gradient of all taps of one vector of channels, as many at a time as there are registers for.
 #[inline(always)]
-unsafe fn filter<S: Simd, const WHOLE: bool>(
+unsafe fn filter<S: Simd, const PARTIAL: bool>(
     channel: usize,
     lanes: usize,
     x: *const f32,
@@ -278,21 +278,21 @@ unsafe fn filter<S: Simd, const WHOLE: bool>(
     unsafe {
         let (x, dy, dw) = (x.add(channel), dy.add(channel), dw.add(channel));
         match k {
-            3 => filter_taps::<S, 3, 3, WHOLE>(lanes, (0, 0), x, dy, dw, shape),
-            5 if const { S::LANES == 16 } => filter_taps::<S, 5, 5, WHOLE>(lanes, (0, 0), x, dy, dw, shape),
+            3 => filter_taps::<S, 3, 3, PARTIAL>(lanes, (0, 0), x, dy, dw, shape),
+            5 if const { S::LANES == 16 } => filter_taps::<S, 5, 5, PARTIAL>(lanes, (0, 0), x, dy, dw, shape),
             5 => {
                 for ky in 0..5 {
-                    filter_taps::<S, 1, 5, WHOLE>(lanes, (ky, 0), x, dy, dw, shape);
+                    filter_taps::<S, 1, 5, PARTIAL>(lanes, (ky, 0), x, dy, dw, shape);
                 }
             }
             7 => {
                 for ky in 0..7 {
-                    filter_taps::<S, 1, 7, WHOLE>(lanes, (ky, 0), x, dy, dw, shape);
+                    filter_taps::<S, 1, 7, PARTIAL>(lanes, (ky, 0), x, dy, dw, shape);
                 }
             }
             _ => {
                 for tap in 0..k * k {
-                    filter_taps::<S, 1, 1, WHOLE>(lanes, (tap / k, tap % k), x, dy, dw, shape);
+                    filter_taps::<S, 1, 1, PARTIAL>(lanes, (tap / k, tap % k), x, dy, dw, shape);
                 }
             }
         }
@@ -301,7 +301,7 @@ unsafe fn filter<S: Simd, const WHOLE: bool>(
 
 /// The gradient of `R × K` taps, the first of which is at `(ky, kx)`.
 #[inline(always)]
-unsafe fn filter_taps<S: Simd, const R: usize, const K: usize, const WHOLE: bool>(
+unsafe fn filter_taps<S: Simd, const R: usize, const K: usize, const PARTIAL: bool>(
     lanes: usize,
     (ky, kx): (usize, usize),
     x: *const f32,
@@ -318,10 +318,10 @@ unsafe fn filter_taps<S: Simd, const R: usize, const K: usize, const WHOLE: bool
         for y in 0..output.height {
             let mut x = x.add(y * shape.stride * input.width * input.channels + ky * tap_row + kx * tap_column);
             for _ in 0..output.width {
-                let gradient = load::<S, WHOLE>(dy, lanes);
+                let gradient = load::<S, PARTIAL>(dy, lanes);
                 for (r, sums) in sums.iter_mut().enumerate() {
                     for (t, sum) in sums.iter_mut().enumerate() {
-                        let x = load::<S, WHOLE>(x.add(r * tap_row + t * tap_column), lanes);
+                        let x = load::<S, PARTIAL>(x.add(r * tap_row + t * tap_column), lanes);
                         *sum = S::mul_add(x, gradient, *sum);
                     }
                 }
@@ -332,7 +332,7 @@ unsafe fn filter_taps<S: Simd, const R: usize, const K: usize, const WHOLE: bool
         for (r, sums) in sums.iter().enumerate() {
             for (t, sum) in sums.iter().enumerate() {
                 let dw = dw.add(((ky + r) * shape.kernel + kx + t) * input.channels);
-                store::<S, WHOLE>(dw, S::add(load::<S, WHOLE>(dw, lanes), *sum), lanes);
+                store::<S, PARTIAL>(dw, S::add(load::<S, PARTIAL>(dw, lanes), *sum), lanes);
             }
         }
     }

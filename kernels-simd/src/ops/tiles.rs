@@ -4,13 +4,13 @@ use crate::arch::Simd;
 
 /// A computation that fills its result tile by tile, with the accumulators of a tile in registers.
 pub(crate) trait Tiles {
-    /// Computes rows `row..row + R` and, from `column` on, `V` vectors of columns; without `WHOLE` only the first
+    /// Computes rows `row..row + R` and, from `column` on, `V` vectors of columns; with `PARTIAL` only the first
     /// `lanes` lanes of the one vector exist.
     ///
     /// # Safety
     ///
     /// The tile lies inside the matrix, and the processor has the instruction set.
-    unsafe fn tile<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
+    unsafe fn tile<S: Simd, const R: usize, const V: usize, const PARTIAL: bool>(
         &self,
         row: usize,
         column: usize,
@@ -30,33 +30,33 @@ pub(crate) unsafe fn cover<S: Simd, T: Tiles>(tiles: &T, rows: usize, columns: u
     unsafe {
         if const { S::LANES >= 8 } {
             while column + 2 * S::LANES <= columns {
-                strip::<S, T, 2, true>(tiles, rows, column, S::LANES);
+                strip::<S, T, 2, false>(tiles, rows, column, S::LANES);
                 column += 2 * S::LANES;
             }
         } else {
             while column + 4 * S::LANES <= columns {
-                strip::<S, T, 4, true>(tiles, rows, column, S::LANES);
+                strip::<S, T, 4, false>(tiles, rows, column, S::LANES);
                 column += 4 * S::LANES;
             }
         }
         while column + S::LANES <= columns {
-            strip::<S, T, 1, true>(tiles, rows, column, S::LANES);
+            strip::<S, T, 1, false>(tiles, rows, column, S::LANES);
             column += S::LANES;
         }
         let left = columns - column;
         if const { S::Half::LANES < S::LANES } && left == S::Half::LANES {
-            strip::<S::Half, T, 1, true>(tiles, rows, column, left);
-        } else if const { S::Half::LANES < S::LANES } && 0 < left && left < S::Half::LANES {
             strip::<S::Half, T, 1, false>(tiles, rows, column, left);
+        } else if const { S::Half::LANES < S::LANES } && 0 < left && left < S::Half::LANES {
+            strip::<S::Half, T, 1, true>(tiles, rows, column, left);
         } else if const { S::LANES > 1 } && left > 0 {
-            strip::<S, T, 1, false>(tiles, rows, column, left);
+            strip::<S, T, 1, true>(tiles, rows, column, left);
         }
     }
 }
 
 /// All rows of one strip of `V` vectors, in the tallest tiles that leave registers for the operands.
 #[inline(always)]
-unsafe fn strip<S: Simd, T: Tiles, const V: usize, const WHOLE: bool>(
+unsafe fn strip<S: Simd, T: Tiles, const V: usize, const PARTIAL: bool>(
     tiles: &T,
     rows: usize,
     column: usize,
@@ -66,7 +66,7 @@ unsafe fn strip<S: Simd, T: Tiles, const V: usize, const WHOLE: bool>(
     macro_rules! rows_of {
         ($($height:literal),*) => {$(
             while rows - row >= $height {
-                tiles.tile::<S, $height, V, WHOLE>(row, column, lanes);
+                tiles.tile::<S, $height, V, PARTIAL>(row, column, lanes);
                 row += $height;
             }
         )*};
