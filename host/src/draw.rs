@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use darts_core::CellGenotype;
 use svg::Document;
 use svg::node::element::{Group, Path, Rectangle, Text};
 
@@ -134,6 +135,14 @@ impl Drawing {
             .add(heads)
             .add(shapes)
             .to_string()
+    }
+}
+
+impl From<&CellGenotype> for Drawing {
+    fn from(cell: &CellGenotype) -> Self {
+        let edges = cell.edges.iter().enumerate();
+        let edges = edges.map(|(index, edge)| (edge.primitive.name(), usize::from(edge.source), 2 + index / 2));
+        Self::new(cell.nodes(), edges, cell.concat.iter().map(|&state| usize::from(state)))
     }
 }
 
@@ -386,17 +395,7 @@ mod tests {
     use super::*;
 
     fn darts_v2_normal() -> Drawing {
-        let edges = [
-            ("sep_conv_3x3", 0, 2),
-            ("sep_conv_3x3", 1, 2),
-            ("sep_conv_3x3", 0, 3),
-            ("sep_conv_3x3", 1, 3),
-            ("sep_conv_3x3", 1, 4),
-            ("skip_connect", 0, 4),
-            ("skip_connect", 0, 5),
-            ("dil_conv_3x3", 2, 5),
-        ];
-        Drawing::new(4, edges, 2..6)
+        Drawing::from(&darts_core::Genotype::builtin("DARTS_V2").expect("a built-in name").normal)
     }
 
     #[test]

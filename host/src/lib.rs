@@ -4,4 +4,5 @@
 pub mod draw;
 pub mod graph;
 pub mod interrupt;
+pub mod isa;
 pub mod progress;

@@ -1,3 +1,8 @@
 //! The `darts` binary.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -49,12 +49,8 @@ pub fn totals(graph: &Graph) -> Totals {
 
 /// One row per stage and for the classifier, in order; the auxiliary head is left out.
 pub fn layers(graph: &Graph) -> Vec<LayerRow> {
-    let mut rows: Vec<LayerRow> = graph
-        .stages
-        .iter()
-        .filter(|stage| !is_auxiliary(&stage.name))
-        .map(|stage| stage_row(graph, stage))
-        .collect();
+    let mut rows: Vec<LayerRow> =
+        graph.stages.iter().filter(|stage| !is_auxiliary(&stage.name)).map(|stage| stage_row(graph, stage)).collect();
     let head = &graph.head;
     rows.push(LayerRow {
         name: head.name.clone(),

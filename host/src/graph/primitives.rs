@@ -35,9 +35,7 @@ impl GraphBuilder {
         Some(match primitive {
             Primitive::None => return None,
             Primitive::MaxPool3x3 => self.pool(name, input, Op::MaxPool { stride }, pool_norm),
-            Primitive::AvgPool3x3 => {
-                self.pool(name, input, Op::AvgPool { kernel: 3, stride, padding: 1 }, pool_norm)
-            }
+            Primitive::AvgPool3x3 => self.pool(name, input, Op::AvgPool { kernel: 3, stride, padding: 1 }, pool_norm),
             Primitive::SkipConnect if stride == 1 => input,
             Primitive::SkipConnect => {
                 let channels = self.shape(input).channels;

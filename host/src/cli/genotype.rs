@@ -1,0 +1,49 @@
+//! Genotypes as users give them: by name, as a file, as text, or as the run directory that holds one.
+
+use std::fs;
+use std::path::Path;
+
+use darts_core::{BUILTIN_NAMES, Genotype, GenotypeError};
+
+use super::common::FileError;
+
+/// The file of a run directory that holds its genotype.
+pub const FILE_NAME: &str = "genotype.txt";
+
+/// Why an argument is no genotype.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAGenotype {
+    /// It is neither a name, nor a file, nor text.
+    #[error(
+        "unknown genotype '{argument}': give a name ({}), a file, a run directory, or the text itself, \
+         such as \"Genotype(normal=[('sep_conv_3x3', 0), …], …)\"",
+        BUILTIN_NAMES.join(", ")
+    )]
+    Unknown { argument: String },
+    /// The text has an error.
+    #[error("{0}")]
+    Text(GenotypeError),
+    /// The text of a file has an error.
+    #[error("{error} (file {path}): correct the file")]
+    FileText { path: String, error: GenotypeError },
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The genotype that `argument` names.
+pub fn resolve(argument: &str) -> Result<Genotype, NotAGenotype> {
+    if let Some(genotype) = Genotype::builtin(argument) {
+        return Ok(genotype);
+    }
+    if argument.contains(['(', '{']) {
+        return Genotype::parse(argument).map_err(NotAGenotype::Text);
+    }
+    let path = Path::new(argument);
+    if !path.exists() {
+        return Err(NotAGenotype::Unknown { argument: argument.to_owned() });
+    }
+    let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+    let text = fs::read_to_string(&path).map_err(FileError::new("read the genotype", &path))?;
+    Genotype::parse(text.trim()).map_err(|error| NotAGenotype::FileText { path: path.display().to_string(), error })
+}

@@ -1,0 +1,285 @@
+//! `darts inspect`: sizes and pictures of a network before it is trained.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use darts_core::{CellGenotype, Genotype};
+use darts_host::draw::Drawing;
+use darts_host::graph::Graph;
+use darts_host::graph::count::{LayerRow, Totals, layers, totals};
+use darts_host::graph::derived::{DerivedConfig, NetworkKind, derived};
+use darts_host::graph::supernet::{ConfigError, SupernetConfig, supernet};
+use indicatif::HumanCount;
+use serde::Serialize;
+
+use super::Outcome;
+use super::common::{FileError, ImageSize, print_json};
+use super::genotype::resolve;
+use super::table::Table;
+
+/// Show parameters, multiply-adds and memory of a network, and draw its cells
+///
+/// Counts are exact. Multiply-adds are those of convolutions and linear layers for one image; the auxiliary head, which
+/// only training has, is counted apart.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    darts inspect DARTS_V2\n  \
+    darts inspect DARTS_V2 --network imagenet --json\n  \
+    darts inspect runs/search-1 --channels 16 --layers 8 --input 1x28x28 --svg pictures\n  \
+    darts inspect supernet --channels 16 --layers 8")]
+pub struct Arguments {
+    /// A genotype (name, file, text or run directory), or `supernet`.
+    #[arg(value_name = "GENOTYPE|supernet")]
+    target: String,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+
+    /// Show every layer, not only the sum of each cell.
+    #[arg(long)]
+    all_layers: bool,
+
+    #[command(flatten)]
+    size: Size,
+
+    /// Write the cells as DIR/normal.svg and DIR/reduce.svg.
+    #[arg(long, value_name = "DIR", help_heading = "Drawings")]
+    svg: Option<PathBuf>,
+
+    /// Write the cells as DIR/normal.dot and DIR/reduce.dot for Graphviz.
+    #[arg(long, value_name = "DIR", help_heading = "Drawings")]
+    dot: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+struct Size {
+    /// Stem and head [default: cifar].
+    #[arg(long, value_name = "KIND")]
+    network: Option<Network>,
+
+    /// Channels of the first cell [default: 36; imagenet 48; supernet 16].
+    #[arg(long, value_name = "N")]
+    channels: Option<usize>,
+
+    /// Number of cells [default: 20; imagenet 14; supernet 8].
+    #[arg(long, value_name = "N")]
+    layers: Option<usize>,
+
+    /// Image size: channels, height, width [default: 3x32x32; imagenet 3x224x224].
+    #[arg(long, value_name = "CxHxW")]
+    input: Option<ImageSize>,
+
+    /// Number of classes [default: 10; imagenet 1000].
+    #[arg(long, value_name = "N")]
+    classes: Option<usize>,
+
+    /// Nodes of a cell, for `supernet`.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    nodes: usize,
+
+    /// States in the output of a cell, for `supernet`.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    multiplier: usize,
+}
+
+/// Stem and head of a derived network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// Small images: one 3×3 convolution, full size.
+    Cifar,
+    /// Large images: three 3×3 convolutions of stride 2.
+    Imagenet,
+}
+
+impl From<Network> for NetworkKind {
+    fn from(network: Network) -> Self {
+        match network {
+            Network::Cifar => Self::Cifar,
+            Network::Imagenet => Self::ImageNet,
+        }
+    }
+}
+
+impl Size {
+    fn supernet(&self) -> Result<Graph, ConfigError> {
+        supernet(&SupernetConfig {
+            input: self.input.map_or([3, 32, 32], |size| size.0),
+            classes: self.classes.unwrap_or(10),
+            channels: self.channels.unwrap_or(16),
+            layers: self.layers.unwrap_or(8),
+            nodes: self.nodes,
+            multiplier: self.multiplier,
+        })
+    }
+
+    /// With the auxiliary head where the image is large enough to have one.
+    fn derived(&self, genotype: &Genotype) -> Result<Graph, ConfigError> {
+        let kind = self.network.unwrap_or(Network::Cifar);
+        let (input, classes, channels, layers) = match kind {
+            Network::Cifar => ([3, 32, 32], 10, 36, 20),
+            Network::Imagenet => ([3, 224, 224], 1000, 48, 14),
+        };
+        let config = DerivedConfig {
+            kind: kind.into(),
+            input: self.input.map_or(input, |size| size.0),
+            classes: self.classes.unwrap_or(classes),
+            channels: self.channels.unwrap_or(channels),
+            layers: self.layers.unwrap_or(layers),
+            auxiliary: true,
+        };
+        derived(genotype, &config).or_else(|_| derived(genotype, &DerivedConfig { auxiliary: false, ..config }))
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    genotype: Option<String>,
+    input: [usize; 3],
+    classes: usize,
+    #[serde(flatten)]
+    totals: Totals,
+    layers: Vec<LayerRow>,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let (genotype, graph) = if arguments.target == "supernet" {
+        (None, arguments.size.supernet()?)
+    } else {
+        let genotype = resolve(&arguments.target)?;
+        let graph = arguments.size.derived(&genotype)?;
+        (Some(genotype), graph)
+    };
+    let report = Report {
+        genotype: genotype.as_ref().map(Genotype::to_string),
+        input: [graph.input.channels, graph.input.height, graph.input.width],
+        classes: graph.classes,
+        totals: totals(&graph),
+        layers: layers(&graph),
+    };
+    let mut files = Vec::new();
+    if let Some(genotype) = &genotype {
+        files = draw(genotype, arguments)?;
+    }
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        print(&mut io::stdout().lock(), &report, genotype.as_ref(), &graph, arguments.all_layers)?;
+        for file in files {
+            writeln!(io::stdout(), "wrote {}", file.display())?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the drawings that were asked for.
+fn draw(genotype: &Genotype, arguments: &Arguments) -> Result<Vec<PathBuf>, FileError> {
+    let cells = [("normal", Drawing::from(&genotype.normal)), ("reduce", Drawing::from(&genotype.reduce))];
+    let mut files = Vec::new();
+    let mut write = |folder: &Path, name: String, text: String| {
+        fs::create_dir_all(folder).map_err(FileError::new("make the folder", folder))?;
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(FileError::new("write the drawing", &path))?;
+        files.push(path);
+        Ok(())
+    };
+    for (name, cell) in &cells {
+        if let Some(folder) = &arguments.svg {
+            write(folder, format!("{name}.svg"), cell.svg())?;
+        }
+        if let Some(folder) = &arguments.dot {
+            write(folder, format!("{name}.dot"), cell.dot())?;
+        }
+    }
+    Ok(files)
+}
+
+fn print(
+    output: &mut impl Write,
+    report: &Report,
+    genotype: Option<&Genotype>,
+    graph: &Graph,
+    all_layers: bool,
+) -> io::Result<()> {
+    write!(output, "{}", if all_layers { layer_table(&report.layers) } else { cell_table(&report.layers, graph) })?;
+    writeln!(output)?;
+    let totals = &report.totals;
+    writeln!(output, "parameters       {}", HumanCount(totals.parameters as u64))?;
+    if totals.auxiliary_parameters > 0 {
+        writeln!(output, "auxiliary head   {}", HumanCount(totals.auxiliary_parameters as u64))?;
+    }
+    writeln!(output, "multiply-adds    {}", HumanCount(totals.multiply_adds as u64))?;
+    if let Some(genotype) = genotype {
+        print_cell(output, "normal cell", &genotype.normal)?;
+        print_cell(output, "reduction cell", &genotype.reduce)?;
+        writeln!(output, "\n{genotype}")?;
+    }
+    Ok(())
+}
+
+fn print_cell(output: &mut impl Write, title: &str, cell: &CellGenotype) -> io::Result<()> {
+    let state = |index: u8| match index {
+        0 => "c_{k-2}".to_owned(),
+        1 => "c_{k-1}".to_owned(),
+        _ => (index - 2).to_string(),
+    };
+    writeln!(output, "\n{title}")?;
+    for (node, edges) in cell.edges.chunks(2).enumerate() {
+        let terms: Vec<String> =
+            edges.iter().map(|edge| format!("{}({})", edge.primitive, state(edge.source))).collect();
+        writeln!(output, "  {node:<5} = {}", terms.join(" + "))?;
+    }
+    let concat: Vec<String> = cell.concat.iter().map(|&index| state(index)).collect();
+    writeln!(output, "  c_{{k}} = [{}]", concat.join(", "))
+}
+
+fn shape([height, width, channels]: [usize; 3]) -> String {
+    format!("{channels}x{height}x{width}")
+}
+
+fn layer_table(rows: &[LayerRow]) -> Table {
+    let mut table = Table::new(&["layer", "operation", "output", "parameters", "multiply-adds"]);
+    for row in rows {
+        table.row([
+            row.name.clone(),
+            row.operation.clone(),
+            shape(row.output),
+            HumanCount(row.parameters as u64).to_string(),
+            HumanCount(row.multiply_adds as u64).to_string(),
+        ]);
+    }
+    table
+}
+
+/// The rows of each cell in one, with the shape of the cell's output.
+fn cell_table(rows: &[LayerRow], graph: &Graph) -> Table {
+    let mut table = Table::new(&["layer", "output", "parameters", "multiply-adds"]);
+    for group in rows.chunk_by(|a, b| part(&a.name) == part(&b.name)) {
+        let name = part(&group[0].name);
+        let cell = name.strip_prefix("cells.").and_then(|index| index.parse::<usize>().ok());
+        let output = match cell {
+            Some(index) => {
+                let states = &graph.cell_outputs[index + 1];
+                let first = graph.tensors[states[0]];
+                [first.height, first.width, states.iter().map(|&state| graph.tensors[state].channels).sum()]
+            }
+            None => group[group.len() - 1].output,
+        };
+        table.row([
+            name.to_owned(),
+            shape(output),
+            HumanCount(group.iter().map(|row| row.parameters as u64).sum()).to_string(),
+            HumanCount(group.iter().map(|row| row.multiply_adds as u64).sum()).to_string(),
+        ]);
+    }
+    table
+}
+
+/// The part of the network that a layer belongs to: `cells.3` of `cells.3._ops.5`, `stem0` of `stem0.3`.
+fn part(name: &str) -> &str {
+    let dots = if name.starts_with("cells.") { 2 } else { 1 };
+    name.match_indices('.').nth(dots - 1).map_or(name, |(end, _)| &name[..end])
+}

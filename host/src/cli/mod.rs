@@ -1,0 +1,58 @@
+//! The command line: one file a subcommand, each an argument struct and a function that calls the library.
+
+mod common;
+mod genotype;
+mod info;
+mod inspect;
+mod table;
+
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use darts_host::interrupt::{self, Interrupted};
+
+/// What a subcommand returns; the message of the error is the one line that the user sees.
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+#[derive(Debug, Parser)]
+#[command(name = "darts", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(about = "Differentiable architecture search on a CPU, from images to a model for a microcontroller")]
+#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n\
+    Environment: DARTS_ISA=scalar|avx2|avx512|neon forces an instruction set.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Inspect(inspect::Arguments),
+    Info(info::Arguments),
+}
+
+/// Parses the arguments, runs the command and reports its failure.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = interrupt::install().map_err(Into::into).and_then(|()| match arguments.command {
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Info(arguments) => info::run(&arguments),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure(error.as_ref()),
+    }
+}
+
+fn failure(error: &(dyn Error + 'static)) -> ExitCode {
+    if error.is::<Interrupted>() {
+        return ExitCode::from(interrupt::EXIT_CODE);
+    }
+    // Whoever read the output has seen enough of it.
+    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,206 @@
+//! The binary as a user runs it: what it prints, what it says when something is wrong, and its exit status.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use darts_host::isa;
+use serde_json::Value;
+
+const USAGE: i32 = 2;
+const FAILURE: i32 = 1;
+
+fn darts(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_darts"));
+    command.args(arguments).env_remove(isa::VARIABLE).stdin(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().expect("the binary starts")
+}
+
+#[track_caller]
+fn success(command: &mut Command) -> String {
+    let output = run(command);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}: {errors}", output.status);
+    String::from_utf8(output.stdout).expect("the output is UTF-8")
+}
+
+#[track_caller]
+fn json(command: &mut Command) -> Value {
+    let text = success(command);
+    assert_eq!(text.trim_end().lines().count(), 1, "one object on one line: {text}");
+    serde_json::from_str(&text).expect("the output is JSON")
+}
+
+/// The single line that a failing command prints on stderr, after checking status and that stdout is empty.
+#[track_caller]
+fn failure(command: &mut Command) -> String {
+    let output = run(command);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(FAILURE), "{command:?}: {errors}");
+    assert!(output.stdout.is_empty(), "{command:?} printed {}", String::from_utf8_lossy(&output.stdout));
+    assert!(errors.starts_with("error: ") && errors.lines().count() == 1, "{command:?}: {errors}");
+    errors
+}
+
+#[track_caller]
+fn contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "'{part}' is missing in: {text}");
+    }
+}
+
+#[test]
+fn help_names_every_command_and_every_command_shows_examples() {
+    let help = success(&mut darts(&["--help"]));
+    for command in ["inspect", "info"] {
+        contains(&help, &[command]);
+        contains(&success(&mut darts(&[command, "--help"])), &["Examples:", &format!("darts {command}")]);
+    }
+    contains(&success(&mut darts(&["--version"])), &[env!("CARGO_PKG_VERSION")]);
+}
+
+#[test]
+fn wrong_usage_has_its_own_status() {
+    for arguments in [
+        &["search-for-it"][..],
+        &["info", "--no-such-flag"],
+        &["info", "--threads", "-1"],
+        &["inspect"],
+        &["inspect", "DARTS_V2", "--input", "3x32"],
+        &["inspect", "DARTS_V2", "--input", "0x32x32"],
+        &["inspect", "DARTS_V2", "--network", "mnist"],
+    ] {
+        let output = run(&mut darts(arguments));
+        assert_eq!(output.status.code(), Some(USAGE), "{arguments:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn info_is_one_object_with_the_choice_and_what_there_is() {
+    let info = json(&mut darts(&["info", "--json", "--threads", "3"]));
+    assert_eq!(info["threads"], 3);
+    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
+    let isas: Vec<&str> = info["isas"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    assert!(isas.contains(&"scalar"));
+    assert_eq!(info["isa"], *isas.last().expect("not empty"));
+    for isa in isas {
+        assert_eq!(json(darts(&["info", "--json"]).env(isa::VARIABLE, isa))["isa"], isa);
+    }
+}
+
+#[test]
+fn an_instruction_set_that_is_not_there_is_an_error_that_names_those_that_are() {
+    let missing = ["neon", "avx512"].into_iter().find(|name| !isa::available().contains(name));
+    for name in missing.into_iter().chain(["AVX2", "sse", " "]) {
+        contains(&failure(darts(&["info"]).env(isa::VARIABLE, name)), &[name, isa::VARIABLE, "scalar"]);
+    }
+}
+
+#[test]
+fn inspect_counts() {
+    let v2 = json(&mut darts(&["inspect", "DARTS_V2", "--json"]));
+    assert_eq!(v2["parameters"], 3_349_342);
+    assert_eq!(v2["auxiliary_parameters"], 476_426);
+    assert_eq!(v2["multiply_adds"], 528_359_040);
+    let small = json(&mut darts(&["inspect", "DARTS_V2", "--channels", "8", "--layers", "5", "--json"]));
+    assert_eq!((&small["parameters"], &small["multiply_adds"]), (&37_018.into(), &7_392_512.into()));
+    let imagenet = json(&mut darts(&["inspect", "DARTS_V2", "--network", "imagenet", "--json"]));
+    assert_eq!((&imagenet["parameters"], &imagenet["auxiliary_parameters"]), (&4_718_752.into(), &1_260_776.into()));
+    let supernet = json(&mut darts(&["inspect", "supernet", "--json"]));
+    assert_eq!((&supernet["parameters"], &supernet["multiply_adds"]), (&1_930_618.into(), &300_255_744.into()));
+    let layers = supernet["layers"].as_array().expect("a list");
+    let sum: u64 = layers.iter().filter_map(|layer| layer["parameters"].as_u64()).sum();
+    assert_eq!(sum, 1_930_618);
+}
+
+#[test]
+fn inspect_prints_a_table_and_the_cells() {
+    let text = success(&mut darts(&["inspect", "NASNet", "--channels", "16", "--layers", "5"]));
+    contains(&text, &["cells.4", "multiply-adds", "normal cell", "c_{k} = [2, 3, 4]", "normal_concat=range(2, 7)"]);
+    let layers = success(&mut darts(&["inspect", "supernet", "--layers", "3", "--all-layers"]));
+    contains(&layers, &["cells.2._ops.13", "dw5x5"]);
+}
+
+#[test]
+fn a_genotype_is_a_name_a_text_a_file_or_a_run_directory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let genotype = darts_core::Genotype::builtin("DARTS_V1").expect("a built-in name");
+    let file = folder.path().join("genotype.txt");
+    fs::write(&file, format!("{genotype}\n")).expect("written");
+    let text = genotype.to_string();
+    let as_json = serde_json::to_string(&genotype).expect("a genotype has a JSON form");
+    for argument in ["DARTS_V1", &text, &as_json, &file.to_string_lossy(), &folder.path().to_string_lossy()] {
+        assert_eq!(json(&mut darts(&["inspect", argument, "--json"]))["parameters"], 3_169_414, "{argument}");
+    }
+}
+
+#[test]
+fn a_bad_genotype_is_told_what_is_wrong() {
+    contains(&failure(&mut darts(&["inspect", "DARTS_V3"])), &["DARTS_V3", "DARTS_V2", "AmoebaNet"]);
+    let text = "Genotype(normal=[('sep_conv_3x3', 0), ('OPERATION', SOURCE)], normal_concat=[2], \
+                reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1)], reduce_concat=[2])";
+    let unknown = text.replace("OPERATION", "conv_9x9").replace("SOURCE", "1");
+    contains(&failure(&mut darts(&["inspect", &unknown])), &["conv_9x9", "sep_conv_3x3"]);
+    let future = text.replace("OPERATION", "skip_connect").replace("SOURCE", "2");
+    contains(&failure(&mut darts(&["inspect", &future])), &["normal cell", "edge 1", "state 2"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cell.txt");
+    for content in [&b""[..], b"Genotype(normal=[('sep_conv_3x3', 0)", b"\xff\xfe", future.as_bytes()] {
+        fs::write(&file, content).expect("written");
+        contains(&failure(&mut darts(&["inspect", &file.to_string_lossy()])), &["cell.txt"]);
+    }
+    contains(&failure(&mut darts(&["inspect", &folder.path().to_string_lossy()])), &["genotype.txt"]);
+}
+
+#[test]
+fn sizes_that_no_network_can_have_are_refused() {
+    contains(&failure(&mut darts(&["inspect", "supernet", "--layers", "0"])), &["number of cells", "from 1"]);
+    contains(&failure(&mut darts(&["inspect", "supernet", "--nodes", "99"])), &["number of nodes"]);
+    contains(&failure(&mut darts(&["inspect", "supernet", "--nodes", "3", "--multiplier", "9"])), &["multiplier"]);
+    contains(&failure(&mut darts(&["inspect", "DARTS", "--network", "imagenet", "--channels", "7"])), &["even"]);
+}
+
+#[test]
+fn inspect_draws_both_cells() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pictures = folder.path().join("new/pictures");
+    let argument = pictures.to_string_lossy();
+    let text = success(&mut darts(&["inspect", "AmoebaNet", "--svg", &argument, "--dot", &argument]));
+    for (name, operation) in [("normal", "sep_conv_5x5"), ("reduce", "conv_7x1_1x7")] {
+        let svg = read(&pictures.join(format!("{name}.svg")));
+        contains(&svg, &["<svg", "</svg>", "c_{k-2}", operation]);
+        let dot = read(&pictures.join(format!("{name}.dot")));
+        contains(&dot, &["digraph", "rankdir=LR", operation]);
+        contains(&text, &[&format!("{name}.svg"), &format!("{name}.dot")]);
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("a-file");
+    fs::write(&file, "").expect("written");
+    let below = file.join("pictures");
+    contains(&failure(&mut darts(&["inspect", "DARTS_V2", "--svg", &below.to_string_lossy()])), &["a-file"]);
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let mut child = darts(&["inspect", "supernet", "--all-layers", "--layers", "100"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
