@@ -1,6 +1,8 @@
 //! Differentiable architecture search on a multicore CPU.
 #![forbid(unsafe_code)]
 
+pub mod atomic;
+pub mod data;
 pub mod draw;
 pub mod graph;
 pub mod interrupt;
