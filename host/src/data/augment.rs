@@ -1,6 +1,6 @@
 //! Crop, flip, normalise and cut out: a stored image made into a network's input.
 
-use darts_kernels_simd::shape::ImageShape;
+use darts_kernels_simd::ImageShape;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 

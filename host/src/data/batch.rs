@@ -1,6 +1,6 @@
 //! Batches of network inputs.
 
-use darts_kernels_simd::shape::ImageShape;
+use darts_kernels_simd::ImageShape;
 use rayon::prelude::*;
 
 use super::draw::{Purpose, generator, sample, shuffle};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crc::{CRC_64_XZ, Crc, Table};
-use darts_kernels_simd::shape::ImageShape;
+use darts_kernels_simd::ImageShape;
 
 use super::Normalization;
 

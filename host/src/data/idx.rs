@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use darts_kernels_simd::shape::ImageShape;
+use darts_kernels_simd::ImageShape;
 use flate2::bufread::GzDecoder;
 
 use super::{DataError, DataSource, Dataset};
