@@ -4,6 +4,7 @@
 pub mod atomic;
 pub mod data;
 pub mod draw;
+pub mod engine;
 pub mod graph;
 pub mod interrupt;
 pub mod isa;

@@ -1,0 +1,87 @@
+//! Parallelism, all of it: a fixed number of chunks of the batch, whatever the number of threads, so that sums over
+//! chunks are the same bits on every machine with the same instruction set.
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rayon::prelude::*;
+
+use super::scratch::Scratch;
+
+/// Chunks that a batch is cut into at most. More than the cores of a small server, few enough that one partial sum of
+/// weight gradients per chunk stays cheap.
+const CHUNKS: usize = 16;
+
+/// A thread pool and one scratch memory per thread.
+#[derive(Debug)]
+pub struct Workers {
+    pool: rayon::ThreadPool,
+    scratch: Vec<Mutex<Scratch>>,
+}
+
+/// The thread pool could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {threads} threads: {source}")]
+pub struct WorkersError {
+    threads: usize,
+    source: rayon::ThreadPoolBuildError,
+}
+
+impl Workers {
+    /// Starts `threads` threads, or one per core for 0. Each flushes denormals to zero.
+    pub fn new(threads: usize) -> Result<Self, WorkersError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .start_handler(|_| darts_kernels_simd::flush_denormals())
+            .build()
+            .map_err(|source| WorkersError { threads, source })?;
+        let scratch = (0..pool.current_num_threads()).map(|_| Mutex::default()).collect();
+        Ok(Self { pool, scratch })
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// The pool, for work that needs no scratch memory.
+    pub fn pool(&self) -> &rayon::ThreadPool {
+        &self.pool
+    }
+
+    /// Runs `work` once per task, in parallel; returns when all are done.
+    pub(super) fn run<T: Send>(&self, tasks: Vec<T>, work: impl Fn(T, &mut Scratch) + Sync) {
+        self.pool.install(|| {
+            tasks.into_par_iter().with_max_len(1).for_each(|task| work(task, &mut self.own_scratch()));
+        });
+    }
+
+    fn own_scratch(&self) -> MutexGuard<'_, Scratch> {
+        let thread = rayon::current_thread_index().unwrap_or(0);
+        self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Cuts `0..images` into at most [`CHUNKS`] ranges that differ in length by one at most.
+pub(super) fn chunks(images: usize) -> Vec<Range<usize>> {
+    let count = images.min(CHUNKS);
+    (0..count).map(|chunk| images * chunk / count..images * (chunk + 1) / count).collect()
+}
+
+/// Cuts each buffer `[images, per_image]` at the chunks' borders: the result is indexed by chunk, then by buffer.
+pub(super) fn split<'a>(
+    buffers: &'a mut [Vec<f32>],
+    per_image: &[usize],
+    chunks: &[Range<usize>],
+) -> Vec<Vec<&'a mut [f32]>> {
+    let mut by_chunk: Vec<Vec<&mut [f32]>> = chunks.iter().map(|_| Vec::with_capacity(buffers.len())).collect();
+    for (buffer, &len) in buffers.iter_mut().zip(per_image) {
+        let mut rest = buffer.as_mut_slice();
+        for (parts, chunk) in by_chunk.iter_mut().zip(chunks) {
+            let (part, behind) = rest.split_at_mut(chunk.len() * len);
+            parts.push(part);
+            rest = behind;
+        }
+    }
+    by_chunk
+}

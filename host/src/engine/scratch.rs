@@ -1,0 +1,39 @@
+//! Memory of one thread for the images it works on: grown on demand, kept from image to image.
+
+/// Buffers of one thread.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// Padded input of each operation of the stage at hand.
+    pub inputs: Vec<Buffer>,
+    /// Unpadded output of an operation.
+    pub output: Buffer,
+    /// Gradient of a stage's stored value.
+    pub stored_gradient: Buffer,
+    /// Gradient of an operation's unpadded output.
+    pub output_gradient: Buffer,
+    /// Gradient of an operation's padded input.
+    pub input_gradient: Buffer,
+    /// Scratch of the depthwise backward kernel.
+    pub depthwise: Buffer,
+    /// Per-channel scales of the terms of a mix.
+    pub scales: Buffer,
+}
+
+/// A vector that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Buffer(Vec<f32>);
+
+impl Buffer {
+    /// The first `len` elements, whatever they held.
+    pub fn sized(&mut self, len: usize) -> &mut [f32] {
+        if self.0.len() < len {
+            self.0.resize(len, 0.0);
+        }
+        &mut self.0[..len]
+    }
+
+    /// The first `len` elements, as [`sized`](Self::sized) left them.
+    pub fn get(&self, len: usize) -> &[f32] {
+        &self.0[..len]
+    }
+}

@@ -1,0 +1,189 @@
+//! One stage on one image: forward, and backward with everything but the stage's input computed again.
+
+use std::ops::Range;
+
+use darts_kernels_simd::{Kernels, Padding, Prelude};
+
+use super::op::PlannedOp;
+use super::scratch::{Buffer, Scratch};
+use crate::graph::{Graph, INPUT, Stage};
+
+/// A stage's operations for each of its concatenated inputs.
+#[derive(Debug)]
+pub(super) struct StagePlan {
+    relu: bool,
+    /// Operations per input group; the weights of dense operations are the group's rows.
+    groups: Vec<Vec<PlannedOp>>,
+    /// All weights of the stage: one contiguous range of the flat vector.
+    pub weights: Range<usize>,
+    /// Whether a gradient of each input is wanted (not for the image itself).
+    pub input_gradient: Vec<bool>,
+}
+
+/// The weights as the kernels want them.
+#[derive(Clone, Copy)]
+pub(super) struct Weights<'a> {
+    /// The flat weight vector.
+    pub flat: &'a [f32],
+    /// The same with every dense weight matrix transposed in its place; only the backward pass reads it.
+    pub transposed: &'a [f32],
+}
+
+impl StagePlan {
+    pub fn new(graph: &Graph, stage: &Stage) -> Self {
+        let mut rows = 0;
+        let groups = stage
+            .inputs
+            .iter()
+            .map(|source| {
+                let input = graph.tensors[source.tensor];
+                let group = rows..rows + input.channels;
+                rows += input.channels;
+                PlannedOp::chain(&stage.ops, input, &group)
+            })
+            .collect();
+        let ranges = stage.ops.iter().flat_map(|op| op.weight_ranges());
+        let weights = ranges.reduce(|all, next| all.start.min(next.start)..all.end.max(next.end)).unwrap_or(0..0);
+        let input_gradient = stage.inputs.iter().map(|source| source.tensor != INPUT).collect();
+        Self { relu: stage.relu, groups, weights, input_gradient }
+    }
+
+    /// Writes the stage's dense weight matrices transposed to the same places of `transposed`.
+    pub fn transpose(&self, kernels: Kernels, weights: &[f32], transposed: &mut [f32]) {
+        for op in self.groups.iter().flatten() {
+            op.transpose(kernels, weights, transposed);
+        }
+    }
+
+    /// The prelude of the stage on an input with the batch norm `fold` (scale and shift).
+    pub fn prelude<'a>(&self, fold: Option<(&'a [f32], &'a [f32])>) -> Prelude<'a> {
+        prelude(self.relu, fold)
+    }
+
+    /// Computes the stored value `z` of one image from input group `group`, adding to it for all groups but the first.
+    pub fn forward(
+        &self,
+        kernels: Kernels,
+        weights: &[f32],
+        group: usize,
+        x: &[f32],
+        prelude: Prelude,
+        z: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let ops = &self.groups[group];
+        let input = self.compute_inputs(kernels, weights, ops, x, prelude, scratch);
+        let last = &ops[ops.len() - 1];
+        last.forward(kernels, weights, input, z, group > 0);
+    }
+
+    /// Runs all operations but the last; every operation's padded input is left in `scratch.inputs`. Returns the last
+    /// operation's input.
+    fn compute_inputs<'a>(
+        &self,
+        kernels: Kernels,
+        weights: &[f32],
+        ops: &[PlannedOp],
+        x: &'a [f32],
+        prelude: Prelude,
+        scratch: &'a mut Scratch,
+    ) -> &'a [f32] {
+        let Scratch { inputs, output, .. } = scratch;
+        if inputs.len() < ops.len() {
+            inputs.resize_with(ops.len(), Buffer::default);
+        }
+        let first = &ops[0];
+        if !first.reads_directly(prelude) {
+            kernels.prelude(x, first.input, first.padding, prelude, inputs[0].sized(first.padded().len()));
+        }
+        for (index, pair) in ops.windows(2).enumerate() {
+            let [op, next] = pair else { unreachable!() };
+            let (done, todo) = inputs.split_at_mut(index + 1);
+            let input = if index == 0 && op.reads_directly(prelude) { x } else { done[index].get(op.padded().len()) };
+            let target = todo[0].sized(next.padded().len());
+            if next.padding == Padding::NONE {
+                op.forward(kernels, weights, input, target, false);
+            } else {
+                let unpadded = output.sized(op.output.len());
+                op.forward(kernels, weights, input, unpadded, false);
+                kernels.prelude(unpadded, next.input, next.padding, Prelude::Copy, target);
+            }
+        }
+        if ops.len() == 1 && first.reads_directly(prelude) {
+            x
+        } else {
+            inputs[ops.len() - 1].get(ops[ops.len() - 1].padded().len())
+        }
+    }
+
+    /// Adds the gradient with respect to input group `group` (before its ReLU, behind its batch norm) to `dx` where
+    /// given, and that with respect to the weights to `dw` where given; `dw` holds the range [`weights`](Self::weights).
+    /// `scratch.stored_gradient` holds the gradient `dz` of the stored value.
+    pub fn backward(
+        &self,
+        kernels: Kernels,
+        weights: Weights,
+        group: usize,
+        x: &[f32],
+        prelude: Prelude,
+        mut dw: Option<&mut [f32]>,
+        dx: Option<&mut [f32]>,
+        scratch: &mut Scratch,
+    ) {
+        let ops = &self.groups[group];
+        if dw.is_some() {
+            self.compute_inputs(kernels, weights.flat, ops, x, prelude, scratch);
+        }
+        let Scratch { inputs, stored_gradient, output_gradient, input_gradient, depthwise, .. } = scratch;
+        for (index, op) in ops.iter().enumerate().rev() {
+            let direct = index == 0 && op.reads_directly(prelude);
+            let dy = if index + 1 == ops.len() { &*stored_gradient } else { &*output_gradient }.get(op.output.len());
+            if let Some(dw) = dw.as_deref_mut() {
+                let input = if direct { x } else { inputs[index].get(op.padded().len()) };
+                op.backward_weight(kernels, input, dy, dw, self.weights.start);
+            }
+            if index == 0 && dx.is_none() {
+                return;
+            }
+            let d_padded = input_gradient.sized(op.padded().len());
+            op.backward_input(kernels, weights, x, dy, d_padded, depthwise);
+            if index > 0 {
+                let target = output_gradient.sized(op.input.len());
+                crop(d_padded, op, target);
+            }
+        }
+        if let Some(dx) = dx {
+            let first = &ops[0];
+            kernels.prelude_backward(
+                x,
+                first.input,
+                first.padding,
+                prelude,
+                input_gradient.get(first.padded().len()),
+                dx,
+                true,
+            );
+        }
+    }
+}
+
+/// Copies the inside of a padded image.
+fn crop(padded: &[f32], op: &PlannedOp, target: &mut [f32]) {
+    let row = op.input.width * op.input.channels;
+    let padded_row = op.padded().width * op.input.channels;
+    let start = op.padding.left * op.input.channels;
+    let rows = padded.chunks_exact(padded_row).skip(op.padding.top);
+    for (target, padded) in target.chunks_exact_mut(row).zip(rows) {
+        target.copy_from_slice(&padded[start..start + row]);
+    }
+}
+
+/// The pass over an input that is read through the batch norm `fold` (scale and shift) and a ReLU.
+pub(super) fn prelude<'a>(relu: bool, fold: Option<(&'a [f32], &'a [f32])>) -> Prelude<'a> {
+    match (fold, relu) {
+        (None, false) => Prelude::Copy,
+        (None, true) => Prelude::Relu,
+        (Some((scale, shift)), false) => Prelude::Affine { scale, shift },
+        (Some((scale, shift)), true) => Prelude::AffineRelu { scale, shift },
+    }
+}
