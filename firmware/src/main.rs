@@ -1,18 +1,83 @@
+//! A network in flash classifies a test image on a Cortex-M4F; the logits go to the debugger by semihosting.
 #![no_std]
 #![no_main]
-use cortex_m_rt::entry;
-use cortex_m_semihosting::{debug, hprintln};
+#![forbid(unsafe_code)]
 
-#[panic_handler]
-fn panic(info: &core::panic::PanicInfo) -> ! {
-    hprintln!("{}", info);
-    debug::exit(debug::EXIT_FAILURE);
-    loop {}
+mod network {
+    include!(concat!(env!("OUT_DIR"), "/network.rs"));
 }
 
+use core::fmt;
+use core::panic::PanicInfo;
+
+use cortex_m_rt::entry;
+use cortex_m_semihosting::{debug, hprintln};
+use darts_core::{Kernels, ModelError, Network, RunError};
+use network::{CLASSES, IMAGE, INPUT_LEN, MODEL, WORKSPACE_LEN};
+
+/// The buffers are static: their sizes are part of the image, and the linker says if the RAM does not hold them.
 #[entry]
 fn main() -> ! {
-    hprintln!("hello");
-    debug::exit(debug::EXIT_SUCCESS);
-    loop {}
+    static mut INPUT: [f32; INPUT_LEN] = [0.0; INPUT_LEN];
+    static mut WORKSPACE: [f32; WORKSPACE_LEN] = [0.0; WORKSPACE_LEN];
+    static mut LOGITS: [f32; CLASSES] = [0.0; CLASSES];
+    let status = match classify(INPUT, WORKSPACE, LOGITS) {
+        Ok(()) => {
+            for (class, logit) in LOGITS.iter().enumerate() {
+                hprintln!("logit {}: {:#010x} {:.6}", class, logit.to_bits(), logit);
+            }
+            debug::EXIT_SUCCESS
+        }
+        Err(error) => {
+            hprintln!("error: {}", error);
+            debug::EXIT_FAILURE
+        }
+    };
+    stop(status)
+}
+
+fn classify(input: &mut [f32], workspace: &mut [f32], logits: &mut [f32]) -> Result<(), Failure> {
+    let network = Network::parse(MODEL)?;
+    network.normalize(IMAGE, input)?;
+    Ok(network.run(Kernels::detect(), input, workspace, logits)?)
+}
+
+enum Failure {
+    Model(ModelError),
+    Run(RunError),
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        Self::Model(error)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        Self::Run(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model(error) => error.fmt(f),
+            Self::Run(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Ends the emulator; a board without a debugger stays here.
+fn stop(status: debug::ExitStatus) -> ! {
+    debug::exit(status);
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    hprintln!("{}", info);
+    stop(debug::EXIT_FAILURE)
 }
