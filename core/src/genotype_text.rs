@@ -20,8 +20,11 @@ impl Genotype {
     ///
     /// [`GenotypeError`], with the position for whatever is wrong with the text itself.
     pub fn parse(text: &str) -> Result<Self, GenotypeError> {
-        let lists =
-            if text.trim_start().starts_with('{') { json(text)? } else { Scanner { text, at: 0 }.genotype()? };
+        let lists: Lists<&str> = if text.trim_start().starts_with('{') {
+            serde_json_core::from_str(text).map_err(GenotypeError::Json)?.0
+        } else {
+            Scanner { text, at: 0 }.genotype()?
+        };
         Lists {
             normal: known(text, &lists.normal)?,
             normal_concat: lists.normal_concat,
@@ -37,14 +40,6 @@ impl FromStr for Genotype {
 
     fn from_str(text: &str) -> Result<Self, GenotypeError> {
         Self::parse(text)
-    }
-}
-
-fn json(text: &str) -> Result<Lists<&str>, GenotypeError> {
-    let (lists, end) = serde_json_core::from_str(text).map_err(GenotypeError::Json)?;
-    match text.get(end..).is_some_and(|rest| rest.trim().is_empty()) {
-        true => Ok(lists),
-        false => Err(GenotypeError::Syntax { position: end, expected: "the end of the text" }),
     }
 }
 

@@ -1,0 +1,179 @@
+//! A model file, checked and ready to run.
+
+use core::fmt;
+
+use darts_kernels_simd::{ImageShape, Kernels};
+
+use crate::execute::Buffers;
+use crate::genotype::Genotype;
+use crate::model::{Metadata, ModelError, Sections, steps};
+use crate::plan::Step;
+
+/// A network in the bytes of its model file, which it reads in place.
+#[derive(Clone, Debug)]
+pub struct Network<'a> {
+    sections: Sections<'a>,
+}
+
+/// Why a network did not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunError {
+    /// The input has another length than [`Network::input_len`].
+    InputLength {
+        /// Elements of the network's input.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// The output has another length than [`Network::classes`].
+    OutputLength {
+        /// Elements of the network's output.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// The workspace has fewer bytes than [`Network::required_bytes`].
+    Workspace {
+        /// Bytes the network needs.
+        required: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// The bytes of the model are no longer those that were parsed: memory has been overwritten.
+    ModelChanged,
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InputLength { expected, found } => {
+                write!(f, "the network's input has {expected} elements, {found} were given")
+            }
+            Self::OutputLength { expected, found } => {
+                write!(f, "the network's output has {expected} elements, room for {found} was given")
+            }
+            Self::Workspace { required, found } => {
+                write!(f, "the network needs a workspace of {required} bytes, {found} were given")
+            }
+            Self::ModelChanged => f.write_str("the bytes of the model have changed since they were parsed"),
+        }
+    }
+}
+
+impl core::error::Error for RunError {}
+
+impl<'a> Network<'a> {
+    /// Checks a model file completely: lengths, checksum, sections, genotype, and every region of every step.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError`] with the first fault, [`ModelError::Misaligned`] if the address of `bytes` is no multiple of
+    /// [`ALIGNMENT`](crate::ALIGNMENT).
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ModelError> {
+        Sections::read(bytes).map(|sections| Self { sections })
+    }
+
+    /// What the file says about the network.
+    pub fn metadata(&self) -> &Metadata<'a> {
+        &self.sections.metadata
+    }
+
+    /// The cells that the network was built from.
+    pub fn genotype(&self) -> &Genotype {
+        &self.sections.genotype
+    }
+
+    /// One input image, `[H, W, C]`.
+    pub fn input_shape(&self) -> ImageShape {
+        self.sections.metadata.input
+    }
+
+    /// Elements of one input image.
+    pub fn input_len(&self) -> usize {
+        self.input_shape().len()
+    }
+
+    /// Number of logits.
+    pub fn classes(&self) -> usize {
+        self.sections.metadata.classes
+    }
+
+    /// Bytes of the workspace that [`run`](Self::run) needs, a multiple of 4.
+    pub fn required_bytes(&self) -> usize {
+        self.sections.workspace_bytes
+    }
+
+    /// The plan.
+    pub fn steps(&self) -> impl Iterator<Item = Step> {
+        steps(self.sections.plan).filter_map(Result::ok)
+    }
+
+    /// Bytes of the weights section.
+    pub fn weight_bytes(&self) -> usize {
+        self.sections.weights.len()
+    }
+
+    /// Turns pixels `[H, W, C]` of a byte each into the network's input: `(pixel / 255 − mean) / deviation` per channel.
+    /// `input` is overwritten.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::InputLength`] if either has not [`input_len`](Self::input_len) elements.
+    pub fn normalize(&self, pixels: &[u8], input: &mut [f32]) -> Result<(), RunError> {
+        self.check_input(pixels.len())?;
+        self.check_input(input.len())?;
+        let Metadata { mean, deviation, .. } = self.sections.metadata;
+        let channels = mean.iter().zip(deviation).cycle();
+        for ((value, &pixel), (mean, deviation)) in input.iter_mut().zip(pixels).zip(channels) {
+            *value = (f32::from(pixel) / 255.0 - mean) / deviation;
+        }
+        Ok(())
+    }
+
+    /// Computes the logits of one image. `input` is the normalised image `[H, W, C]`, `output` gets the logits `[classes]`;
+    /// the workspace may hold anything before, and holds nothing of use after.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] if a length is wrong; the workspace may be larger than [`required_bytes`](Self::required_bytes).
+    pub fn run(
+        &self,
+        kernels: Kernels,
+        input: &[f32],
+        workspace: &mut [f32],
+        output: &mut [f32],
+    ) -> Result<(), RunError> {
+        self.check_input(input.len())?;
+        if output.len() != self.classes() {
+            return Err(RunError::OutputLength { expected: self.classes(), found: output.len() });
+        }
+        let required = self.required_bytes();
+        let found = size_of_val(workspace);
+        if found < required {
+            return Err(RunError::Workspace { required, found });
+        }
+        let mut buffers = Buffers { kernels, input, workspace, output, weights: self.sections.weights };
+        for step in steps(self.sections.plan) {
+            let step = step.map_err(|_| RunError::ModelChanged)?;
+            buffers.execute(&step).ok_or(RunError::ModelChanged)?;
+        }
+        Ok(())
+    }
+
+    fn check_input(&self, found: usize) -> Result<(), RunError> {
+        let expected = self.input_len();
+        if found == expected { Ok(()) } else { Err(RunError::InputLength { expected, found }) }
+    }
+}
+
+/// The bytes of a model file, in the program and aligned: `include_model!("net.model")` is a `&'static [u8]`. The path is
+/// relative to the source file, as with [`include_bytes!`].
+#[macro_export]
+macro_rules! include_model {
+    ($path:expr $(,)?) => {{
+        #[repr(C, align(64))]
+        struct Aligned<T: ?Sized>(T);
+        static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!($path));
+        &MODEL.0
+    }};
+}
