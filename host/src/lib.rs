@@ -9,3 +9,4 @@ pub mod graph;
 pub mod interrupt;
 pub mod isa;
 pub mod progress;
+pub mod search;

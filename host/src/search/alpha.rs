@@ -1,0 +1,120 @@
+//! The architecture parameters: two matrices `[edges, 8]`, the one of normal cells and the one of reduction cells, one
+//! behind the other in a flat vector.
+
+use darts_core::{CellGenotype, Genotype, Primitive};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
+
+const COLUMNS: usize = Primitive::SEARCH.len();
+
+/// Initial α: `1e-3 · N(0, 1)`, as in the original code.
+pub fn initial(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let mut draw = || -> f32 { StandardNormal.sample(rng) };
+    (0..len).map(|_| 1e-3 * draw()).collect()
+}
+
+/// The mixing weights: softmax of every row of α.
+pub fn softmax_rows(alpha: &[f32]) -> Vec<f32> {
+    let mut weights = alpha.to_vec();
+    for row in weights.chunks_exact_mut(COLUMNS) {
+        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        row.iter_mut().for_each(|value| *value = (*value - largest).exp());
+        let sum: f32 = row.iter().sum();
+        row.iter_mut().for_each(|value| *value /= sum);
+    }
+    weights
+}
+
+/// Gradient with respect to α from that with respect to the mixing weights, in place.
+pub fn softmax_backward(weights: &[f32], gradient: &mut [f32]) {
+    for (row, weights) in gradient.chunks_exact_mut(COLUMNS).zip(weights.chunks_exact(COLUMNS)) {
+        let products = row.iter().zip(weights).map(|(&value, &weight)| f64::from(value) * f64::from(weight));
+        let mean: f64 = products.sum();
+        for (value, &weight) in row.iter_mut().zip(weights) {
+            *value = (f64::from(weight) * (f64::from(*value) - mean)) as f32;
+        }
+    }
+}
+
+/// The genotype that α stands for (section 2.4 of the paper, as the original code does it): each node keeps its two
+/// strongest edges, strongest first, each with its strongest operation; `none` counts for neither.
+///
+/// # Panics
+/// If α does not have two matrices for cells of `nodes` nodes.
+pub fn genotype(alpha: &[f32], nodes: usize, multiplier: usize) -> Genotype {
+    let weights = softmax_rows(alpha);
+    let (normal, reduce) = weights.split_at(weights.len() / 2);
+    Genotype { normal: cell(normal, nodes, multiplier), reduce: cell(reduce, nodes, multiplier) }
+}
+
+fn cell(weights: &[f32], nodes: usize, multiplier: usize) -> CellGenotype {
+    let mut rows = weights.chunks_exact(COLUMNS);
+    let mut edges = Vec::with_capacity(2 * nodes);
+    for node in 0..nodes {
+        let mut candidates: Vec<(f32, Primitive, u8)> = rows
+            .by_ref()
+            .take(node + 2)
+            .zip(0..)
+            .map(|(row, source)| {
+                let (strength, primitive) = strongest(row);
+                (strength, primitive, source)
+            })
+            .collect();
+        // A stable sort, so that of equal edges the one from the earlier state comes first.
+        candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
+        edges.extend(candidates[..2].iter().map(|&(_, primitive, source)| (primitive, source)));
+    }
+    let concat: Vec<u8> = (0..nodes as u8 + 2).skip(nodes + 2 - multiplier).collect();
+    CellGenotype::new(&edges, &concat).expect("every node keeps two edges from states before it")
+}
+
+/// The strongest operation other than `none`, the first of equals.
+fn strongest(row: &[f32]) -> (f32, Primitive) {
+    let mut best = (f32::NEG_INFINITY, Primitive::None);
+    for (&weight, primitive) in row.iter().zip(Primitive::SEARCH) {
+        if primitive != Primitive::None && weight > best.0 {
+            best = (weight, primitive);
+        }
+    }
+    best
+}
+
+/// What can be said of one cell's α in a few numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlphaSummary {
+    /// Mean entropy of the softmaxed rows, in nats; ln 8 where nothing is decided.
+    pub entropy: f64,
+    /// Edges whose largest weight is that of `skip_connect`.
+    pub skip_edges: usize,
+    /// Edges whose largest weight is that of `none`.
+    pub none_edges: usize,
+    /// Skip connections in the derived cell.
+    pub skips: usize,
+}
+
+/// Summaries of the normal and the reduction cell.
+pub fn summaries(alpha: &[f32], nodes: usize, multiplier: usize) -> [AlphaSummary; 2] {
+    let derived = genotype(alpha, nodes, multiplier);
+    let weights = softmax_rows(alpha);
+    let (normal, reduce) = weights.split_at(weights.len() / 2);
+    [(normal, &derived.normal), (reduce, &derived.reduce)].map(|(weights, cell)| summary(weights, cell))
+}
+
+fn summary(weights: &[f32], cell: &CellGenotype) -> AlphaSummary {
+    let rows = weights.chunks_exact(COLUMNS);
+    let count = rows.len() as f64;
+    let entropy = weights.iter().map(|&p| f64::from(p)).filter(|&p| p > 0.0).map(|p| -p * p.ln()).sum::<f64>();
+    let largest = |row: &[f32]| {
+        let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        row.iter().position(|&weight| weight == best).map(|column| Primitive::SEARCH[column])
+    };
+    let winners: Vec<_> = rows.map(largest).collect();
+    let won = |primitive| winners.iter().filter(|&&winner| winner == Some(primitive)).count();
+    AlphaSummary {
+        entropy: entropy / count,
+        skip_edges: won(Primitive::SkipConnect),
+        none_edges: won(Primitive::None),
+        skips: cell.edges.iter().filter(|edge| edge.primitive == Primitive::SkipConnect).count(),
+    }
+}

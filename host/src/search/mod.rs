@@ -1,0 +1,6 @@
+//! The search: α, its bilevel optimization, and the loop over epochs.
+
+pub mod alpha;
+pub mod bilevel;
+pub mod objective;
+pub mod optimizer;
