@@ -2,8 +2,10 @@
 
 mod data {
     mod batches;
+    mod cifar;
     mod embedded;
     mod files;
+    mod folder;
     mod idx;
     mod splits;
 }

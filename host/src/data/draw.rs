@@ -15,6 +15,7 @@ pub(super) enum Purpose {
     AugmentShuffled = 4,
     AugmentRandom = 5,
     Split = 6,
+    FolderOrder = 7,
 }
 
 /// 32-bit words in a ChaCha block: draws for one sample must fit in, to be independent of the next sample's.

@@ -160,5 +160,5 @@ pub(super) fn is_in(folder: &Path) -> bool {
 pub(super) fn load(folder: &Path) -> Result<DataSource, DataError> {
     let open = |names: [&str; 2]| Ok([Input::open(folder, names[0])?, Input::open(folder, names[1])?]);
     let fashion = folder.to_string_lossy().to_lowercase().contains("fashion");
-    source(folder.display().to_string(), fashion, open(TRAIN)?, open(TEST)?)
+    source(format!("{} (IDX files)", folder.display()), fashion, open(TRAIN)?, open(TEST)?)
 }

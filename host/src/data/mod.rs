@@ -21,15 +21,18 @@
 
 mod augment;
 mod batch;
+mod cache;
+mod cifar;
 mod dataset;
 mod draw;
 mod embedded;
 mod error;
+mod folder;
 mod idx;
 mod normalization;
 mod split;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use augment::Augment;
 pub use batch::{Batch, BatchSettings, Batcher, Order};
@@ -38,27 +41,57 @@ pub use error::DataError;
 pub use normalization::Normalization;
 pub use split::Split;
 
-/// How to load.
-#[derive(Clone, Debug, Default)]
-pub struct LoadOptions {}
+use crate::progress::Progress;
 
-/// Loads a data set. `spec` is `embedded`, or a folder whose form is told from its content: IDX files.
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Where decoded image folders are kept; if not given, `darts` in `$XDG_CACHE_HOME` or in `~/.cache`.
+    pub cache_folder: Option<PathBuf>,
+    /// Where the progress of decoding is shown.
+    pub progress: Progress,
+}
+
+impl Default for LoadOptions {
+    /// The user's cache folder, and silence.
+    fn default() -> Self {
+        Self { cache_folder: None, progress: Progress::Silent }
+    }
+}
+
+/// Loads a data set. `spec` is `embedded`, or a folder whose form is told from the files in it:
+///
+/// - IDX files, plain or gzipped (MNIST, Fashion-MNIST);
+/// - CIFAR-10 or CIFAR-100 in their binary versions;
+/// - JPEG or PNG images in a folder for each class, below `train` and `test` or without those, and then every sixth image
+///   of a class, by name, is for testing. All have one size; they are RGB, or one channel if none has colour. Their order
+///   is a fixed permutation of the files sorted by class and name.
 ///
 /// # Errors
-/// If there is nothing of a known form, or something in it is wrong.
-pub fn load(spec: &str, _options: &LoadOptions) -> Result<DataSource, DataError> {
+/// If there is no data set of these forms, or something in it is wrong.
+pub fn load(spec: &str, options: &LoadOptions) -> Result<DataSource, DataError> {
     if spec == "embedded" {
         return embedded::load();
     }
     let folder = Path::new(spec);
-    let unusable = |problem: &str, remedy| {
-        Err(DataError::Unusable { path: folder.to_owned(), problem: problem.to_owned(), remedy })
-    };
-    if !folder.exists() {
-        return unusable("there is no such folder", "give `embedded` or a folder with a data set");
-    }
-    if idx::is_in(folder) {
+    if folder.is_dir() && idx::is_in(folder) {
         return idx::load(folder);
     }
-    unusable("no data set of a known form is in there", "give a folder with IDX files")
+    if let Some(loaded) = cifar::load(folder) {
+        return loaded;
+    }
+    if folder::is_in(folder) {
+        return folder::load(folder, options);
+    }
+    let (problem, remedy) = if folder.is_dir() {
+        (
+            "no data set of a known form is in there",
+            "it needs IDX files, CIFAR binary files or images in a folder per class",
+        )
+    } else if folder.exists() {
+        ("this is a file", "unpack it and give the folder")
+    } else {
+        ("there is no such folder", "give `embedded` or a folder with a data set")
+    };
+    Err(DataError::Unusable { path: folder.to_owned(), problem: problem.to_owned(), remedy })
 }
