@@ -8,5 +8,7 @@ pub mod engine;
 pub mod graph;
 pub mod interrupt;
 pub mod isa;
+pub mod model_file;
 pub mod progress;
+pub mod run_directory;
 pub mod search;

@@ -56,7 +56,7 @@ fn contains(text: &str, parts: &[&str]) {
 #[test]
 fn help_names_every_command_and_every_command_shows_examples() {
     let help = success(&mut darts(&["--help"]));
-    for command in ["inspect", "info"] {
+    for command in ["eval", "inspect", "info"] {
         contains(&help, &[command]);
         contains(&success(&mut darts(&[command, "--help"])), &["Examples:", &format!("darts {command}")]);
     }
@@ -69,6 +69,7 @@ fn wrong_usage_has_its_own_status() {
         &["search-for-it"][..],
         &["info", "--no-such-flag"],
         &["info", "--threads", "-1"],
+        &["eval"],
         &["inspect"],
         &["inspect", "DARTS_V2", "--input", "3x32"],
         &["inspect", "DARTS_V2", "--input", "0x32x32"],
@@ -155,6 +156,21 @@ fn a_bad_genotype_is_told_what_is_wrong() {
         contains(&failure(&mut darts(&["inspect", &file.to_string_lossy()])), &["cell.txt"]);
     }
     contains(&failure(&mut darts(&["inspect", &folder.path().to_string_lossy()])), &["genotype.txt"]);
+}
+
+#[test]
+fn what_is_no_model_is_told_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("model.darts");
+    let argument = file.to_string_lossy();
+    contains(&failure(&mut darts(&["eval", &argument])), &["model.darts", "cannot read"]);
+    fs::write(&file, "no model").expect("written");
+    contains(&failure(&mut darts(&["eval", &argument])), &["model.darts"]);
+    fs::write(&file, b"DARTSMDL cut off").expect("written");
+    for command in ["eval", "inspect"] {
+        contains(&failure(&mut darts(&[command, &argument])), &["model.darts", "bytes"]);
+        contains(&failure(&mut darts(&[command, &folder.path().to_string_lossy()])), &["model.darts", "bytes"]);
+    }
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::Args;
-use darts_kernels_simd::flush_denormals;
+use clap::{Args, ValueEnum};
+use darts_host::engine::{Workers, WorkersError};
+use darts_host::graph::derived::NetworkKind;
 use serde::Serialize;
 
 /// How much of the machine is used.
@@ -18,12 +19,27 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts the threads; call once.
-    pub fn start(&self) -> Result<(), rayon::ThreadPoolBuildError> {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(usize::from(self.threads))
-            .start_handler(|_| flush_denormals())
-            .build_global()
+    /// Starts the threads.
+    pub fn workers(&self) -> Result<Workers, WorkersError> {
+        Workers::new(usize::from(self.threads))
+    }
+}
+
+/// Stem and head of a derived network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// Small images: one 3×3 convolution, full size.
+    Cifar,
+    /// Large images: three 3×3 convolutions of stride 2.
+    Imagenet,
+}
+
+impl From<Network> for NetworkKind {
+    fn from(network: Network) -> Self {
+        match network {
+            Network::Cifar => Self::Cifar,
+            Network::Imagenet => Self::ImageNet,
+        }
     }
 }
 

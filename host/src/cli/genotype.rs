@@ -4,11 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use darts_core::{BUILTIN_NAMES, Genotype, GenotypeError};
+use darts_host::run_directory;
 
 use super::common::FileError;
-
-/// The file of a run directory that holds its genotype.
-pub const FILE_NAME: &str = "genotype.txt";
 
 /// Why an argument is no genotype.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +41,7 @@ pub fn resolve(argument: &str) -> Result<Genotype, NotAGenotype> {
     if !path.exists() {
         return Err(NotAGenotype::Unknown { argument: argument.to_owned() });
     }
-    let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+    let path = if path.is_dir() { path.join(run_directory::GENOTYPE) } else { path.to_owned() };
     let text = fs::read_to_string(&path).map_err(FileError::new("read the genotype", &path))?;
     Genotype::parse(text.trim()).map_err(|error| NotAGenotype::FileText { path: path.display().to_string(), error })
 }

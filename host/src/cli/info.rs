@@ -34,11 +34,10 @@ struct Info {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let kernels = isa::kernels()?;
-    arguments.machine.start()?;
     let info = Info {
         isa: kernels.isa().name(),
         isas: isa::available(),
-        threads: rayon::current_num_threads(),
+        threads: arguments.machine.workers()?.threads(),
         version: env!("CARGO_PKG_VERSION"),
     };
     if arguments.json {

@@ -1,21 +1,24 @@
 //! `darts inspect`: sizes and pictures of a network before it is trained.
 
+use std::error::Error;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use darts_core::{CellGenotype, Genotype};
 use darts_host::draw::Drawing;
 use darts_host::graph::Graph;
 use darts_host::graph::count::{LayerRow, Totals, layers, totals};
-use darts_host::graph::derived::{DerivedConfig, NetworkKind, derived};
+use darts_host::graph::derived::{DerivedConfig, derived};
 use darts_host::graph::supernet::{ConfigError, SupernetConfig, supernet};
+use darts_host::model_file::{ModelFile, is_model};
+use darts_host::run_directory;
 use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::Outcome;
-use super::common::{FileError, ImageSize, print_json};
+use super::common::{FileError, ImageSize, Network, print_json};
 use super::genotype::resolve;
 use super::table::Table;
 
@@ -28,10 +31,11 @@ use super::table::Table;
     darts inspect DARTS_V2\n  \
     darts inspect DARTS_V2 --network imagenet --json\n  \
     darts inspect runs/search-1 --channels 16 --layers 8 --input 1x28x28 --svg pictures\n  \
-    darts inspect supernet --channels 16 --layers 8")]
+    darts inspect supernet --channels 16 --layers 8\n  \
+    darts inspect runs/train-1/model.darts")]
 pub struct Arguments {
-    /// A genotype (name, file, text or run directory), or `supernet`.
-    #[arg(value_name = "GENOTYPE|supernet")]
+    /// A genotype (name, file, text or run directory), a model file (or the run directory that holds it), or `supernet`.
+    #[arg(value_name = "GENOTYPE|MODEL|supernet")]
     target: String,
 
     /// Print one JSON object.
@@ -86,24 +90,6 @@ struct Size {
     multiplier: usize,
 }
 
-/// Stem and head of a derived network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Network {
-    /// Small images: one 3×3 convolution, full size.
-    Cifar,
-    /// Large images: three 3×3 convolutions of stride 2.
-    Imagenet,
-}
-
-impl From<Network> for NetworkKind {
-    fn from(network: Network) -> Self {
-        match network {
-            Network::Cifar => Self::Cifar,
-            Network::Imagenet => Self::ImageNet,
-        }
-    }
-}
-
 impl Size {
     fn supernet(&self) -> Result<Graph, ConfigError> {
         supernet(&SupernetConfig {
@@ -135,6 +121,63 @@ impl Size {
     }
 }
 
+/// What is inspected.
+struct Subject {
+    genotype: Option<Genotype>,
+    graph: Graph,
+    model: Option<ModelSize>,
+}
+
+#[derive(Serialize)]
+struct ModelSize {
+    model_bytes: usize,
+    weight_bytes: usize,
+    workspace_bytes: usize,
+    steps: usize,
+}
+
+impl Subject {
+    fn new(arguments: &Arguments) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let Arguments { target, size, .. } = arguments;
+        let path = Path::new(target);
+        if target == "supernet" {
+            Ok(Self { genotype: None, graph: size.supernet()?, model: None })
+        } else if is_model(path) || is_model(&path.join(run_directory::MODEL)) {
+            Self::of_model(path)
+        } else {
+            let genotype = resolve(target)?;
+            Ok(Self { graph: size.derived(&genotype)?, genotype: Some(genotype), model: None })
+        }
+    }
+
+    fn of_model(path: &Path) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let file = ModelFile::read(path)?;
+        let network = file.network()?;
+        let metadata = network.metadata();
+        let shape = metadata.input;
+        let size = Size {
+            network: Some(match metadata.kind {
+                darts_core::NetworkKind::Cifar => Network::Cifar,
+                darts_core::NetworkKind::ImageNet => Network::Imagenet,
+            }),
+            channels: Some(metadata.channels),
+            layers: Some(metadata.layers),
+            input: Some(ImageSize([shape.channels, shape.height, shape.width])),
+            classes: Some(metadata.classes),
+            nodes: 0,
+            multiplier: 0,
+        };
+        let model = ModelSize {
+            model_bytes: file.bytes().len(),
+            weight_bytes: network.weight_bytes(),
+            workspace_bytes: network.required_bytes(),
+            steps: network.steps().count(),
+        };
+        let genotype = network.genotype().clone();
+        Ok(Self { graph: size.derived(&genotype)?, genotype: Some(genotype), model: Some(model) })
+    }
+}
+
 #[derive(Serialize)]
 struct Report {
     genotype: Option<String>,
@@ -142,22 +185,19 @@ struct Report {
     classes: usize,
     #[serde(flatten)]
     totals: Totals,
+    #[serde(flatten)]
+    model: Option<ModelSize>,
     layers: Vec<LayerRow>,
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let (genotype, graph) = if arguments.target == "supernet" {
-        (None, arguments.size.supernet()?)
-    } else {
-        let genotype = resolve(&arguments.target)?;
-        let graph = arguments.size.derived(&genotype)?;
-        (Some(genotype), graph)
-    };
+    let Subject { genotype, graph, model } = Subject::new(arguments)?;
     let report = Report {
         genotype: genotype.as_ref().map(Genotype::to_string),
         input: [graph.input.channels, graph.input.height, graph.input.width],
         classes: graph.classes,
         totals: totals(&graph),
+        model,
         layers: layers(&graph),
     };
     let mut files = Vec::new();
@@ -212,6 +252,12 @@ fn print(
         writeln!(output, "auxiliary head   {}", HumanCount(totals.auxiliary_parameters as u64))?;
     }
     writeln!(output, "multiply-adds    {}", HumanCount(totals.multiply_adds as u64))?;
+    if let Some(model) = &report.model {
+        writeln!(output, "plan             {} steps", HumanCount(model.steps as u64))?;
+        writeln!(output, "weights          {} bytes", HumanCount(model.weight_bytes as u64))?;
+        writeln!(output, "model file       {} bytes", HumanCount(model.model_bytes as u64))?;
+        writeln!(output, "peak workspace   {} bytes", HumanCount(model.workspace_bytes as u64))?;
+    }
     if let Some(genotype) = genotype {
         print_cell(output, "normal cell", &genotype.normal)?;
         print_cell(output, "reduction cell", &genotype.reduce)?;

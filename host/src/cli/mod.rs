@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each an argument struct and a function that calls the library.
 
 mod common;
+mod eval;
 mod genotype;
 mod info;
 mod inspect;
@@ -28,6 +29,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Eval(eval::Arguments),
     Inspect(inspect::Arguments),
     Info(info::Arguments),
 }
@@ -36,6 +38,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = interrupt::install().map_err(Into::into).and_then(|()| match arguments.command {
+        Command::Eval(arguments) => eval::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
     });
