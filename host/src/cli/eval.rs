@@ -7,6 +7,7 @@ use clap::Args;
 use darts_host::data::{self, LoadOptions};
 use darts_host::isa;
 use darts_host::model_file::{ModelFile, predictions};
+use darts_host::progress::Progress;
 use serde::Serialize;
 
 use super::Outcome;
@@ -48,7 +49,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let workers = arguments.machine.workers()?;
     let model = ModelFile::read(&arguments.model)?;
     model.network()?;
-    let test = data::load(&arguments.data, &LoadOptions::default())?.test;
+    let options = LoadOptions { progress: Progress::new(arguments.json), ..LoadOptions::default() };
+    let test = workers.pool().install(|| data::load(&arguments.data, &options))?.test;
     let logits = workers.pool().install(|| model.logits(kernels, &test))?;
     let predictions = predictions(&logits, test.classes());
     let right = predictions.iter().zip(test.labels()).filter(|&(&class, &label)| class == usize::from(label));
