@@ -254,7 +254,8 @@ impl Engine {
                         None => total[start],
                     };
                     if let TermWeight::Alpha(index) = term.weight {
-                        gradients.mix_weights[index] = derivative as f32;
+                        // All cells of a kind share one α.
+                        gradients.mix_weights[index] += derivative as f32;
                     }
                 }
             }
