@@ -29,25 +29,37 @@ fn magnitude(before: &[f32], accumulate: bool) -> Vec<f32> {
     if accumulate { absolute(before) } else { vec![0.0; before.len()] }
 }
 
+fn check_maximum(kernels: Kernels, shape: PoolShape, x: &[f32], random: &mut Random) {
+    let mut y = Guarded::unwritten(shape.output().len());
+    kernels.max_pool(x, &mut y, shape);
+    let mut expected = vec![f32::NAN; y.len()];
+    reference::max_pool(x, &mut expected, shape);
+    assert_same((kernels, shape), &y, &expected);
+
+    let dy = guarded(&random.values(y.len()));
+    for accumulate in [false, true] {
+        let mut dx = gradient(random, x.len(), accumulate);
+        let (mut expected, mut size) = (dx.to_vec(), magnitude(&dx, accumulate));
+        kernels.max_pool_backward(x, &dy, &mut dx, shape, accumulate);
+        reference::max_pool_backward(x, &dy, &mut expected, shape, accumulate);
+        reference::max_pool_backward(x, &absolute(&dy), &mut size, shape, true);
+        assert_close((kernels, shape), &dx, &expected, &size);
+    }
+}
+
 #[test]
 fn maximum() {
     each_case(|kernels, shape, random| {
         let x = guarded(&random.values(shape.input.len()));
-        let mut y = Guarded::unwritten(shape.output().len());
-        kernels.max_pool(&x, &mut y, shape);
-        let mut expected = vec![f32::NAN; y.len()];
-        reference::max_pool(&x, &mut expected, shape);
-        assert_same((kernels, shape), &y, &expected);
+        check_maximum(kernels, shape, &x, random);
+    });
+}
 
-        let dy = guarded(&random.values(y.len()));
-        for accumulate in [false, true] {
-            let mut dx = gradient(random, x.len(), accumulate);
-            let (mut expected, mut size) = (dx.to_vec(), magnitude(&dx, accumulate));
-            kernels.max_pool_backward(&x, &dy, &mut dx, shape, accumulate);
-            reference::max_pool_backward(&x, &dy, &mut expected, shape, accumulate);
-            reference::max_pool_backward(&x, &absolute(&dy), &mut size, shape, true);
-            assert_close((kernels, shape), &dx, &expected, &size);
-        }
+#[test]
+fn maximum_with_many_ties() {
+    each_case(|kernels, shape, random| {
+        let few: Vec<f32> = random.values(shape.input.len()).iter().map(|x| (2.0 * x).trunc()).collect();
+        check_maximum(kernels, shape, &guarded(&few), random);
     });
 }
 

@@ -36,10 +36,6 @@ impl<'a> Prelude<'a> {
         }
     }
 
-    fn has_relu(self) -> bool {
-        matches!(self, Self::Relu | Self::AffineRelu { .. })
-    }
-
     fn check(self, channels: usize) {
         if let Some((scale, shift)) = self.affine() {
             assert_eq!(
@@ -114,67 +110,59 @@ impl Kernels {
     }
 }
 
-/// How a row of an image is walked: without an affine map it is one long pixel.
-fn row_layout(shape: ImageShape, prelude: Prelude<'_>) -> (usize, usize) {
-    match prelude.affine() {
-        Some(_) => (shape.width, shape.channels),
-        None => (1, shape.width * shape.channels),
-    }
-}
-
-/// Scale and shift of `count` channels from `channel` on.
-///
-/// # Safety
-///
-/// As for [`Simd`]; the channels exist.
-#[inline(always)]
-unsafe fn affine_at<S: Simd, const PARTIAL: bool>(
-    prelude: Prelude<'_>,
-    channel: usize,
-    count: usize,
-) -> (S::Vector, S::Vector) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match prelude.affine() {
-            Some((scale, shift)) => (
-                load::<S, PARTIAL>(scale.as_ptr().add(channel), count),
-                load::<S, PARTIAL>(shift.as_ptr().add(channel), count),
-            ),
-            None => (S::splat(1.0), S::splat(0.0)),
-        }
-    }
-}
-
 #[inline(always)]
 unsafe fn forward<S: Simd>(x: &[f32], shape: ImageShape, padding: Padding, prelude: Prelude<'_>, y: &mut [f32]) {
     let row = shape.width * shape.channels;
     let (left, right) = (padding.left * shape.channels, padding.right * shape.channels);
-    // SAFETY: the instruction set is there.
-    let floor = unsafe { S::splat(if prelude.has_relu() { 0.0 } else { f32::NEG_INFINITY }) };
     for h in 0..shape.height {
         let x = &x[h * row..][..row];
         let y = &mut y[(padding.top + h) * (left + row + right)..][..left + row + right];
         y[..left].fill(0.0);
         y[left + row..].fill(0.0);
         let y = &mut y[left..left + row];
-        if matches!(prelude, Prelude::Copy) {
-            y.copy_from_slice(x);
-            continue;
+        // SAFETY: x and y are rows of whole pixels, and scale and shift have one element per channel.
+        unsafe {
+            match prelude {
+                Prelude::Copy => y.copy_from_slice(x),
+                Prelude::Relu => relu_row::<S>(x, y),
+                Prelude::Affine { scale, shift } => affine_row::<S>(x, scale, shift, f32::NEG_INFINITY, y),
+                Prelude::AffineRelu { scale, shift } => affine_row::<S>(x, scale, shift, 0.0, y),
+            }
         }
-        let (pixels, channels) = row_layout(shape, prelude);
-        for c in (0..channels).step_by(S::LANES) {
-            with_lanes!(S, channels - c, PARTIAL, count, {
-                // SAFETY: x and y are rows of `pixels * channels` elements, and c + count <= channels.
-                unsafe {
-                    let (scale, shift) = affine_at::<S, PARTIAL>(prelude, c, count);
-                    for at in (c..pixels * channels).step_by(channels) {
-                        let u = S::mul_add(load::<S, PARTIAL>(x.as_ptr().add(at), count), scale, shift);
-                        // In this order of arguments a NaN goes through.
-                        store::<S, PARTIAL>(y.as_mut_ptr().add(at), S::max(floor, u), count);
-                    }
+    }
+}
+
+#[inline(always)]
+unsafe fn relu_row<S: Simd>(x: &[f32], y: &mut [f32]) {
+    for i in (0..x.len()).step_by(S::LANES) {
+        with_lanes!(S, x.len() - i, PARTIAL, count, {
+            // SAFETY: x and y have the same length, and i + count is not above it.
+            unsafe {
+                // In this order of arguments a NaN goes through.
+                let value = S::max(S::splat(0.0), load::<S, PARTIAL>(x.as_ptr().add(i), count));
+                store::<S, PARTIAL>(y.as_mut_ptr().add(i), value, count);
+            }
+        });
+    }
+}
+
+/// `y = max(floor, scale·x + shift)`.
+#[inline(always)]
+unsafe fn affine_row<S: Simd>(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
+    let channels = scale.len();
+    for c in (0..channels).step_by(S::LANES) {
+        with_lanes!(S, channels - c, PARTIAL, count, {
+            // SAFETY: x and y have the same length, that of whole pixels, and c + count <= channels.
+            unsafe {
+                let scale = load::<S, PARTIAL>(scale.as_ptr().add(c), count);
+                let shift = load::<S, PARTIAL>(shift.as_ptr().add(c), count);
+                for at in (c..x.len()).step_by(channels) {
+                    let u = S::mul_add(load::<S, PARTIAL>(x.as_ptr().add(at), count), scale, shift);
+                    // In this order of arguments a NaN goes through.
+                    store::<S, PARTIAL>(y.as_mut_ptr().add(at), S::max(S::splat(floor), u), count);
                 }
-            });
-        }
+            }
+        });
     }
 }
 
@@ -195,29 +183,88 @@ unsafe fn backward<S: Simd>(
         let x = &x[h * row..][..row];
         let dy = &dy[(padding.top + h) * padded_row + padding.left * shape.channels..][..row];
         let dx = &mut dx[h * row..][..row];
-        if !prelude.has_relu() && !accumulate {
-            dx.copy_from_slice(dy);
-            continue;
-        }
-        let (pixels, channels) = row_layout(shape, prelude);
-        for c in (0..channels).step_by(S::LANES) {
-            with_lanes!(S, channels - c, PARTIAL, count, {
-                // SAFETY: all three are rows of `pixels * channels` elements, and c + count <= channels.
-                unsafe {
-                    let (scale, shift) = affine_at::<S, PARTIAL>(prelude, c, count);
-                    for at in (c..pixels * channels).step_by(channels) {
-                        let mut gradient = load::<S, PARTIAL>(dy.as_ptr().add(at), count);
-                        if prelude.has_relu() {
-                            let u = S::mul_add(load::<S, PARTIAL>(x.as_ptr().add(at), count), scale, shift);
-                            gradient = S::select(S::greater(u, S::splat(0.0)), gradient, S::splat(0.0));
-                        }
-                        if accumulate {
-                            gradient = S::add(load::<S, PARTIAL>(dx.as_ptr().add(at), count), gradient);
-                        }
-                        store::<S, PARTIAL>(dx.as_mut_ptr().add(at), gradient, count);
-                    }
+        // SAFETY: x, dy and dx are rows of whole pixels, and scale and shift have one element per channel.
+        unsafe {
+            match prelude {
+                Prelude::Copy | Prelude::Affine { .. } if accumulate => add_row::<S>(dy, dx),
+                Prelude::Copy | Prelude::Affine { .. } => dx.copy_from_slice(dy),
+                Prelude::Relu => relu_row_backward::<S>(x, dy, dx, accumulate),
+                Prelude::AffineRelu { scale, shift } => {
+                    affine_relu_row_backward::<S>(x, scale, shift, dy, dx, accumulate);
                 }
-            });
+            }
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn add_row<S: Simd>(dy: &[f32], dx: &mut [f32]) {
+    for i in (0..dy.len()).step_by(S::LANES) {
+        with_lanes!(S, dy.len() - i, PARTIAL, count, {
+            // SAFETY: dy and dx have the same length, and i + count is not above it.
+            unsafe {
+                pass::<S, PARTIAL>(S::mask_all(), dy.as_ptr().add(i), dx.as_mut_ptr().add(i), true, count);
+            }
+        });
+    }
+}
+
+#[inline(always)]
+unsafe fn relu_row_backward<S: Simd>(x: &[f32], dy: &[f32], dx: &mut [f32], accumulate: bool) {
+    for i in (0..x.len()).step_by(S::LANES) {
+        with_lanes!(S, x.len() - i, PARTIAL, count, {
+            // SAFETY: all three have the same length, and i + count is not above it.
+            unsafe {
+                let open = S::greater(load::<S, PARTIAL>(x.as_ptr().add(i), count), S::splat(0.0));
+                pass::<S, PARTIAL>(open, dy.as_ptr().add(i), dx.as_mut_ptr().add(i), accumulate, count);
+            }
+        });
+    }
+}
+
+#[inline(always)]
+unsafe fn affine_relu_row_backward<S: Simd>(
+    x: &[f32],
+    scale: &[f32],
+    shift: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    accumulate: bool,
+) {
+    let channels = scale.len();
+    for c in (0..channels).step_by(S::LANES) {
+        with_lanes!(S, channels - c, PARTIAL, count, {
+            // SAFETY: all three rows have the same length, that of whole pixels, and c + count <= channels.
+            unsafe {
+                let scale = load::<S, PARTIAL>(scale.as_ptr().add(c), count);
+                let shift = load::<S, PARTIAL>(shift.as_ptr().add(c), count);
+                for at in (c..x.len()).step_by(channels) {
+                    let u = S::mul_add(load::<S, PARTIAL>(x.as_ptr().add(at), count), scale, shift);
+                    let open = S::greater(u, S::splat(0.0));
+                    pass::<S, PARTIAL>(open, dy.as_ptr().add(at), dx.as_mut_ptr().add(at), accumulate, count);
+                }
+            }
+        });
+    }
+}
+
+/// `dx (+)= dy` where `open`, and 0 elsewhere, in one register.
+///
+/// # Safety
+///
+/// As for [`load`] and [`store`].
+#[inline(always)]
+unsafe fn pass<S: Simd, const PARTIAL: bool>(
+    open: S::Mask,
+    dy: *const f32,
+    dx: *mut f32,
+    accumulate: bool,
+    count: usize,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let gradient = S::select(open, load::<S, PARTIAL>(dy, count), S::splat(0.0));
+        let before = if accumulate { load::<S, PARTIAL>(dx, count) } else { S::splat(0.0) };
+        store::<S, PARTIAL>(dx, S::add(before, gradient), count);
     }
 }
