@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 /// What is drawn; each has its own key.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     Shuffle = 1,
     Sample = 2,
     AugmentSequential = 3,
@@ -16,13 +16,16 @@ pub(super) enum Purpose {
     AugmentRandom = 5,
     Split = 6,
     FolderOrder = 7,
+    Weights = 8,
+    Alpha = 9,
+    DropPath = 10,
 }
 
 /// 32-bit words in a ChaCha block: draws for one sample must fit in, to be independent of the next sample's.
 const BLOCK_WORDS: u128 = 16;
 
 /// The generator at `position` of `epoch`; positions are one block apart.
-pub(super) fn generator(seed: u64, purpose: Purpose, epoch: usize, position: usize) -> ChaCha8Rng {
+pub(crate) fn generator(seed: u64, purpose: Purpose, epoch: usize, position: usize) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8] = purpose as u8;

@@ -24,7 +24,7 @@ mod batch;
 mod cache;
 mod cifar;
 mod dataset;
-mod draw;
+pub(crate) mod draw;
 mod embedded;
 mod error;
 mod folder;

@@ -4,3 +4,4 @@ pub mod alpha;
 pub mod bilevel;
 pub mod objective;
 pub mod optimizer;
+pub mod run;

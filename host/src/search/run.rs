@@ -1,0 +1,333 @@
+//! The search as a loop over epochs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use darts_core::{Genotype, Primitive};
+use darts_kernels_simd::Kernels;
+use serde::{Deserialize, Serialize};
+
+use super::alpha::{self, AlphaSummary};
+use super::bilevel::{Bilevel, Order, StepReport};
+use super::objective::SupernetObjective;
+use super::optimizer::{Adam, Sgd, cosine};
+use crate::data::draw::{Purpose, generator};
+use crate::data::{self, Augment, BatchSettings, Batcher, DataError, Dataset, Normalization, Split};
+use crate::engine::{Engine, Workers};
+use crate::evaluate::evaluate;
+use crate::graph::Graph;
+use crate::graph::supernet::{ConfigError, SupernetConfig, supernet};
+
+/// Everything that decides a search, apart from the data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchSettings {
+    /// Channels of the supernet's first cell.
+    pub channels: usize,
+    /// Cells of the supernet.
+    pub layers: usize,
+    /// Nodes of a cell.
+    pub nodes: usize,
+    /// States that are concatenated to a cell's output.
+    pub multiplier: usize,
+    /// First or second order.
+    pub order: Order,
+    /// Passes over the half of the data that the weights learn on.
+    pub epochs: usize,
+    /// Images in a batch.
+    pub batch_size: usize,
+    /// Learning rate of the weights in the first epoch.
+    pub learning_rate: f64,
+    /// Where the cosine schedule would arrive after the last epoch.
+    pub learning_rate_min: f64,
+    /// Momentum of the weights.
+    pub momentum: f64,
+    /// Weight decay of the weights.
+    pub weight_decay: f64,
+    /// Largest norm of the weights' gradient.
+    pub grad_clip: f64,
+    /// Learning rate of α.
+    pub arch_learning_rate: f64,
+    /// Weight decay of α.
+    pub arch_weight_decay: f64,
+    /// Augmentation of both halves.
+    pub augment: Augment,
+    /// Scale of the pixels; computed from the training set where absent.
+    pub normalization: Option<Normalization>,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+}
+
+impl SearchSettings {
+    /// The paper's hyper-parameters (section A.1.1) as the original code has them.
+    pub const PAPER: Self = Self {
+        channels: 16,
+        layers: 8,
+        nodes: 4,
+        multiplier: 4,
+        order: Order::Second,
+        epochs: 50,
+        batch_size: 64,
+        learning_rate: 0.025,
+        learning_rate_min: 0.001,
+        momentum: 0.9,
+        weight_decay: 3e-4,
+        grad_clip: 5.0,
+        arch_learning_rate: 3e-4,
+        arch_weight_decay: 1e-3,
+        augment: Augment::STANDARD,
+        normalization: None,
+        seed: 2,
+    };
+
+    /// A search of a minute or so on a small data set: a small supernet, first order, and a faster α for the few steps.
+    pub const QUICK: Self = Self {
+        channels: 4,
+        layers: 4,
+        order: Order::First,
+        epochs: 3,
+        learning_rate: 0.05,
+        arch_learning_rate: 6e-3,
+        ..Self::PAPER
+    };
+}
+
+/// What an epoch of a search came to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SearchEpoch {
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Learning rate of the weights.
+    pub learning_rate: f64,
+    /// Mean loss of the weight steps.
+    pub train_loss: f64,
+    /// Share of correct predictions in the weight steps.
+    pub train_accuracy: f64,
+    /// Mean loss on the half that α learns on, with running statistics.
+    pub valid_loss: f64,
+    /// Accuracy there.
+    pub valid_accuracy: f64,
+    /// Genotype of the epoch's α.
+    pub genotype: String,
+    /// Normal cells.
+    pub normal: AlphaSummary,
+    /// Reduction cells.
+    pub reduce: AlphaSummary,
+    /// α, `[edges][operations]`, of normal and of reduction cells.
+    pub alpha_normal: Vec<Vec<f32>>,
+    /// See `alpha_normal`.
+    pub alpha_reduce: Vec<Vec<f32>>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// Watches a search or a training; all methods have empty defaults.
+pub trait Observer<Epoch> {
+    /// A step is done.
+    fn step(&mut self, _progress: StepProgress) {}
+    /// An epoch is done. An error ends the run.
+    ///
+    /// # Errors
+    /// Whatever the observer cannot go on with, such as a log that cannot be written.
+    fn epoch(&mut self, _record: &Epoch) -> Result<(), std::io::Error> {
+        Ok(())
+    }
+    /// Whether to stop after the step at hand.
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug)]
+pub struct StepProgress {
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Step within the epoch, from 0.
+    pub step: usize,
+    /// Steps in an epoch.
+    pub steps: usize,
+    /// Images of the step.
+    pub images: usize,
+    /// Training loss of the step.
+    pub loss: f64,
+}
+
+/// What a search ends with.
+#[derive(Clone, Debug)]
+pub struct SearchOutcome {
+    /// The derived cell.
+    pub genotype: Genotype,
+    /// α of normal, then of reduction cells.
+    pub alpha: Vec<f32>,
+    /// Last weights of the supernet.
+    pub weights: Vec<f32>,
+    /// Records of all complete epochs.
+    pub epochs: Vec<SearchEpoch>,
+    /// Whether the observer stopped the search early.
+    pub interrupted: bool,
+}
+
+/// A search that cannot be started or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A size is out of range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data does not fit.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The loss is no number any more.
+    #[error(
+        "the loss is {loss} at step {step} of epoch {epoch}: try a smaller learning rate or a smaller gradient clip"
+    )]
+    NotFinite {
+        /// Epoch, from 0.
+        epoch: usize,
+        /// Step, from 0.
+        step: usize,
+        /// What it is.
+        loss: f64,
+    },
+    /// The observer failed.
+    #[error("cannot write the log: {0}; check the space on the disk")]
+    Observer(#[from] std::io::Error),
+}
+
+impl RunError {
+    /// `Ok` for a loss that is a number.
+    pub(crate) fn check_loss(loss: f64, epoch: usize, step: usize) -> Result<(), Self> {
+        if loss.is_finite() { Ok(()) } else { Err(Self::NotFinite { epoch, step, loss }) }
+    }
+}
+
+/// Supernet for images of `data`.
+pub fn network(settings: &SearchSettings, data: &Dataset) -> SupernetConfig {
+    let shape = data.shape();
+    SupernetConfig {
+        input: [shape.channels, shape.height, shape.width],
+        classes: data.classes(),
+        channels: settings.channels,
+        layers: settings.layers,
+        nodes: settings.nodes,
+        multiplier: settings.multiplier,
+    }
+}
+
+/// Searches a cell on the training set `data`: its first half trains the weights, its second half α.
+///
+/// # Errors
+/// If a size is out of range, the data set too small for the batch, the loss not finite, or the observer fails.
+pub fn search(
+    settings: &SearchSettings,
+    data: &Dataset,
+    kernels: Kernels,
+    workers: Arc<Workers>,
+    observer: &mut impl Observer<SearchEpoch>,
+) -> Result<SearchOutcome, RunError> {
+    let graph = supernet(&network(settings, data))?;
+    let halves = Split::halves(data.len(), None)?;
+    let batches = |order, augment| BatchSettings {
+        batch_size: settings.batch_size,
+        order,
+        seed: settings.seed,
+        augment,
+        normalization: settings.normalization.clone().unwrap_or_else(|| Normalization::of(data)),
+    };
+    let mut train = Batcher::new(data, halves.first, batches(data::Order::Shuffled, settings.augment))?;
+    let mut valid = Batcher::new(data, halves.second.clone(), batches(data::Order::Random, settings.augment))?;
+    let mut held = Batcher::new(data, halves.second, batches(data::Order::Sequential, Augment::NONE))?;
+
+    let mut bilevel = start(settings, &graph, kernels);
+    let mut objective = SupernetObjective::new(Engine::new(graph, settings.batch_size, kernels), workers.clone());
+    let mut records = Vec::new();
+    for epoch in 0..settings.epochs {
+        let started = Instant::now();
+        let learning_rate = cosine(settings.learning_rate, settings.learning_rate_min, epoch, settings.epochs);
+        let mut totals = Totals::default();
+        for step in 0..train.batches_per_epoch() {
+            workers.pool().install(|| {
+                train.fill(epoch, step, &mut objective.train);
+                valid.fill(epoch, step, &mut objective.valid);
+            });
+            let report = bilevel.step(&mut objective, learning_rate as f32);
+            RunError::check_loss(report.train_loss + report.valid_loss, epoch, step)?;
+            totals.add(&report, &objective);
+            let (steps, images) = (train.batches_per_epoch(), objective.train.count());
+            observer.step(StepProgress { epoch, step, steps, images, loss: report.train_loss });
+            if observer.stop() {
+                return Ok(outcome(settings, bilevel, records, true));
+            }
+        }
+        let mix_weights = alpha::softmax_rows(&bilevel.alpha);
+        let SupernetObjective { engine, statistics, .. } = &mut objective;
+        let valid = evaluate(engine, &workers, &bilevel.weights, &mix_weights, statistics, &mut held, |_| {});
+        let [normal, reduce] = alpha::summaries(&bilevel.alpha, settings.nodes, settings.multiplier);
+        let [alpha_normal, alpha_reduce] = alpha_rows(&bilevel.alpha);
+        let record = SearchEpoch {
+            epoch,
+            learning_rate,
+            train_loss: totals.loss / totals.images as f64,
+            train_accuracy: totals.correct as f64 / totals.images as f64,
+            valid_loss: valid.loss,
+            valid_accuracy: valid.accuracy(),
+            genotype: alpha::genotype(&bilevel.alpha, settings.nodes, settings.multiplier).to_string(),
+            normal,
+            reduce,
+            alpha_normal,
+            alpha_reduce,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        observer.epoch(&record)?;
+        records.push(record);
+    }
+    Ok(outcome(settings, bilevel, records, false))
+}
+
+/// Initial weights of a graph, drawn by `seed`.
+pub fn initial_weights(graph: &Graph, seed: u64) -> Vec<f32> {
+    let mut rng = generator(seed, Purpose::Weights, 0, 0);
+    let mut weights = vec![0.0; graph.weights()];
+    for parameter in &graph.parameters {
+        parameter.initialize(&mut weights[parameter.range.clone()], &mut rng);
+    }
+    weights
+}
+
+fn start(settings: &SearchSettings, graph: &Graph, kernels: Kernels) -> Bilevel {
+    let weights = initial_weights(graph, settings.seed);
+    let alpha = alpha::initial(graph.mix_weights, &mut generator(settings.seed, Purpose::Alpha, 0, 0));
+    let sgd = Sgd {
+        momentum: vec![0.0; weights.len()],
+        momentum_decay: settings.momentum as f32,
+        weight_decay: settings.weight_decay as f32,
+        grad_clip: settings.grad_clip as f32,
+    };
+    let adam = Adam::new(alpha.len(), settings.arch_learning_rate, [0.5, 0.999], settings.arch_weight_decay);
+    Bilevel::new(weights, alpha, sgd, adam, settings.order, kernels)
+}
+
+#[derive(Default)]
+struct Totals {
+    loss: f64,
+    correct: usize,
+    images: usize,
+}
+
+impl Totals {
+    fn add(&mut self, report: &StepReport, objective: &SupernetObjective) {
+        self.loss += report.train_loss * objective.train.count() as f64;
+        self.correct += objective.train_correct;
+        self.images += objective.train.count();
+    }
+}
+
+fn outcome(settings: &SearchSettings, bilevel: Bilevel, epochs: Vec<SearchEpoch>, interrupted: bool) -> SearchOutcome {
+    let genotype = alpha::genotype(&bilevel.alpha, settings.nodes, settings.multiplier);
+    SearchOutcome { genotype, alpha: bilevel.alpha, weights: bilevel.weights, epochs, interrupted }
+}
+
+/// The two matrices of α, row by row.
+fn alpha_rows(alpha: &[f32]) -> [Vec<Vec<f32>>; 2] {
+    let (normal, reduce) = alpha.split_at(alpha.len() / 2);
+    [normal, reduce].map(|matrix| matrix.chunks_exact(Primitive::SEARCH.len()).map(<[f32]>::to_vec).collect())
+}

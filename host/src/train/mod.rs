@@ -1,0 +1,8 @@
+//! Training of a derived network from scratch.
+
+mod drop_path;
+mod run;
+mod settings;
+
+pub use run::{TrainEpoch, TrainOutcome, train};
+pub use settings::{Schedule, TrainSettings};

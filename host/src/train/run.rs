@@ -1,0 +1,217 @@
+//! The training loop.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use darts_core::Genotype;
+use darts_kernels_simd::Kernels;
+use serde::{Deserialize, Serialize};
+
+use super::{TrainSettings, drop_path};
+use crate::data::{Augment, Batch, BatchSettings, Batcher, Dataset, Normalization, Order, Split};
+use crate::engine::{Engine, Gradients, Inputs, Mode, RunningStatistics, Workers};
+use crate::evaluate::evaluate;
+use crate::graph::derived::{DerivedConfig, derived};
+use crate::search::objective::correct;
+use crate::search::optimizer::Sgd;
+use crate::search::run::{Observer, RunError, StepProgress, initial_weights};
+use crate::weights::TrainedNetwork;
+
+/// What an epoch of training came to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrainEpoch {
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Drop-path probability.
+    pub drop_path: f64,
+    /// Mean loss of the steps, auxiliary loss and label smoothing included.
+    pub train_loss: f64,
+    /// Share of correct predictions in the steps.
+    pub train_accuracy: f64,
+    /// Mean loss on the images held out, if any are.
+    pub valid_loss: Option<f64>,
+    /// Accuracy there.
+    pub valid_accuracy: Option<f64>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// What a training ends with.
+#[derive(Clone, Debug)]
+pub struct TrainOutcome {
+    /// The network.
+    pub network: TrainedNetwork,
+    /// Records of all complete epochs.
+    pub epochs: Vec<TrainEpoch>,
+    /// Whether the observer stopped the training early.
+    pub interrupted: bool,
+}
+
+/// The network and its optimizer.
+struct Trainer<'a> {
+    settings: &'a TrainSettings,
+    engine: Engine,
+    workers: Arc<Workers>,
+    weights: Vec<f32>,
+    gradient: Vec<f32>,
+    sgd: Sgd,
+    statistics: RunningStatistics,
+    batch: Batch,
+    factors: Vec<f32>,
+    dlogits: Vec<f32>,
+    dauxiliary: Vec<f32>,
+}
+
+/// Trains the network of `genotype` on the training set `data` from scratch.
+///
+/// # Errors
+/// If a size is out of range, the data set too small for the batch, the loss not finite, or the observer fails.
+pub fn train(
+    genotype: &Genotype,
+    settings: &TrainSettings,
+    data: &Dataset,
+    kernels: Kernels,
+    workers: Arc<Workers>,
+    observer: &mut impl Observer<TrainEpoch>,
+) -> Result<TrainOutcome, RunError> {
+    let shape = data.shape();
+    let config = DerivedConfig {
+        kind: settings.network,
+        input: [shape.channels, shape.height, shape.width],
+        classes: data.classes(),
+        channels: settings.channels,
+        layers: settings.layers,
+        auxiliary: settings.auxiliary_weight > 0.0,
+    };
+    let graph = derived(genotype, &config)?;
+    let normalization = settings.normalization.clone().unwrap_or_else(|| Normalization::of(data));
+    let batches = |order, augment| BatchSettings {
+        batch_size: settings.batch_size,
+        order,
+        seed: settings.seed,
+        augment,
+        normalization: normalization.clone(),
+    };
+    let (first, second) = if settings.held_out == 0 {
+        ((0..data.len()).collect(), Vec::new())
+    } else {
+        let split = Split::hold_out(data, settings.held_out, settings.seed)?;
+        (split.first, split.second)
+    };
+    let mut training = Batcher::new(data, first, batches(Order::Shuffled, settings.augment))?;
+    let mut held = Batcher::new(data, second, batches(Order::Sequential, Augment::NONE))?;
+
+    let weights = initial_weights(&graph, settings.seed);
+    let mut trainer = Trainer {
+        settings,
+        gradient: vec![0.0; weights.len()],
+        sgd: Sgd {
+            momentum: vec![0.0; weights.len()],
+            momentum_decay: settings.momentum as f32,
+            weight_decay: settings.weight_decay as f32,
+            grad_clip: settings.grad_clip as f32,
+        },
+        weights,
+        statistics: RunningStatistics::new(&graph),
+        engine: Engine::new(graph, settings.batch_size, kernels),
+        workers,
+        batch: Batch::default(),
+        factors: Vec::new(),
+        dlogits: Vec::new(),
+        dauxiliary: Vec::new(),
+    };
+    let mut epochs = Vec::new();
+    let mut interrupted = false;
+    for epoch in 0..settings.epochs {
+        let Some(record) = trainer.epoch(epoch, &mut training, &mut held, observer)? else {
+            interrupted = true;
+            break;
+        };
+        observer.epoch(&record)?;
+        epochs.push(record);
+    }
+    let network = TrainedNetwork {
+        config,
+        genotype: genotype.clone(),
+        weights: trainer.weights,
+        statistics: trainer.statistics,
+        normalization,
+        class_names: data.class_names().to_vec(),
+    };
+    Ok(TrainOutcome { network, epochs, interrupted })
+}
+
+impl Trainer<'_> {
+    /// One epoch; `None` if the observer stopped it.
+    fn epoch(
+        &mut self,
+        epoch: usize,
+        training: &mut Batcher,
+        held: &mut Batcher,
+        observer: &mut impl Observer<TrainEpoch>,
+    ) -> Result<Option<TrainEpoch>, RunError> {
+        let started = Instant::now();
+        let (mut total, mut hits) = (0.0, 0);
+        let steps = training.batches_per_epoch();
+        for step in 0..steps {
+            self.workers.pool().install(|| training.fill(epoch, step, &mut self.batch));
+            let loss = self.step(epoch, step);
+            RunError::check_loss(loss, epoch, step)?;
+            let images = self.batch.count();
+            total += loss * images as f64;
+            hits += correct(self.engine.logits(), &self.batch.labels);
+            observer.step(StepProgress { epoch, step, steps, images, loss });
+            if observer.stop() {
+                return Ok(None);
+            }
+        }
+        let valid = (held.images() > 0).then(|| {
+            let Self { engine, workers, weights, statistics, .. } = self;
+            evaluate(engine, workers, weights, &[], statistics, held, |_| {})
+        });
+        Ok(Some(TrainEpoch {
+            epoch,
+            learning_rate: self.settings.learning_rate(epoch),
+            drop_path: self.settings.drop_path(epoch),
+            train_loss: total / training.images() as f64,
+            train_accuracy: hits as f64 / training.images() as f64,
+            valid_loss: valid.as_ref().map(|valid| valid.loss),
+            valid_accuracy: valid.as_ref().map(|valid| valid.accuracy()),
+            seconds: started.elapsed().as_secs_f64(),
+        }))
+    }
+
+    /// One step on the batch at hand; returns its loss.
+    fn step(&mut self, epoch: usize, step: usize) -> f64 {
+        let settings = self.settings;
+        let kernels = self.engine.kernels();
+        let probability = settings.drop_path(epoch);
+        let drop_path = (probability > 0.0).then(|| {
+            let (masks, images) = (self.engine.graph().drop_paths, self.batch.count());
+            drop_path::draw(&mut self.factors, masks, images, probability, settings.seed, epoch, step);
+            self.factors.as_slice()
+        });
+        let inputs = Inputs { weights: &self.weights, mix_weights: &[], images: &self.batch.images, drop_path };
+        self.engine.forward(&self.workers, inputs, Mode::Batch);
+        self.engine.update_running(&mut self.statistics);
+        let smoothing = settings.label_smoothing as f32;
+        let logits = self.engine.logits();
+        self.dlogits.resize(logits.len(), 0.0);
+        let mut loss = kernels.softmax_cross_entropy(logits, &self.batch.labels, smoothing, &mut self.dlogits);
+        let auxiliary = self.engine.auxiliary_logits().map(|logits| {
+            self.dauxiliary.resize(logits.len(), 0.0);
+            let auxiliary = kernels.softmax_cross_entropy(logits, &self.batch.labels, smoothing, &mut self.dauxiliary);
+            loss += settings.auxiliary_weight * auxiliary;
+            let weight = settings.auxiliary_weight as f32;
+            self.dauxiliary.iter_mut().for_each(|gradient| *gradient *= weight);
+            self.dauxiliary.as_slice()
+        });
+        let gradients = Gradients { weights: Some(&mut self.gradient), mix_weights: &mut [] };
+        self.engine.backward(&self.workers, inputs, &self.dlogits, auxiliary, gradients);
+        let learning_rate = settings.learning_rate(epoch) as f32;
+        self.sgd.step(kernels, &mut self.weights, &mut self.gradient, learning_rate);
+        loss
+    }
+}

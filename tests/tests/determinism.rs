@@ -1,0 +1,73 @@
+//! The same seed gives the same bits at any number of threads.
+
+use std::sync::Arc;
+
+use darts_core::Genotype;
+use darts_host::data::{Augment, Dataset};
+use darts_host::engine::Workers;
+use darts_host::search::bilevel::Order;
+use darts_host::search::run::{Observer, SearchEpoch, SearchSettings, search};
+use darts_host::train::{TrainEpoch, TrainSettings, train};
+use darts_kernels_simd::{ImageShape, Kernels};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const THREADS: [usize; 3] = [1, 2, 5];
+
+struct Silent;
+impl Observer<SearchEpoch> for Silent {}
+impl Observer<TrainEpoch> for Silent {}
+
+fn data() -> Dataset {
+    let shape = ImageShape::new(9, 10, 2);
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let images = (0..90 * shape.len()).map(|_| rng.random()).collect();
+    let labels = (0..90).map(|image| image % 3).collect();
+    Dataset::new(shape, images, labels, ["a", "b", "c"].map(String::from).to_vec())
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn assert_all_equal<T: PartialEq>(results: &[T]) {
+    assert!(results.iter().all(|result| *result == results[0]), "results differ between {THREADS:?} threads");
+}
+
+#[test]
+fn search_of_both_orders() {
+    for order in [Order::First, Order::Second] {
+        let settings =
+            SearchSettings { channels: 3, layers: 3, epochs: 2, batch_size: 19, order, ..SearchSettings::QUICK };
+        let results = THREADS.map(|threads| {
+            let workers = Arc::new(Workers::new(threads).unwrap());
+            let outcome = search(&settings, &data(), Kernels::detect(), workers, &mut Silent).unwrap();
+            assert_eq!(outcome.epochs.len(), 2);
+            (bits(&outcome.alpha), bits(&outcome.weights), outcome.genotype)
+        });
+        assert_all_equal(&results);
+    }
+}
+
+#[test]
+fn training_with_everything_on() {
+    let genotype = Genotype::builtin("DARTS_V1").unwrap();
+    let settings = TrainSettings {
+        channels: 4,
+        layers: 3,
+        epochs: 2,
+        batch_size: 17,
+        drop_path: 0.4,
+        label_smoothing: 0.1,
+        augment: Augment { cutout: Some(4), ..Augment::STANDARD },
+        held_out: 9,
+        ..TrainSettings::QUICK
+    };
+    let results = THREADS.map(|threads| {
+        let workers = Arc::new(Workers::new(threads).unwrap());
+        let outcome = train(&genotype, &settings, &data(), Kernels::detect(), workers, &mut Silent).unwrap();
+        assert!(outcome.epochs.iter().all(|epoch| epoch.valid_accuracy.is_some()));
+        (bits(&outcome.network.weights), bits(&outcome.network.statistics.mean))
+    });
+    assert_all_equal(&results);
+}
