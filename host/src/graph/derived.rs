@@ -55,6 +55,10 @@ impl DerivedConfig {
 /// Builds the network of a genotype.
 pub fn derived(genotype: &Genotype, config: &DerivedConfig) -> Result<Graph, ConfigError> {
     config.validate()?;
+    for &state in &genotype.reduce.concat {
+        // Inputs of a reduction cell are twice the size of its nodes.
+        check("a state in reduce_concat", usize::from(state), 2..=genotype.reduce.nodes() + 1)?;
+    }
     let [channels, height, width] = config.input;
     let mut builder = GraphBuilder::new(ImageShape::new(height, width, channels), config.classes, true);
     let mut channels = config.channels;

@@ -56,7 +56,7 @@ impl SupernetConfig {
         check("the number of channels", self.channels, 1..=4096)?;
         check("the number of cells", self.layers, 1..=1000)?;
         check("the number of nodes", self.nodes, 1..=darts_core::MAX_NODES)?;
-        check("the multiplier", self.multiplier, 1..=self.nodes + 2)
+        check("the multiplier", self.multiplier, 1..=self.nodes)
     }
 
     /// Edges of one cell: node i has i + 2.
