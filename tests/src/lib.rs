@@ -3,9 +3,11 @@
 mod buffer;
 mod compare;
 mod instruction_sets;
+mod model;
 mod random;
 
 pub use buffer::{Guarded, guarded};
 pub use compare::{absolute, assert_adjoint, assert_close, assert_gradient, assert_same};
 pub use instruction_sets::{channel_counts, images, kernels};
+pub use model::{AlignedBytes, Filter, SampleModel};
 pub use random::Random;
