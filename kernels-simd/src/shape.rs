@@ -95,19 +95,17 @@ impl DepthwiseShape {
     pub const fn weights(&self) -> usize {
         self.kernel * self.kernel * self.input.channels
     }
-    /// The gradient of the output with as many zeros around it as the gradient of the input reads.
-    pub(crate) const fn backward_padded(&self) -> ImageShape {
-        let before = self.backward_padding();
-        let (height, width) = (self.input.height.div_ceil(self.stride), self.input.width.div_ceil(self.stride));
-        ImageShape::new(before + height, before + width, self.input.channels)
+    /// Width of a row of the output with as many zeros left and right as the gradient of the input reads.
+    pub(crate) const fn backward_width(&self) -> usize {
+        self.backward_padding() + self.input.width.div_ceil(self.stride)
     }
-    /// Zeros above and to the left in [`Self::backward_padded`].
+    /// Zeros on the left of such a row.
     pub(crate) const fn backward_padding(&self) -> usize {
         (self.kernel - 1) * self.dilation / self.stride
     }
     /// Elements of the scratch that the gradient with respect to the input needs.
     pub const fn backward_scratch(&self) -> usize {
-        self.backward_padded().len()
+        self.output().height * self.backward_width() * self.input.channels
     }
 }
 

@@ -1,6 +1,6 @@
 //! Convolutions and half precision on every instruction set against the reference.
 
-use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Isa, Kernels, reference};
+use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Isa, Kernels, Padding, reference};
 use darts_tests::{Guarded, Random, absolute, assert_close, guarded, kernels};
 
 const EXTENTS: [usize; 5] = [1, 2, 3, 7, 8];
@@ -45,10 +45,20 @@ fn check_depthwise(kernels: Kernels, shape: DepthwiseShape, random: &mut Random)
 
     let (mut dx, mut expected, mut magnitude) = (Guarded::unwritten(x.len()), vec![0.0; x.len()], vec![0.0; x.len()]);
     let mut scratch = Guarded::unwritten(shape.backward_scratch());
-    kernels.depthwise_backward_input(&dy, &w, &mut dx, shape, &mut scratch);
+    kernels.depthwise_backward_input(&dy, &w, &mut dx, shape, Padding::NONE, &mut scratch);
     reference::depthwise_backward_input(&dy, &w, &mut expected, shape);
     reference::depthwise_backward_input(&dy_abs, &w_abs, &mut magnitude, shape);
     assert_close(("backward input", &context), &dx, &expected, &magnitude);
+
+    let padding = Padding { top: 1, bottom: 0, left: shape.input.width / 3, right: shape.input.width / 4 };
+    let mut inside = guarded(&vec![7.0; x.len()]);
+    kernels.depthwise_backward_input(&dy, &w, &mut inside, shape, padding, &mut scratch);
+    for (i, (&a, &b)) in inside.iter().zip(dx.iter()).enumerate() {
+        let (row, column) =
+            (i / shape.input.channels / shape.input.width, i / shape.input.channels % shape.input.width);
+        let padded = row < 1 || column < padding.left || column >= shape.input.width - padding.right;
+        assert_eq!(a, if padded { 7.0 } else { b }, "inside of {padding:?}, {context}: element {i}");
+    }
 
     let (mut dw, mut expected, mut magnitude) = (guarded(&before), before.clone(), absolute(&before));
     kernels.depthwise_backward_weight(&x, &dy, &mut dw, shape);

@@ -1,13 +1,13 @@
 //! Depthwise convolutions: vectors over channels, several pixels at a time.
 //!
-//! Forward and the gradient with respect to the input share one routine, which computes pixels of a row from a list of
-//! taps. The gradient with respect to the input at stride `s` falls into `s × s` classes of input pixels; each class is a
-//! convolution at stride 1, with those taps that reach it, over the gradient of the output surrounded by zeros.
+//! Forward and the gradient with respect to the input share one routine, which computes pixels of a row from a window
+//! of taps. The gradient with respect to the input at stride `s` falls into `s × s` classes of input pixels; each class is
+//! a convolution at stride 1, with those taps that reach it, over the gradient of the output with zeros left and right.
 
 use super::lanes::{load, store};
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
-use crate::shape::DepthwiseShape;
+use crate::shape::{DepthwiseShape, Padding};
 
 impl Kernels {
     /// Convolution of every channel with its own filter: `y = x * w`, with `x` `[H, W, C]`, `w` `[k, k, C]` and `y`
@@ -15,34 +15,39 @@ impl Kernels {
     ///
     /// # Panics
     ///
-    /// When a length does not fit the shape, or the kernel has more than 49 taps.
+    /// When a length does not fit the shape.
     pub fn depthwise(self, x: &[f32], w: &[f32], y: &mut [f32], shape: DepthwiseShape) {
         check("depthwise", shape, x.len(), y.len(), w.len());
         // SAFETY: the lengths fit the shape.
-        unsafe { dispatch!(self, forward(x: &[f32], w: &[f32], y: &mut [f32], shape: DepthwiseShape)) }
+        unsafe { forward(self, x, w, y, shape) }
     }
 
-    /// Gradient of [`Kernels::depthwise`] with respect to its input: `dx = dy * wᵀ` over the whole padded input, overwritten.
-    /// `scratch` holds [`DepthwiseShape::backward_scratch`] elements, of any value.
+    /// Gradient of [`Kernels::depthwise`] with respect to its input: `dx = dy * wᵀ`, where `dx` has the shape of the padded
+    /// input. The pixels inside of `padding` are overwritten and those of the padding, whose gradient nobody needs, left
+    /// alone; [`Padding::NONE`] computes all. `scratch` holds [`DepthwiseShape::backward_scratch`] elements, of any value.
     ///
     /// # Panics
     ///
-    /// When a length does not fit the shape, or the kernel has more than 49 taps; `scratch` may be longer.
+    /// When a length does not fit the shape, or the padding is larger than the input; `scratch` may be longer.
     pub fn depthwise_backward_input(
         self,
         dy: &[f32],
         w: &[f32],
         dx: &mut [f32],
         shape: DepthwiseShape,
+        padding: Padding,
         scratch: &mut [f32],
     ) {
         check("depthwise_backward_input", shape, dx.len(), dy.len(), w.len());
         let needed = shape.backward_scratch();
         assert!(scratch.len() >= needed, "depthwise_backward_input: scratch of {}, not {needed}", scratch.len());
-        // SAFETY: the lengths fit the shape.
-        unsafe {
-            dispatch!(self, backward_input(dy: &[f32], w: &[f32], dx: &mut [f32], shape: DepthwiseShape, scratch: &mut [f32]));
-        }
+        let (rows, columns) = (padding.top + padding.bottom, padding.left + padding.right);
+        assert!(
+            rows <= shape.input.height && columns <= shape.input.width,
+            "depthwise_backward_input: {padding:?} is larger than {shape:?}"
+        );
+        // SAFETY: the lengths fit the shape, and the padding lies inside.
+        unsafe { backward_input(self, dy, w, dx, shape, padding, scratch) }
     }
 
     /// Gradient of [`Kernels::depthwise`] with respect to its weights: adds `Σ_pixels x·dy` to `dw` `[k, k, C]`.
@@ -57,58 +62,48 @@ impl Kernels {
     }
 }
 
-/// Taps of the largest kernel, 7×7.
-const MAX_TAPS: usize = 49;
-
 fn check(name: &str, shape: DepthwiseShape, input: usize, output: usize, weights: usize) {
     assert!(
-        input == shape.input.len()
-            && output == shape.output().len()
-            && weights == shape.weights()
-            && shape.kernel * shape.kernel <= MAX_TAPS,
+        input == shape.input.len() && output == shape.output().len() && weights == shape.weights(),
         "{name}: input of {input}, output of {output} and weights of {weights} elements do not fit {shape:?}"
     );
 }
 
 /// Runs `$body::<S or S::Half, PARTIAL>(channel, lanes, …)` for all vectors of channels.
 macro_rules! for_channels {
-    ($simd:ident, $channels:expr, $body:ident($($argument:expr),*)) => {{
+    ($simd:ident, $channels:expr, $body:ident$(::<$($constant:literal),*>)?($($argument:expr),*)) => {{
         let channels = $channels;
         let mut channel = 0;
         while channel + $simd::LANES <= channels {
-            $body::<$simd, false>(channel, $simd::LANES, $($argument),*);
+            $body::<$simd, $($($constant,)*)? false>(channel, $simd::LANES, $($argument),*);
             channel += $simd::LANES;
         }
         let left = channels - channel;
         if const { $simd::Half::LANES < $simd::LANES } && left == $simd::Half::LANES {
-            $body::<$simd::Half, false>(channel, left, $($argument),*);
+            $body::<$simd::Half, $($($constant,)*)? false>(channel, left, $($argument),*);
         } else if const { $simd::Half::LANES < $simd::LANES } && 0 < left && left < $simd::Half::LANES {
-            $body::<$simd::Half, true>(channel, left, $($argument),*);
+            $body::<$simd::Half, $($($constant,)*)? true>(channel, left, $($argument),*);
         } else if const { $simd::LANES > 1 } && left > 0 {
-            $body::<$simd, true>(channel, left, $($argument),*);
+            $body::<$simd, $($($constant,)*)? true>(channel, left, $($argument),*);
         }
     }};
 }
 
-/// The elements that one pixel of the result is a sum of: `Σ_t source[offset_t] · weights[weight_t]`, offsets counted from
-/// the place of the pixel.
-struct Taps {
-    taps: [(usize, usize); MAX_TAPS],
-    count: usize,
-}
-
-impl Taps {
-    fn new() -> Self {
-        Self { taps: [(0, 0); MAX_TAPS], count: 0 }
-    }
-    fn push(&mut self, offset: usize, weight: usize) {
-        self.taps[self.count] = (offset, weight);
-        self.count += 1;
-    }
+/// The taps of one pixel of the result. Tap `(i, j)` multiplies the element `i * source_row + j * source_column` behind the
+/// place of the pixel in the source with the weight `i * weight_row + j * weight_column` behind the first one.
+#[derive(Clone, Copy)]
+struct Window {
+    rows: usize,
+    columns: usize,
+    source_row: usize,
+    source_column: usize,
+    weight_row: isize,
+    weight_column: isize,
 }
 
 /// `pixels` pixels of the result, `target_step` elements apart, from places `source_step` elements apart.
 struct Row {
+    window: Window,
     source: *const f32,
     source_step: usize,
     weights: *const f32,
@@ -117,47 +112,116 @@ struct Row {
     pixels: usize,
 }
 
-#[inline(always)]
-unsafe fn row<S: Simd, const PARTIAL: bool>(channel: usize, lanes: usize, row: &Row, taps: &Taps) {
-    let mut pixel = 0;
-    // SAFETY: every block ends at or before `pixels`.
-    unsafe {
-        if const { S::LANES >= 4 } {
-            while pixel + 8 <= row.pixels {
-                block::<S, 8, PARTIAL>(channel, lanes, pixel, row, taps);
-                pixel += 8;
-            }
-        }
-        while pixel + 4 <= row.pixels {
-            block::<S, 4, PARTIAL>(channel, lanes, pixel, row, taps);
-            pixel += 4;
-        }
-        while pixel < row.pixels {
-            block::<S, 1, PARTIAL>(channel, lanes, pixel, row, taps);
-            pixel += 1;
-        }
+impl Row {
+    /// Computes all pixels of `channels` channels.
+    unsafe fn compute(&self, kernels: Kernels, channels: usize) {
+        let row_of = self;
+        // SAFETY: promised by the caller.
+        unsafe { dispatch!(kernels, row(row_of: &Row, channels: usize)) }
+    }
+
+    /// Columns of taps, and the distances between pixels and between columns in units of the smaller one.
+    fn pattern(&self) -> (usize, usize, usize) {
+        let (step, spread) = (self.source_step, self.window.source_column);
+        let unit = step.min(spread);
+        (self.window.columns, step / unit, spread / unit)
     }
 }
 
+/// Computes a row. Common patterns have code of their own, in which neighbouring pixels share what they read.
 #[inline(always)]
-unsafe fn block<S: Simd, const P: usize, const PARTIAL: bool>(
+unsafe fn row<S: Simd>(row: &Row, channels: usize) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        if const { S::LANES > 1 } {
+            match row.pattern() {
+                (3, 1, 1) => return for_channels!(S, channels, blocks::<3, 1, 1>(row)),
+                (5, 1, 1) => return for_channels!(S, channels, blocks::<5, 1, 1>(row)),
+                (7, 1, 1) => return for_channels!(S, channels, blocks::<7, 1, 1>(row)),
+                (3, 1, 2) => return for_channels!(S, channels, blocks::<3, 1, 2>(row)),
+                (5, 1, 2) => return for_channels!(S, channels, blocks::<5, 1, 2>(row)),
+                (3, 2, 1) => return for_channels!(S, channels, blocks::<3, 2, 1>(row)),
+                (5, 2, 1) => return for_channels!(S, channels, blocks::<5, 2, 1>(row)),
+                _ => {}
+            }
+        }
+        for_channels!(S, channels, blocks::<1, 0, 0>(row));
+    }
+}
+
+/// Splits a row into blocks of pixels that fit the registers.
+#[inline(always)]
+unsafe fn blocks<S: Simd, const K: usize, const STEP: usize, const SPREAD: usize, const PARTIAL: bool>(
+    channel: usize,
+    lanes: usize,
+    row: &Row,
+) {
+    let mut pixel = 0;
+    macro_rules! blocks_of {
+        ($k:tt, $step:tt, $spread:tt: $($pixels:literal),*) => {$(
+            while row.pixels - pixel >= $pixels {
+                block::<S, $pixels, $k, $step, $spread, PARTIAL>(channel, lanes, pixel, row);
+                pixel += $pixels;
+            }
+        )*};
+    }
+    // SAFETY: every block ends at or before `pixels`; the rest is promised by the caller.
+    unsafe {
+        if const { S::LANES > 1 } {
+            blocks_of!(K, STEP, SPREAD: 8);
+        }
+        blocks_of!(K, STEP, SPREAD: 4);
+        blocks_of!(1, 0, 0: 2, 1);
+    }
+}
+
+/// Computes `P` pixels. With `STEP > 0` the window has exactly `K` columns and the pattern is `(K, STEP, SPREAD)`: all elements of
+/// a row of the window are read once. Otherwise `K` is 1, and the columns are taken one by one.
+#[inline(always)]
+unsafe fn block<
+    S: Simd,
+    const P: usize,
+    const K: usize,
+    const STEP: usize,
+    const SPREAD: usize,
+    const PARTIAL: bool,
+>(
     channel: usize,
     lanes: usize,
     pixel: usize,
     row: &Row,
-    taps: &Taps,
 ) {
-    // SAFETY: the pointers of `row` cover what the taps reach.
+    let window = &row.window;
+    // SAFETY: the pointers of `row` cover all windows.
     unsafe {
         let source = row.source.add(pixel * row.source_step + channel);
         let weights = row.weights.add(channel);
         let mut sums = [S::splat(0.0); P];
-        for &(offset, weight) in taps.taps.get_unchecked(..taps.count) {
-            let weight = load::<S, PARTIAL>(weights.add(weight), lanes);
-            let source = source.add(offset);
-            for (p, sum) in sums.iter_mut().enumerate() {
-                let x = load::<S, PARTIAL>(source.add(p * row.source_step), lanes);
-                *sum = S::mul_add(x, weight, *sum);
+        for i in 0..window.rows {
+            let source = source.add(i * window.source_row);
+            let weights = weights.offset(i as isize * window.weight_row);
+            if const { STEP > 0 } {
+                let unit = row.source_step / STEP;
+                let mut taps = [S::splat(0.0); K];
+                for (j, tap) in taps.iter_mut().enumerate() {
+                    *tap = load::<S, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
+                }
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    for (j, tap) in taps.iter().enumerate() {
+                        // The same place for several `p` and `j`: the compiler loads it once.
+                        let x = load::<S, PARTIAL>(source.add((p * STEP + j * SPREAD) * unit), lanes);
+                        *sum = S::mul_add(x, *tap, *sum);
+                    }
+                }
+            } else {
+                for j in 0..window.columns {
+                    let tap = load::<S, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
+                    let source = source.add(j * window.source_column);
+                    for (p, sum) in sums.iter_mut().enumerate() {
+                        let x = load::<S, PARTIAL>(source.add(p * row.source_step), lanes);
+                        *sum = S::mul_add(x, tap, *sum);
+                    }
+                }
             }
         }
         let target = row.target.add(pixel * row.target_step + channel);
@@ -167,20 +231,21 @@ unsafe fn block<S: Simd, const P: usize, const PARTIAL: bool>(
     }
 }
 
-#[inline(always)]
-unsafe fn forward<S: Simd>(x: &[f32], w: &[f32], y: &mut [f32], shape: DepthwiseShape) {
+unsafe fn forward(kernels: Kernels, x: &[f32], w: &[f32], y: &mut [f32], shape: DepthwiseShape) {
     let (input, output) = (shape.input, shape.output());
-    let mut taps = Taps::new();
-    for ky in 0..shape.kernel {
-        for kx in 0..shape.kernel {
-            let offset = (ky * input.width + kx) * shape.dilation * input.channels;
-            taps.push(offset, (ky * shape.kernel + kx) * input.channels);
-        }
-    }
+    let window = Window {
+        rows: shape.kernel,
+        columns: shape.kernel,
+        source_row: shape.dilation * input.width * input.channels,
+        source_column: shape.dilation * input.channels,
+        weight_row: (shape.kernel * input.channels) as isize,
+        weight_column: input.channels as isize,
+    };
     for y_row in 0..output.height {
         // SAFETY: the shape says that all windows lie inside the input, and the lengths fit the shape.
         unsafe {
             let pixels = Row {
+                window,
                 source: x.as_ptr().add(y_row * shape.stride * input.width * input.channels),
                 source_step: shape.stride * input.channels,
                 weights: w.as_ptr(),
@@ -188,72 +253,97 @@ unsafe fn forward<S: Simd>(x: &[f32], w: &[f32], y: &mut [f32], shape: Depthwise
                 target_step: output.channels,
                 pixels: output.width,
             };
-            for_channels!(S, output.channels, row(&pixels, &taps));
+            pixels.compute(kernels, output.channels);
         }
     }
 }
 
-#[inline(always)]
-unsafe fn backward_input<S: Simd>(dy: &[f32], w: &[f32], dx: &mut [f32], shape: DepthwiseShape, scratch: &mut [f32]) {
-    let (input, padded) = (shape.input, shape.backward_padded());
-    pad(dy, shape, scratch);
-    for class_y in 0..shape.stride.min(input.height) {
-        for class_x in 0..shape.stride.min(input.width) {
-            let taps = taps_of_class(shape, class_y, class_x);
-            for y in (class_y..input.height).step_by(shape.stride) {
-                // SAFETY: the padding covers what the taps reach, and the lengths fit the shape.
-                unsafe {
-                    let pixels = Row {
-                        source: scratch.as_ptr().add(y / shape.stride * padded.width * padded.channels),
-                        source_step: input.channels,
-                        weights: w.as_ptr(),
-                        target: dx.as_mut_ptr().add((y * input.width + class_x) * input.channels),
-                        target_step: shape.stride * input.channels,
-                        pixels: (input.width - class_x).div_ceil(shape.stride),
-                    };
-                    for_channels!(S, input.channels, row(&pixels, &taps));
-                }
+unsafe fn backward_input(
+    kernels: Kernels,
+    dy: &[f32],
+    w: &[f32],
+    dx: &mut [f32],
+    shape: DepthwiseShape,
+    padding: Padding,
+    scratch: &mut [f32],
+) {
+    let (input, output, channels) = (shape.input, shape.output(), shape.input.channels);
+    let padded_row = shape.backward_width() * channels;
+    // Neighbouring taps among those that reach a pixel are this far apart, and so are the output pixels that they come from.
+    let common = greatest_common_divisor(shape.stride, shape.dilation);
+    let (tap_step, output_step) = (shape.stride / common, shape.dilation / common);
+    let mut copied = 0;
+    for y in padding.top..input.height - padding.bottom {
+        // Rows are copied when they are first read, while they are in the cache.
+        while copied < output.height.min(y / shape.stride + 1) {
+            let source = &dy[copied * output.width * channels..][..output.width * channels];
+            pad_row(source, shape.backward_padding() * channels, &mut scratch[copied * padded_row..][..padded_row]);
+            copied += 1;
+        }
+        let rows = Reach::new(y, shape, output.height);
+        for x in padding.left..(padding.left + shape.stride).min(input.width - padding.right) {
+            let columns = Reach::new(x + shape.backward_padding() * shape.stride, shape, shape.backward_width());
+            let last_tap = (rows.last_tap * shape.kernel + columns.last_tap) * channels;
+            // SAFETY: the padding covers what the taps reach, and the lengths fit the shape.
+            unsafe {
+                let pixels = Row {
+                    window: Window {
+                        rows: rows.taps,
+                        columns: columns.taps,
+                        source_row: output_step * padded_row,
+                        source_column: output_step * channels,
+                        weight_row: -((tap_step * shape.kernel * channels) as isize),
+                        weight_column: -((tap_step * channels) as isize),
+                    },
+                    source: scratch
+                        .as_ptr()
+                        .wrapping_add(rows.first_output * padded_row + columns.first_output * channels),
+                    source_step: channels,
+                    weights: w.as_ptr().add(last_tap),
+                    target: dx.as_mut_ptr().add((y * input.width + x) * channels),
+                    target_step: shape.stride * channels,
+                    pixels: (input.width - padding.right - x).div_ceil(shape.stride),
+                };
+                pixels.compute(kernels, channels);
             }
         }
     }
 }
 
-/// Copies `dy` into `scratch`, with zeros around it.
-#[inline(always)]
-fn pad(dy: &[f32], shape: DepthwiseShape, scratch: &mut [f32]) {
-    let (output, padded, before) = (shape.output(), shape.backward_padded(), shape.backward_padding());
-    if output.is_empty() {
-        scratch[..padded.len()].fill(0.0);
-        return;
-    }
-    let (row, left, middle) =
-        (padded.width * padded.channels, before * padded.channels, output.width * output.channels);
-    scratch[..before * row].fill(0.0);
-    scratch[(before + output.height) * row..padded.len()].fill(0.0);
-    let inside = scratch[before * row..].chunks_exact_mut(row);
-    for (target, source) in inside.zip(dy.chunks_exact(middle)) {
-        target[..left].fill(0.0);
-        target[left..left + middle].copy_from_slice(source);
-        target[left + middle..].fill(0.0);
+/// Copies one row of `dy` into a row of the scratch, with `left` zeros before it and zeros behind.
+fn pad_row(dy: &[f32], left: usize, target: &mut [f32]) {
+    target[..left].fill(0.0);
+    target[left..left + dy.len()].copy_from_slice(dy);
+    target[left + dy.len()..].fill(0.0);
+}
+
+/// The taps of one direction that reach a position of the input. From the last tap to the first the output positions
+/// that they come from, `(position - tap * dilation) / stride`, ascend.
+#[derive(Default)]
+struct Reach {
+    taps: usize,
+    last_tap: usize,
+    first_output: usize,
+}
+
+impl Reach {
+    fn new(position: usize, shape: DepthwiseShape, outputs: usize) -> Self {
+        let mut reach = Self::default();
+        for tap in (0..shape.kernel).rev() {
+            let Some(distance) = position.checked_sub(tap * shape.dilation) else { continue };
+            if distance.is_multiple_of(shape.stride) && distance / shape.stride < outputs {
+                if reach.taps == 0 {
+                    (reach.last_tap, reach.first_output) = (tap, distance / shape.stride);
+                }
+                reach.taps += 1;
+            }
+        }
+        reach
     }
 }
 
-/// The taps that reach input pixels `(class_y, class_x)` modulo the stride, in the padded gradient: output row
-/// `(y - ky·dilation) / stride` where that is a whole number, and the same for columns.
-fn taps_of_class(shape: DepthwiseShape, class_y: usize, class_x: usize) -> Taps {
-    let (padded, before) = (shape.backward_padded(), shape.backward_padding() * shape.stride);
-    let place = |class: usize, k: usize| {
-        let distance = before + class;
-        let reached = distance.checked_sub(k * shape.dilation)?;
-        (reached % shape.stride == 0).then_some(reached / shape.stride)
-    };
-    let mut taps = Taps::new();
-    for (ky, y) in (0..shape.kernel).filter_map(|k| Some((k, place(class_y, k)?))) {
-        for (kx, x) in (0..shape.kernel).filter_map(|k| Some((k, place(class_x, k)?))) {
-            taps.push((y * padded.width + x) * padded.channels, (ky * shape.kernel + kx) * padded.channels);
-        }
-    }
-    taps
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 #[inline(always)]
@@ -273,65 +363,116 @@ unsafe fn filter<S: Simd, const PARTIAL: bool>(
     dw: *mut f32,
     shape: DepthwiseShape,
 ) {
-    let k = shape.kernel;
+    let mut tap_row = 0;
+    macro_rules! rows_of {
+        ($rows:literal, $k:literal) => {
+            while shape.kernel - tap_row >= $rows {
+                filter_rows::<S, $rows, $k, PARTIAL>(
+                    lanes,
+                    tap_row,
+                    x.add(channel),
+                    dy.add(channel),
+                    dw.add(channel),
+                    shape,
+                );
+                tap_row += $rows;
+            }
+        };
+    }
     // SAFETY: every block of taps lies inside the filter; the rest is promised by the caller.
     unsafe {
-        let (x, dy, dw) = (x.add(channel), dy.add(channel), dw.add(channel));
-        match k {
-            3 => filter_taps::<S, 3, 3, PARTIAL>(lanes, (0, 0), x, dy, dw, shape),
-            5 if const { S::LANES == 16 } => filter_taps::<S, 5, 5, PARTIAL>(lanes, (0, 0), x, dy, dw, shape),
+        match shape.kernel {
+            _ if const { S::LANES == 1 } => rows_of!(1, 0),
+            3 => rows_of!(3, 3),
+            5 if const { S::LANES == 16 } => rows_of!(5, 5),
             5 => {
-                for ky in 0..5 {
-                    filter_taps::<S, 1, 5, PARTIAL>(lanes, (ky, 0), x, dy, dw, shape);
-                }
+                rows_of!(2, 5);
+                rows_of!(1, 5);
             }
-            7 => {
-                for ky in 0..7 {
-                    filter_taps::<S, 1, 7, PARTIAL>(lanes, (ky, 0), x, dy, dw, shape);
-                }
-            }
-            _ => {
-                for tap in 0..k * k {
-                    filter_taps::<S, 1, 1, PARTIAL>(lanes, (tap / k, tap % k), x, dy, dw, shape);
-                }
-            }
+            7 => rows_of!(1, 7),
+            _ => rows_of!(1, 0),
         }
     }
 }
 
-/// The gradient of `R × K` taps, the first of which is at `(ky, kx)`.
+/// The gradient of `R` rows of taps from `tap_row` on: `K` columns at once, or if that is 0 all columns one by one.
 #[inline(always)]
-unsafe fn filter_taps<S: Simd, const R: usize, const K: usize, const PARTIAL: bool>(
+unsafe fn filter_rows<S: Simd, const R: usize, const K: usize, const PARTIAL: bool>(
     lanes: usize,
-    (ky, kx): (usize, usize),
+    tap_row: usize,
     x: *const f32,
     dy: *const f32,
     dw: *mut f32,
     shape: DepthwiseShape,
 ) {
-    let (input, output) = (shape.input, shape.output());
-    let (tap_row, tap_column) = (shape.dilation * input.width * input.channels, shape.dilation * input.channels);
+    // SAFETY: promised by the caller.
+    unsafe {
+        if const { K == 0 } {
+            for column in 0..shape.kernel {
+                taps::<S, R, 1, 1, 0, PARTIAL>(lanes, (tap_row, column), x, dy, dw, shape);
+            }
+            return;
+        }
+        match (shape.stride, shape.dilation) {
+            (1, 1) => taps::<S, R, K, 4, 1, PARTIAL>(lanes, (tap_row, 0), x, dy, dw, shape),
+            (1, 2) => taps::<S, R, K, 4, 2, PARTIAL>(lanes, (tap_row, 0), x, dy, dw, shape),
+            _ => taps::<S, R, K, 1, 0, PARTIAL>(lanes, (tap_row, 0), x, dy, dw, shape),
+        }
+    }
+}
+
+/// The gradient of `R × K` taps, the first of which is at `(tap_row, tap_column)`, with their sums in registers.
+#[inline(always)]
+unsafe fn taps<S: Simd, const R: usize, const K: usize, const P: usize, const SPREAD: usize, const PARTIAL: bool>(
+    lanes: usize,
+    (tap_row, tap_column): (usize, usize),
+    x: *const f32,
+    dy: *const f32,
+    dw: *mut f32,
+    shape: DepthwiseShape,
+) {
+    let (input, output, channels) = (shape.input, shape.output(), shape.input.channels);
+    let (row, column) = (shape.dilation * input.width * channels, shape.dilation * channels);
+    let whole = if const { SPREAD > 0 } { output.width - output.width % P } else { 0 };
     // SAFETY: the shape says that all windows lie inside the input, and the pointers fit the shape.
     unsafe {
         let mut sums = [[S::splat(0.0); K]; R];
-        let mut dy = dy;
         for y in 0..output.height {
-            let mut x = x.add(y * shape.stride * input.width * input.channels + ky * tap_row + kx * tap_column);
-            for _ in 0..output.width {
-                let gradient = load::<S, PARTIAL>(dy, lanes);
+            let x = x.add(y * shape.stride * input.width * channels + tap_row * row + tap_column * column);
+            let dy = dy.add(y * output.width * channels);
+            for pixel in (0..whole).step_by(P) {
+                let (x, dy) = (x.add(pixel * shape.stride * channels), dy.add(pixel * channels));
+                let mut gradients = [S::splat(0.0); P];
+                for (p, gradient) in gradients.iter_mut().enumerate() {
+                    *gradient = load::<S, PARTIAL>(dy.add(p * channels), lanes);
+                }
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    for (t, sum) in sums.iter_mut().enumerate() {
-                        let x = load::<S, PARTIAL>(x.add(r * tap_row + t * tap_column), lanes);
+                    for place in 0..P + (K - 1) * SPREAD {
+                        let x = load::<S, PARTIAL>(x.add(r * row + place * channels), lanes);
+                        for (j, sum) in sums.iter_mut().enumerate() {
+                            if let Some(p) = place.checked_sub(j * SPREAD)
+                                && p < P
+                            {
+                                *sum = S::mul_add(x, gradients[p], *sum);
+                            }
+                        }
+                    }
+                }
+            }
+            for pixel in whole..output.width {
+                let x = x.add(pixel * shape.stride * channels);
+                let gradient = load::<S, PARTIAL>(dy.add(pixel * channels), lanes);
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        let x = load::<S, PARTIAL>(x.add(r * row + j * column), lanes);
                         *sum = S::mul_add(x, gradient, *sum);
                     }
                 }
-                x = x.add(shape.stride * input.channels);
-                dy = dy.add(output.channels);
             }
         }
         for (r, sums) in sums.iter().enumerate() {
-            for (t, sum) in sums.iter().enumerate() {
-                let dw = dw.add(((ky + r) * shape.kernel + kx + t) * input.channels);
+            for (j, sum) in sums.iter().enumerate() {
+                let dw = dw.add(((tap_row + r) * shape.kernel + tap_column + j) * channels);
                 store::<S, PARTIAL>(dw, S::add(load::<S, PARTIAL>(dw, lanes), *sum), lanes);
             }
         }
