@@ -147,7 +147,8 @@ impl PlannedOp {
         }
     }
 
-    /// Gradient `dx` of the padded input, overwritten. `x` is the unpadded input, which only max pooling reads.
+    /// Gradient `dx` of the padded input, overwritten but for the padding itself. `x` is the unpadded input, which only
+    /// max pooling reads.
     pub fn backward_input(
         &self,
         kernels: Kernels,
@@ -160,7 +161,7 @@ impl PlannedOp {
         match &self.kernel {
             Kernel::Depthwise(shape, weight) => {
                 let scratch = scratch.sized(shape.backward_scratch());
-                kernels.depthwise_backward_input(dy, &weights.flat[weight.clone()], dx, *shape, scratch);
+                kernels.depthwise_backward_input(dy, &weights.flat[weight.clone()], dx, *shape, self.padding, scratch);
             }
             Kernel::Dense(convs) => {
                 for (index, (shape, weight, channel)) in convs.iter().enumerate() {
