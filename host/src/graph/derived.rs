@@ -53,6 +53,9 @@ impl DerivedConfig {
 }
 
 /// Builds the network of a genotype.
+///
+/// The original's auxiliary head rectifies its input in place, so that with up to three cells its classifier learns on rectified
+/// features and is evaluated on others; here the classifier reads the same features in both.
 pub fn derived(genotype: &Genotype, config: &DerivedConfig) -> Result<Graph, ConfigError> {
     config.validate()?;
     for &state in &genotype.reduce.concat {
@@ -144,12 +147,15 @@ fn imagenet_stems(builder: &mut GraphBuilder, channels: usize) -> [Vec<Source>; 
     [vec![quarter], vec![eighth]]
 }
 
-/// ReLU, 5×5 average pool to 2×2, 1×1 to 128, BN, ReLU, 2×2 to 768, BN (not for ImageNet), ReLU, linear. The original's
-/// pool strides (3 on 8×8, 2 on 7×7) are `size − 5`.
+/// ReLU, 5×5 average pool to 2×2, 1×1 to 128, BN, ReLU, 2×2 to 768, BN (not for ImageNet), ReLU, linear. The pool's stride is the
+/// original's (3 for CIFAR, 2 for ImageNet) where that gives 2×2, else `size − 5`.
 fn auxiliary_head(builder: &mut GraphBuilder, kind: NetworkKind, input: Vec<Source>) -> Result<Head, ConfigError> {
     let shape = builder.shape(input[0]);
     let size = shape.height.min(shape.width);
-    if size < 6 || shape.height != shape.width {
+    let original = if kind == NetworkKind::Cifar { 3 } else { 2 };
+    let fits = |extent: usize| extent >= 5 && (extent - 5) / original == 1;
+    let stride = if fits(shape.height) && fits(shape.width) { original } else { size.saturating_sub(5) };
+    if stride == 0 || stride != original && shape.height != shape.width {
         return Err(ConfigError {
             what: "the map under the auxiliary head",
             value: size,
@@ -157,7 +163,7 @@ fn auxiliary_head(builder: &mut GraphBuilder, kind: NetworkKind, input: Vec<Sour
         });
     }
     let channels = input.iter().map(|&source| builder.shape(source).channels).sum();
-    let pool = Op::AvgPool { kernel: 5, stride: size - 5, padding: 0 };
+    let pool = Op::AvgPool { kernel: 5, stride, padding: 0 };
     let name = "auxiliary_head.features";
     let conv = builder.dense(&format!("{name}.2"), channels, 128, [1, 1], [1, 1], [0, 0]);
     let norm = Some((format!("{name}.3"), true));
