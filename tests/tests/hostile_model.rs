@@ -14,7 +14,7 @@ const TABLE: usize = 64;
 /// CRC-32 of each byte.
 const CRC: [u32; 256] = {
     let mut table = [0; 256];
-    let mut i = 0;
+    let mut i = 0usize;
     while i < 8 * 256 {
         let crc = if i.is_multiple_of(8) { i as u32 / 8 } else { table[i / 8] };
         table[i / 8] = (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
