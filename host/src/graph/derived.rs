@@ -118,9 +118,10 @@ fn derived_cell(
             let stride = if reduction && edge.source < 2 { 2 } else { 1 };
             let op = format!("{name}._ops.{}", 2 * node + half);
             let input = states[usize::from(edge.source)];
+            // `none` has a mask too, although it adds nothing: the numbers of the masks are the original's.
+            let identity = edge.primitive == Primitive::SkipConnect && stride == 1;
+            let drop_path = (!identity).then(|| builder.drop_path());
             if let Some(source) = builder.primitive(edge.primitive, &op, input, stride, false) {
-                let identity = edge.primitive == Primitive::SkipConnect && stride == 1;
-                let drop_path = (!identity).then(|| builder.drop_path());
                 terms.push(Term { source, weight: TermWeight::One, drop_path });
             }
         }
