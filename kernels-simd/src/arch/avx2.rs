@@ -45,7 +45,21 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn store_partial(target: *mut f32, value: __m256, count: usize) {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
-        unsafe { _mm256_maskstore_ps(target, first(count), value) }
+        unsafe {
+            // A masked store takes tens of cycles on some processors.
+            let (mut target, mut rest) = (target, _mm256_castps256_ps128(value));
+            if count & 4 != 0 {
+                _mm_storeu_ps(target, rest);
+                (target, rest) = (target.add(4), _mm256_extractf128_ps::<1>(value));
+            }
+            if count & 2 != 0 {
+                _mm_storel_pd(target.cast(), _mm_castps_pd(rest));
+                (target, rest) = (target.add(2), _mm_movehl_ps(rest, rest));
+            }
+            if count & 1 != 0 {
+                _mm_store_ss(target, rest);
+            }
+        }
     }
     #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {

@@ -135,6 +135,7 @@ unsafe fn row<S: Simd>(row: &Row, channels: usize) {
     unsafe {
         if const { S::LANES > 1 } {
             match row.pattern() {
+                (2, 1, 1) => return for_channels!(S, channels, blocks::<2, 1, 1>(row)),
                 (3, 1, 1) => return for_channels!(S, channels, blocks::<3, 1, 1>(row)),
                 (5, 1, 1) => return for_channels!(S, channels, blocks::<5, 1, 1>(row)),
                 (7, 1, 1) => return for_channels!(S, channels, blocks::<7, 1, 1>(row)),
