@@ -13,9 +13,9 @@ use super::forward::{drop_factor, mixing_weight};
 use super::norms::NormState;
 use super::parallel::{Workers, chunks, split};
 use super::scratch::Scratch;
-use super::stage::Weights;
+use super::stage::{GroupInput, Weights};
 use super::{Engine, Inputs, Upstream};
-use crate::graph::{INPUT, NormId, Region, Source, TensorId, Term, TermWeight};
+use crate::graph::{INPUT, NormId, Region, Source, TensorId, TermWeight};
 
 /// Where gradients go; everything is overwritten.
 #[derive(Debug)]
@@ -374,15 +374,15 @@ impl Shared<'_> {
         let start = self.layout.weights[index];
         for (group, &source) in stage.inputs.iter().enumerate() {
             let x = self.value(source.tensor, image);
-            let prelude = plan.prelude(engine.source_fold(source));
+            let input = GroupInput { group, x, prelude: plan.prelude(engine.source_fold(source)) };
             let dw = self.want_weights.then(|| &mut task.weights[start..start + plan.weights.len()]);
             if !plan.input_gradient[group] {
-                plan.backward(engine.kernels, weights, group, x, prelude, dw, None, scratch);
+                plan.backward(engine.kernels, weights, input, dw, None, scratch);
                 continue;
             }
             let local = (image - task.images.start) * x.len();
             let dx = &mut task.targets[self.target(source.tensor)][local..local + x.len()];
-            plan.backward(engine.kernels, weights, group, x, prelude, dw, Some(dx), scratch);
+            plan.backward(engine.kernels, weights, input, dw, Some(dx), scratch);
             if let Some(norm) = source.norm {
                 let start = self.sums_start(Reduction::Read(norm));
                 self.reduce(norm, dx, x, 1.0, &mut task.sums[start..]);
@@ -409,32 +409,18 @@ impl Shared<'_> {
             let start = self.sums_start(Reduction::Term { mix, term: index });
             let z = self.value(term.source.tensor, image);
             let factor = drop_factor(term, self.inputs, image, engine.images);
-            match term.source.norm {
-                Some(norm) => self.reduce(norm, dy, z, factor, &mut task.sums[start..]),
-                None => self.backward_raw_term(term, dy, z, local, factor, start, task),
+            if let Some(norm) = term.source.norm {
+                self.reduce(norm, dy, z, factor, &mut task.sums[start..]);
+                continue;
+            }
+            if matches!(term.weight, TermWeight::Alpha(_)) {
+                task.sums[start] += f64::from(factor) * engine.kernels.dot(dy, z);
+            }
+            if engine.is_state(term.source) {
+                let dx = &mut task.targets[self.target(term.source.tensor)][local..local + len];
+                engine.kernels.axpy(mixing_weight(term, self.inputs) * factor, dy, dx);
             }
         }
         task.targets[own] = gradient;
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn backward_raw_term(
-        &self,
-        term: &Term,
-        dy: &[f32],
-        z: &[f32],
-        local: usize,
-        factor: f32,
-        start: usize,
-        task: &mut Task,
-    ) {
-        let kernels = self.engine.kernels;
-        if matches!(term.weight, TermWeight::Alpha(_)) {
-            task.sums[start] += f64::from(factor) * kernels.dot(dy, z);
-        }
-        if self.engine.is_state(term.source) {
-            let dx = &mut task.targets[self.target(term.source.tensor)][local..local + z.len()];
-            kernels.axpy(mixing_weight(term, self.inputs) * factor, dy, dx);
-        }
     }
 }

@@ -7,8 +7,18 @@ use darts_kernels_simd::MixTerm;
 
 use super::parallel::{Workers, chunks, split};
 use super::scratch::Scratch;
+use super::stage::GroupInput;
 use super::{Engine, Inputs, Mode};
 use crate::graph::{INPUT, Region, Source, TensorId, Term, TermWeight};
+
+/// What all tasks of a region share.
+struct Shared<'a> {
+    engine: &'a Engine,
+    region: &'a Region,
+    inputs: &'a Inputs<'a>,
+    /// Where the sums of each stage's output start, where they are wanted.
+    sums: Option<&'a [usize]>,
+}
 
 /// One chunk of the batch in one region.
 struct Task<'a> {
@@ -46,7 +56,7 @@ impl Engine {
         let region = &self.graph.regions[region];
         let outputs = region_outputs(self, region);
         let lens: Vec<usize> = outputs.iter().map(|&tensor| self.graph.tensors[tensor].len()).collect();
-        let sums_len = 2 * region.stages.iter().map(|&stage| self.stage_channels(stage)).sum::<usize>();
+        let (starts, sums_len) = self.sums_layout(region);
         let mut buffers: Vec<Vec<f32>> = outputs.iter().map(|&tensor| take(&mut self.activations[tensor])).collect();
         let ranges = chunks(self.images);
         let mut sums = vec![0.0; sums_len * ranges.len()];
@@ -57,78 +67,86 @@ impl Engine {
             outputs: parts.next().unwrap_or_default(),
             sums: sum_parts.next().unwrap_or_default(),
         });
-        let engine = &*self;
+        let shared = Shared { engine: self, region, inputs, sums: batch_statistics.then_some(&starts) };
         workers.run(tasks.collect(), |mut task, scratch| {
             for image in task.images.clone() {
                 for index in 0..region.mixes.len() {
-                    engine.forward_mix(region, index, image, inputs, &mut task, scratch);
+                    shared.forward_mix(index, image, &mut task, scratch);
                 }
-                let mut sums = 0;
                 for index in 0..region.stages.len() {
-                    engine.forward_stage(region, index, image, inputs, batch_statistics, &mut task, &mut sums, scratch);
+                    shared.forward_stage(index, image, &mut task, scratch);
                 }
             }
         });
+        if batch_statistics {
+            for (&stage, start) in region.stages.iter().zip(starts) {
+                if let Some(norm) = self.graph.stages[stage].norm {
+                    let norm = &self.graph.norms[norm];
+                    self.norms.add_up(norm, &sums, start, sums_len);
+                    self.norms.fold_batch(&self.graph, norm, self.images, inputs.weights);
+                }
+            }
+        }
         for (tensor, buffer) in outputs.into_iter().zip(buffers) {
             self.activations[tensor] = buffer;
         }
-        if batch_statistics {
-            self.fold_region(region.stages.clone(), &sums, sums_len, inputs.weights);
-        }
     }
 
-    /// Channels of a stage's output if a batch norm follows, else 0.
-    fn stage_channels(&self, stage: usize) -> usize {
-        self.graph.stages[stage].norm.map_or(0, |norm| self.graph.norms[norm].range.len())
+    /// Where the sums of each stage of a region start, and how many there are in all.
+    fn sums_layout(&self, region: &Region) -> (Vec<usize>, usize) {
+        let mut len = 0;
+        let starts = region.stages.iter().map(|&stage| {
+            let start = len;
+            len += self.graph.stages[stage].norm.map_or(0, |norm| 2 * self.graph.norms[norm].range.len());
+            start
+        });
+        (starts.collect(), len)
     }
 
+    /// Scale and shift of the batch norm through which a source is read.
+    pub(super) fn source_fold(&self, source: Source) -> Option<(&[f32], &[f32])> {
+        source.norm.map(|norm| self.norms.fold(&self.graph.norms[norm]))
+    }
+}
+
+impl Shared<'_> {
     /// Values of one image of a tensor, which may be a mix of the region at work.
-    fn read<'a>(&'a self, region: &Region, task: &'a Task, tensor: TensorId, image: usize) -> &'a [f32] {
-        let len = self.graph.tensors[tensor].len();
-        let local = region.mixes.iter().position(|&mix| self.graph.mixes[mix].output == tensor);
+    fn read<'a>(&'a self, task: &'a Task, tensor: TensorId, image: usize) -> &'a [f32] {
+        let graph = &self.engine.graph;
+        let len = graph.tensors[tensor].len();
+        let local = self.region.mixes.iter().position(|&mix| graph.mixes[mix].output == tensor);
         match local {
             Some(index) => &task.outputs[index][(image - task.images.start) * len..][..len],
-            None => &self.activations[tensor][image * len..][..len],
+            None => &self.engine.activations[tensor][image * len..][..len],
         }
     }
 
-    fn forward_mix(
-        &self,
-        region: &Region,
-        index: usize,
-        image: usize,
-        inputs: &Inputs,
-        task: &mut Task,
-        scratch: &mut Scratch,
-    ) {
-        let mix = &self.graph.mixes[region.mixes[index]];
-        let shape = self.graph.tensors[mix.output];
+    fn forward_mix(&self, index: usize, image: usize, task: &mut Task, scratch: &mut Scratch) {
+        let Engine { graph, kernels, images, .. } = self.engine;
+        let mix = &graph.mixes[self.region.mixes[index]];
+        let shape = graph.tensors[mix.output];
         let channels = shape.channels;
         let (shift, scales) = scratch.scales.sized((mix.terms.len() + 1) * channels).split_at_mut(channels);
         shift.fill(0.0);
         for (term, scale) in mix.terms.iter().zip(scales.chunks_exact_mut(channels)) {
-            self.term_scale(term, self.term_weight(term, inputs, image), scale, shift);
+            let weight = mixing_weight(term, self.inputs) * drop_factor(term, self.inputs, image, *images);
+            self.term_scale(term, weight, scale, shift);
         }
         let target = take(&mut task.outputs[index]);
         let terms: Vec<MixTerm> = mix
             .terms
             .iter()
             .zip(scales.chunks_exact(channels))
-            .map(|(term, scale)| MixTerm { z: self.read(region, task, term.source.tensor, image), scale })
+            .map(|(term, scale)| MixTerm { z: self.read(task, term.source.tensor, image), scale })
             .collect();
         let local = image - task.images.start;
-        self.kernels.mix(&terms, shift, &mut target[local * shape.len()..][..shape.len()]);
+        kernels.mix(&terms, shift, &mut target[local * shape.len()..][..shape.len()]);
         task.outputs[index] = target;
-    }
-
-    /// Factor of a term for one image: its mixing weight times its drop-path factor.
-    pub(super) fn term_weight(&self, term: &Term, inputs: &Inputs, image: usize) -> f32 {
-        mixing_weight(term, inputs) * drop_factor(term, inputs, image, self.images)
     }
 
     /// Writes the factor of each channel of `term` to `scale` and adds its summand to `shift`.
     fn term_scale(&self, term: &Term, weight: f32, scale: &mut [f32], shift: &mut [f32]) {
-        match self.source_fold(term.source) {
+        match self.engine.source_fold(term.source) {
             Some((norm_scale, norm_shift)) => {
                 for (scale, norm_scale) in scale.iter_mut().zip(norm_scale) {
                     *scale = weight * norm_scale;
@@ -141,57 +159,25 @@ impl Engine {
         }
     }
 
-    /// Scale and shift of the batch norm through which a source is read.
-    pub(super) fn source_fold(&self, source: Source) -> Option<(&[f32], &[f32])> {
-        source.norm.map(|norm| self.norms.fold(&self.graph.norms[norm]))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn forward_stage(
-        &self,
-        region: &Region,
-        index: usize,
-        image: usize,
-        inputs: &Inputs,
-        batch_statistics: bool,
-        task: &mut Task,
-        sums: &mut usize,
-        scratch: &mut Scratch,
-    ) {
-        let stage = &self.graph.stages[region.stages[index]];
-        let plan = &self.plans[region.stages[index]];
-        let shape = self.graph.tensors[stage.output];
-        let slot = region.mixes.len() + index;
+    fn forward_stage(&self, index: usize, image: usize, task: &mut Task, scratch: &mut Scratch) {
+        let Engine { graph, kernels, plans, .. } = self.engine;
+        let id = self.region.stages[index];
+        let (stage, plan) = (&graph.stages[id], &plans[id]);
+        let shape = graph.tensors[stage.output];
+        let slot = self.region.mixes.len() + index;
         let target = take(&mut task.outputs[slot]);
         let z = &mut target[(image - task.images.start) * shape.len()..][..shape.len()];
         for (group, &source) in stage.inputs.iter().enumerate() {
-            let x = self.read(region, task, source.tensor, image);
-            let prelude = plan.prelude(self.source_fold(source));
-            plan.forward(self.kernels, inputs.weights, group, x, prelude, z, scratch);
+            let prelude = plan.prelude(self.engine.source_fold(source));
+            let input = GroupInput { group, x: self.read(task, source.tensor, image), prelude };
+            plan.forward(*kernels, self.inputs.weights, input, z, scratch);
         }
-        if batch_statistics && stage.norm.is_some() {
-            let (sum, sum_of_squares) = task.sums[*sums..*sums + 2 * shape.channels].split_at_mut(shape.channels);
-            self.kernels.channel_moments(z, shape.channels, sum, sum_of_squares);
-            *sums += 2 * shape.channels;
+        if let (Some(starts), Some(_)) = (self.sums, stage.norm) {
+            let sums = &mut task.sums[starts[index]..][..2 * shape.channels];
+            let (sum, sum_of_squares) = sums.split_at_mut(shape.channels);
+            kernels.channel_moments(z, shape.channels, sum, sum_of_squares);
         }
         task.outputs[slot] = target;
-    }
-
-    /// Adds up the chunks' sums in order and folds the batch norms of `stages`.
-    fn fold_region(&mut self, stages: Vec<usize>, sums: &[f64], sums_len: usize, weights: &[f32]) {
-        let mut offset = 0;
-        for stage in stages {
-            let Some(norm) = self.graph.stages[stage].norm else { continue };
-            let norm = &self.graph.norms[norm];
-            let channels = norm.range.len();
-            let total = |index: usize| sums.iter().skip(index).step_by(sums_len).sum::<f64>();
-            for (channel, index) in norm.range.clone().enumerate() {
-                self.norms.sum[index] = total(offset + channel);
-                self.norms.sum_of_squares[index] = total(offset + channels + channel);
-            }
-            self.norms.fold_batch(&self.graph, norm, self.images, weights);
-            offset += 2 * channels;
-        }
     }
 }
 

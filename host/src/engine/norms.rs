@@ -64,6 +64,16 @@ impl NormState {
         }
     }
 
+    /// Adds up the sums of `norm` over the chunks of a batch in order: `sums` holds `stride` values for each chunk, those
+    /// of the norm, Σz then Σz², at `start`.
+    pub fn add_up(&mut self, norm: &Norm, sums: &[f64], start: usize, stride: usize) {
+        let total = |index: usize| sums.iter().skip(index).step_by(stride).sum::<f64>();
+        for (channel, index) in norm.range.clone().enumerate() {
+            self.sum[index] = total(start + channel);
+            self.sum_of_squares[index] = total(start + norm.range.len() + channel);
+        }
+    }
+
     /// Folds `norm` with the sums over a batch that stand in `sum` and `sum_of_squares`.
     pub fn fold_batch(&mut self, graph: &Graph, norm: &Norm, images: usize, weights: &[f32]) {
         let count = images * graph.tensors[norm.tensor].pixels();

@@ -20,6 +20,17 @@ pub(super) struct StagePlan {
     pub input_gradient: Vec<bool>,
 }
 
+/// One image of one of a stage's concatenated inputs.
+#[derive(Clone, Copy)]
+pub(super) struct GroupInput<'a> {
+    /// Which of the inputs.
+    pub group: usize,
+    /// Its stored values.
+    pub x: &'a [f32],
+    /// The pass through which they are read.
+    pub prelude: Prelude<'a>,
+}
+
 /// The weights as the kernels want them.
 #[derive(Clone, Copy)]
 pub(super) struct Weights<'a> {
@@ -60,79 +71,28 @@ impl StagePlan {
         prelude(self.relu, fold)
     }
 
-    /// Computes the stored value `z` of one image from input group `group`, adding to it for all groups but the first.
-    pub fn forward(
-        &self,
-        kernels: Kernels,
-        weights: &[f32],
-        group: usize,
-        x: &[f32],
-        prelude: Prelude,
-        z: &mut [f32],
-        scratch: &mut Scratch,
-    ) {
-        let ops = &self.groups[group];
-        let input = self.compute_inputs(kernels, weights, ops, x, prelude, scratch);
-        let last = &ops[ops.len() - 1];
-        last.forward(kernels, weights, input, z, group > 0);
+    /// Computes the stored value `z` of one image from one input group, adding to it for all groups but the first.
+    pub fn forward(&self, kernels: Kernels, weights: &[f32], input: GroupInput, z: &mut [f32], scratch: &mut Scratch) {
+        let ops = &self.groups[input.group];
+        let x = compute_inputs(kernels, weights, ops, input, scratch);
+        ops[ops.len() - 1].forward(kernels, weights, x, z, input.group > 0);
     }
 
-    /// Runs all operations but the last; every operation's padded input is left in `scratch.inputs`. Returns the last
-    /// operation's input.
-    fn compute_inputs<'a>(
-        &self,
-        kernels: Kernels,
-        weights: &[f32],
-        ops: &[PlannedOp],
-        x: &'a [f32],
-        prelude: Prelude,
-        scratch: &'a mut Scratch,
-    ) -> &'a [f32] {
-        let Scratch { inputs, output, .. } = scratch;
-        if inputs.len() < ops.len() {
-            inputs.resize_with(ops.len(), Buffer::default);
-        }
-        let first = &ops[0];
-        if !first.reads_directly(prelude) {
-            kernels.prelude(x, first.input, first.padding, prelude, inputs[0].sized(first.padded().len()));
-        }
-        for (index, pair) in ops.windows(2).enumerate() {
-            let [op, next] = pair else { unreachable!() };
-            let (done, todo) = inputs.split_at_mut(index + 1);
-            let input = if index == 0 && op.reads_directly(prelude) { x } else { done[index].get(op.padded().len()) };
-            let target = todo[0].sized(next.padded().len());
-            if next.padding == Padding::NONE {
-                op.forward(kernels, weights, input, target, false);
-            } else {
-                let unpadded = output.sized(op.output.len());
-                op.forward(kernels, weights, input, unpadded, false);
-                kernels.prelude(unpadded, next.input, next.padding, Prelude::Copy, target);
-            }
-        }
-        if ops.len() == 1 && first.reads_directly(prelude) {
-            x
-        } else {
-            inputs[ops.len() - 1].get(ops[ops.len() - 1].padded().len())
-        }
-    }
-
-    /// Adds the gradient with respect to input group `group` (before its ReLU, behind its batch norm) to `dx` where
-    /// given, and that with respect to the weights to `dw` where given; `dw` holds the range [`weights`](Self::weights).
+    /// Adds the gradient with respect to one input group (before its ReLU, behind its batch norm) to `dx` where given, and that with respect to the weights to `dw` where given; `dw` holds the range [`weights`](Self::weights).
     /// `scratch.stored_gradient` holds the gradient `dz` of the stored value.
     pub fn backward(
         &self,
         kernels: Kernels,
         weights: Weights,
-        group: usize,
-        x: &[f32],
-        prelude: Prelude,
+        input: GroupInput,
         mut dw: Option<&mut [f32]>,
         dx: Option<&mut [f32]>,
         scratch: &mut Scratch,
     ) {
+        let GroupInput { group, x, prelude } = input;
         let ops = &self.groups[group];
         if dw.is_some() {
-            self.compute_inputs(kernels, weights.flat, ops, x, prelude, scratch);
+            compute_inputs(kernels, weights.flat, ops, input, scratch);
         }
         let Scratch { inputs, stored_gradient, output_gradient, input_gradient, depthwise, .. } = scratch;
         for (index, op) in ops.iter().enumerate().rev() {
@@ -154,17 +114,43 @@ impl StagePlan {
         }
         if let Some(dx) = dx {
             let first = &ops[0];
-            kernels.prelude_backward(
-                x,
-                first.input,
-                first.padding,
-                prelude,
-                input_gradient.get(first.padded().len()),
-                dx,
-                true,
-            );
+            let dy = input_gradient.get(first.padded().len());
+            kernels.prelude_backward(x, first.input, first.padding, prelude, dy, dx, true);
         }
     }
+}
+
+/// Runs all operations but the last; every operation's padded input is left in `scratch.inputs`. Returns the last
+/// operation's input.
+fn compute_inputs<'a>(
+    kernels: Kernels,
+    weights: &[f32],
+    ops: &[PlannedOp],
+    GroupInput { x, prelude, .. }: GroupInput<'a>,
+    scratch: &'a mut Scratch,
+) -> &'a [f32] {
+    let Scratch { inputs, output, .. } = scratch;
+    if inputs.len() < ops.len() {
+        inputs.resize_with(ops.len(), Buffer::default);
+    }
+    let first = &ops[0];
+    if !first.reads_directly(prelude) {
+        kernels.prelude(x, first.input, first.padding, prelude, inputs[0].sized(first.padded().len()));
+    }
+    for (index, (op, next)) in ops.iter().zip(&ops[1..]).enumerate() {
+        let (done, todo) = inputs.split_at_mut(index + 1);
+        let input = if index == 0 && op.reads_directly(prelude) { x } else { done[index].get(op.padded().len()) };
+        let target = todo[0].sized(next.padded().len());
+        if next.padding == Padding::NONE {
+            op.forward(kernels, weights, input, target, false);
+        } else {
+            let unpadded = output.sized(op.output.len());
+            op.forward(kernels, weights, input, unpadded, false);
+            kernels.prelude(unpadded, next.input, next.padding, Prelude::Copy, target);
+        }
+    }
+    let last = ops.len() - 1;
+    if last == 0 && first.reads_directly(prelude) { x } else { inputs[last].get(ops[last].padded().len()) }
 }
 
 /// Copies the inside of a padded image.
