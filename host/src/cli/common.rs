@@ -1,12 +1,18 @@
 //! Arguments and output that several subcommands share.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use darts_host::engine::{Workers, WorkersError};
+use darts_host::data::DataSource;
+use darts_host::engine::Workers;
 use darts_host::graph::derived::NetworkKind;
+use darts_host::isa;
+use darts_host::progress::Progress;
+use darts_kernels_simd::Kernels;
 use serde::Serialize;
 
 /// How much of the machine is used.
@@ -18,11 +24,48 @@ pub struct Machine {
     pub threads: u16,
 }
 
-impl Machine {
-    /// Starts the threads.
-    pub fn workers(&self) -> Result<Workers, WorkersError> {
-        Workers::new(usize::from(self.threads))
+/// What every command works with.
+pub struct Session {
+    /// The kernels of the chosen instruction set.
+    pub kernels: Kernels,
+    /// The threads.
+    pub workers: Arc<Workers>,
+    /// Where progress is shown.
+    pub progress: Progress,
+}
+
+impl Session {
+    /// Starts the threads; `silent` for programs that read the output.
+    pub fn start(machine: &Machine, silent: bool) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        Ok(Self {
+            kernels: isa::kernels()?,
+            workers: Arc::new(Workers::new(usize::from(machine.threads))?),
+            progress: Progress::new(silent),
+        })
     }
+
+    /// What a run directory records: everything that decides the result, and what ran it.
+    pub fn record<'a, S>(&self, settings: &'a S, source: &'a DataSource) -> RunRecord<'a, S> {
+        RunRecord {
+            version: env!("CARGO_PKG_VERSION"),
+            isa: self.kernels.isa().name(),
+            threads: self.workers.threads(),
+            data: &source.name,
+            data_fingerprint: format!("{:016x}", source.fingerprint()),
+            settings,
+        }
+    }
+}
+
+/// The configuration of a run as it was resolved.
+#[derive(Serialize)]
+pub struct RunRecord<'a, S> {
+    version: &'static str,
+    isa: &'static str,
+    threads: usize,
+    data: &'a str,
+    data_fingerprint: String,
+    settings: &'a S,
 }
 
 /// Stem and head of a derived network.

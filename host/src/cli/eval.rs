@@ -5,13 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use darts_host::data::{self, LoadOptions};
-use darts_host::isa;
 use darts_host::model_file::{ModelFile, predictions};
-use darts_host::progress::Progress;
 use serde::Serialize;
 
 use super::Outcome;
-use super::common::{Machine, print_json};
+use super::common::{Machine, Session, print_json};
 
 /// Run a model file on the test images of a data set, with the code that runs on a device
 ///
@@ -45,13 +43,12 @@ struct Report {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let kernels = isa::kernels()?;
-    let workers = arguments.machine.workers()?;
+    let session = Session::start(&arguments.machine, arguments.json)?;
     let model = ModelFile::read(&arguments.model)?;
     model.network()?;
-    let options = LoadOptions { progress: Progress::new(arguments.json), ..LoadOptions::default() };
-    let test = workers.pool().install(|| data::load(&arguments.data, &options))?.test;
-    let logits = workers.pool().install(|| model.logits(kernels, &test))?;
+    let options = LoadOptions { progress: session.progress.clone(), ..LoadOptions::default() };
+    let test = session.workers.pool().install(|| data::load(&arguments.data, &options))?.test;
+    let logits = session.workers.pool().install(|| model.logits(session.kernels, &test))?;
     let predictions = predictions(&logits, test.classes());
     let right = predictions.iter().zip(test.labels()).filter(|&(&class, &label)| class == usize::from(label));
     let correct = right.count();

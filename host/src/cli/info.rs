@@ -7,7 +7,7 @@ use darts_host::isa;
 use serde::Serialize;
 
 use super::Outcome;
-use super::common::{Machine, print_json};
+use super::common::{Machine, Session, print_json};
 
 /// Show the instruction sets, the number of threads and the version
 ///
@@ -33,11 +33,11 @@ struct Info {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let kernels = isa::kernels()?;
+    let session = Session::start(&arguments.machine, true)?;
     let info = Info {
-        isa: kernels.isa().name(),
+        isa: session.kernels.isa().name(),
         isas: isa::available(),
-        threads: arguments.machine.workers()?.threads(),
+        threads: session.workers.threads(),
         version: env!("CARGO_PKG_VERSION"),
     };
     if arguments.json {

@@ -5,7 +5,10 @@ mod eval;
 mod genotype;
 mod info;
 mod inspect;
+mod search;
 mod table;
+mod train;
+mod training;
 
 use std::error::Error;
 use std::io;
@@ -29,6 +32,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Search(search::Arguments),
+    Train(train::Arguments),
     Eval(eval::Arguments),
     Inspect(inspect::Arguments),
     Info(info::Arguments),
@@ -38,6 +43,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = interrupt::install().map_err(Into::into).and_then(|()| match arguments.command {
+        Command::Search(arguments) => search::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),

@@ -1,0 +1,243 @@
+//! `darts search`: the bilevel search for a cell.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use darts_host::data::DataSource;
+use darts_host::interrupt::Interrupted;
+use darts_host::run_directory::{self, RunDirectory};
+use darts_host::search::bilevel;
+use darts_host::search::run::{SearchOutcome, SearchSettings, search};
+use serde::Serialize;
+
+use super::Outcome;
+use super::common::{Machine, Session, print_json};
+use super::table::Table;
+use super::training::{AugmentArguments, DataArguments, Preset, Watch, non_negative, one_or_more, set};
+
+/// Search a normal and a reduction cell on a data set
+///
+/// Trains a supernet whose edges carry all operations, weighted by the softmax of α: the weights learn on one half of the
+/// training images, α on the other. Each epoch prints the genotype that α stands for; the run directory holds it, the
+/// configuration, and losses, accuracies, α and its entropy for every epoch (metrics.jsonl). Ctrl-C ends the search after
+/// the current step with what is done saved.
+#[derive(Debug, Args)]
+#[command(after_long_help = long_help(), after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Where options that are not given come from.
+    #[arg(long, value_name = "NAME", default_value = "paper")]
+    preset: Preset,
+
+    /// How α's gradient sees the weights.
+    #[arg(long, value_name = "ORDER")]
+    order: Option<Order>,
+
+    /// Passes over the half of the training images that the weights learn on.
+    #[arg(long, value_name = "N", value_parser = one_or_more())]
+    epochs: Option<usize>,
+
+    /// Images in a batch.
+    #[arg(long, value_name = "N", value_parser = one_or_more())]
+    batch: Option<usize>,
+
+    /// Seed of weights, α, order of images and augmentation.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Run directory, new or empty [default: runs/search-N].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Print one JSON object at the end and no progress.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    weights: WeightOptimizer,
+    #[command(flatten)]
+    architecture: ArchitectureOptimizer,
+    #[command(flatten)]
+    data: DataArguments,
+    #[command(flatten)]
+    augment: AugmentArguments,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+const EXAMPLES: &str = "Examples:\n  \
+    darts search --preset quick\n  \
+    darts search --order first --seed 3 --data data/cifar10\n  \
+    darts search --preset quick --data /usr/share/dataset-fashion-mnist --channels 8 --layers 5 --epochs 20 --out runs/fashion\n\
+    Then: darts train --genotype runs/fashion";
+
+/// How α's gradient sees the weights.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Order {
+    /// As they are.
+    First,
+    /// One step ahead, as a function of α (unrolled); about three times the work.
+    Second,
+}
+
+impl From<Order> for bilevel::Order {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::First => Self::First,
+            Order::Second => Self::Second,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Supernet")]
+struct Network {
+    /// Channels of the first cell.
+    #[arg(long, value_name = "N")]
+    channels: Option<usize>,
+    /// Number of cells.
+    #[arg(long, value_name = "N")]
+    layers: Option<usize>,
+    /// Nodes of a cell.
+    #[arg(long, value_name = "N")]
+    nodes: Option<usize>,
+    /// How many of the last states make a cell's output.
+    #[arg(long, value_name = "N")]
+    multiplier: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Weights (SGD with momentum, cosine schedule)")]
+struct WeightOptimizer {
+    /// Learning rate of the first epoch.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    learning_rate: Option<f64>,
+    /// Learning rate that the schedule goes down to.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    learning_rate_min: Option<f64>,
+    /// Momentum.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    momentum: Option<f64>,
+    /// Weight decay.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    weight_decay: Option<f64>,
+    /// Largest norm of the gradient.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    grad_clip: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Architecture (Adam)")]
+struct ArchitectureOptimizer {
+    /// Learning rate of α.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    arch_learning_rate: Option<f64>,
+    /// Weight decay of α.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    arch_weight_decay: Option<f64>,
+}
+
+impl Arguments {
+    fn settings(&self, source: &DataSource) -> Result<SearchSettings, darts_host::data::DataError> {
+        let mut settings = match self.preset {
+            Preset::Paper => SearchSettings::PAPER,
+            Preset::Quick => SearchSettings::QUICK,
+        };
+        set(&mut settings.order, self.order.map(Into::into));
+        set(&mut settings.epochs, self.epochs);
+        set(&mut settings.batch_size, self.batch);
+        set(&mut settings.seed, self.seed);
+        set(&mut settings.channels, self.network.channels);
+        set(&mut settings.layers, self.network.layers);
+        set(&mut settings.nodes, self.network.nodes);
+        set(&mut settings.multiplier, self.network.multiplier);
+        set(&mut settings.learning_rate, self.weights.learning_rate);
+        set(&mut settings.learning_rate_min, self.weights.learning_rate_min);
+        set(&mut settings.momentum, self.weights.momentum);
+        set(&mut settings.weight_decay, self.weights.weight_decay);
+        set(&mut settings.grad_clip, self.weights.grad_clip);
+        set(&mut settings.arch_learning_rate, self.architecture.arch_learning_rate);
+        set(&mut settings.arch_weight_decay, self.architecture.arch_weight_decay);
+        self.augment.apply(&mut settings.augment);
+        settings.normalization = self.data.normalization(source)?;
+        Ok(settings)
+    }
+}
+
+/// The examples, and what the presets stand for.
+fn long_help() -> String {
+    let presets = [SearchSettings::PAPER, SearchSettings::QUICK];
+    let mut table = Table::new(&["preset", "paper", "quick"]);
+    let mut row = |name: &str, value: fn(&SearchSettings) -> String| {
+        table.row([name.to_owned(), value(&presets[0]), value(&presets[1])]);
+    };
+    row("  order", |settings| format!("{:?}", settings.order).to_lowercase());
+    row("  epochs", |settings| settings.epochs.to_string());
+    row("  batch", |settings| settings.batch_size.to_string());
+    row("  channels", |settings| settings.channels.to_string());
+    row("  layers", |settings| settings.layers.to_string());
+    row("  nodes", |settings| settings.nodes.to_string());
+    row("  multiplier", |settings| settings.multiplier.to_string());
+    row("  learning-rate", |settings| settings.learning_rate.to_string());
+    row("  learning-rate-min", |settings| settings.learning_rate_min.to_string());
+    row("  momentum", |settings| settings.momentum.to_string());
+    row("  weight-decay", |settings| settings.weight_decay.to_string());
+    row("  grad-clip", |settings| settings.grad_clip.to_string());
+    row("  arch-learning-rate", |settings| settings.arch_learning_rate.to_string());
+    row("  arch-weight-decay", |settings| settings.arch_weight_decay.to_string());
+    row("  crop-padding", |settings| settings.augment.crop_padding.to_string());
+    row("  cutout", |settings| settings.augment.cutout.unwrap_or(0).to_string());
+    row("  seed", |settings| settings.seed.to_string());
+    format!("{table}\n{EXAMPLES}")
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    genotype: String,
+    epochs: usize,
+    valid_accuracy: Option<f64>,
+    seconds: f64,
+    out: &'a std::path::Path,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let started = Instant::now();
+    let session = Session::start(&arguments.machine, arguments.json)?;
+    let source = arguments.data.load(&session)?;
+    let settings = arguments.settings(&source)?;
+    let directory = RunDirectory::create(arguments.out.as_deref(), "search")?;
+    let outcome = perform(&settings, &source, &session, &directory)?;
+    let report = Report {
+        genotype: outcome.genotype.to_string(),
+        epochs: outcome.epochs.len(),
+        valid_accuracy: outcome.epochs.last().map(|epoch| epoch.valid_accuracy),
+        seconds: started.elapsed().as_secs_f64(),
+        out: directory.path(),
+    };
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        let mut output = io::stdout().lock();
+        let folder = directory.path().display();
+        writeln!(output, "{}\nwrote {folder}; next: darts train --genotype {folder}", report.genotype)?;
+    }
+    if outcome.interrupted { Err(Interrupted.into()) } else { Ok(()) }
+}
+
+/// Searches, and leaves configuration, metrics and genotype in `directory`, also when it is interrupted.
+pub fn perform(
+    settings: &SearchSettings,
+    source: &DataSource,
+    session: &Session,
+    directory: &RunDirectory,
+) -> Result<SearchOutcome, Box<dyn Error + Send + Sync>> {
+    let mut watch = Watch::new("search", settings.epochs, &session.progress, directory)?;
+    directory.write_json(run_directory::CONFIG, &session.record(settings, source))?;
+    let outcome = search(settings, &source.train, session.kernels, session.workers.clone(), &mut watch)?;
+    directory.write_text(run_directory::GENOTYPE, &outcome.genotype.to_string())?;
+    Ok(outcome)
+}

@@ -1,0 +1,302 @@
+//! `darts train`: a derived network from scratch.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use darts_core::Genotype;
+use darts_host::data::{Augment, BatchSettings, Batcher, DataError, DataSource, Dataset, Order};
+use darts_host::engine::Engine;
+use darts_host::evaluate::{Evaluation, evaluate};
+use darts_host::interrupt::Interrupted;
+use darts_host::run_directory::{self, RunDirectory};
+use darts_host::train::{Schedule, TrainOutcome, TrainSettings, train};
+use darts_host::weights::TrainedNetwork;
+use serde::Serialize;
+
+use super::Outcome;
+use super::common::{Machine, Network, Session, print_json};
+use super::genotype::resolve;
+use super::table::Table;
+use super::training::{AugmentArguments, DataArguments, Preset, Watch, non_negative, one_or_more, probability, set};
+
+/// Train the network of a genotype and measure it on the test set
+///
+/// The genotype is a name (DARTS_V1, DARTS_V2, NASNet, AmoebaNet), a file, the text itself, or the run directory of a
+/// search. The test set is used once, at the end. The run directory holds the weights (weights.safetensors), configuration,
+/// genotype and the measurements of every epoch (metrics.jsonl). Ctrl-C ends the training after the current step with what
+/// is done saved.
+#[derive(Debug, Args)]
+#[command(after_long_help = long_help(), after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The cells: name, file, text or run directory.
+    #[arg(long, value_name = "NAME|FILE|TEXT|RUN")]
+    genotype: String,
+
+    /// Where options that are not given come from.
+    #[arg(long, value_name = "NAME", default_value = "paper")]
+    preset: Preset,
+
+    /// Passes over the training images.
+    #[arg(long, value_name = "N", value_parser = one_or_more())]
+    epochs: Option<usize>,
+
+    /// Images in a batch.
+    #[arg(long, value_name = "N", value_parser = one_or_more())]
+    batch: Option<usize>,
+
+    /// Hold out so many training images, as many of each class, and measure on them after every epoch.
+    #[arg(long, value_name = "N")]
+    validation: Option<usize>,
+
+    /// Seed of weights, order of images, augmentation and drop-path.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Run directory, new or empty [default: runs/train-N].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Print one JSON object at the end and no progress.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    size: Size,
+    #[command(flatten)]
+    optimizer: Optimizer,
+    #[command(flatten)]
+    regularization: Regularization,
+    #[command(flatten)]
+    data: DataArguments,
+    #[command(flatten)]
+    augment: AugmentArguments,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+const EXAMPLES: &str = "Examples:\n  \
+    darts train --preset quick --genotype runs/search-1\n  \
+    darts train --genotype runs/search-1 --channels 16 --layers 8 --epochs 20 --data data/cifar10\n  \
+    darts train --genotype DARTS_V2 --data data/cifar10 --validation 5000\n  \
+    darts train --genotype cell.txt --network imagenet --data data/imagenet\n\
+    Then: darts export runs/train-1";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+struct Size {
+    /// Stem and head.
+    #[arg(long, value_name = "KIND", default_value = "cifar")]
+    network: Network,
+    /// Channels of the first cell.
+    #[arg(long, value_name = "N")]
+    channels: Option<usize>,
+    /// Number of cells.
+    #[arg(long, value_name = "N")]
+    layers: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Optimiser (SGD with momentum)")]
+struct Optimizer {
+    /// How the learning rate falls.
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<ScheduleName>,
+    /// Epochs between two steps of the step schedule [default: 1].
+    #[arg(long, value_name = "N", value_parser = one_or_more(), requires = "schedule")]
+    step_epochs: Option<usize>,
+    /// Factor of each step of the step schedule [default: 0.97].
+    #[arg(long, value_name = "X", value_parser = non_negative, requires = "schedule")]
+    step_factor: Option<f64>,
+    /// Learning rate of the first epoch.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    learning_rate: Option<f64>,
+    /// Learning rate that the cosine goes down to.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    learning_rate_min: Option<f64>,
+    /// Momentum.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    momentum: Option<f64>,
+    /// Weight decay.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    weight_decay: Option<f64>,
+    /// Largest norm of the gradient.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    grad_clip: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ScheduleName {
+    /// Half a cosine.
+    Cosine,
+    /// Times a factor every few epochs.
+    Step,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Regularisation")]
+struct Regularization {
+    /// Weight of the auxiliary head's loss; 0 for no auxiliary head.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    auxiliary: Option<f64>,
+    /// Probability to drop an operation for an image, to which it rises over the epochs.
+    #[arg(long, value_name = "P", value_parser = probability)]
+    drop_path: Option<f64>,
+    /// Part of the probability that is spread over all classes.
+    #[arg(long, value_name = "P", value_parser = probability)]
+    label_smoothing: Option<f64>,
+}
+
+impl Arguments {
+    fn settings(&self, source: &DataSource) -> Result<TrainSettings, DataError> {
+        let mut settings = match (self.preset, self.size.network) {
+            (Preset::Quick, network) => TrainSettings { network: network.into(), ..TrainSettings::QUICK },
+            (Preset::Paper, Network::Cifar) => TrainSettings::CIFAR,
+            (Preset::Paper, Network::Imagenet) => TrainSettings::IMAGENET,
+        };
+        set(&mut settings.channels, self.size.channels);
+        set(&mut settings.layers, self.size.layers);
+        set(&mut settings.epochs, self.epochs);
+        set(&mut settings.batch_size, self.batch);
+        set(&mut settings.held_out, self.validation);
+        set(&mut settings.seed, self.seed);
+        set(&mut settings.schedule, self.optimizer.schedule());
+        set(&mut settings.learning_rate, self.optimizer.learning_rate);
+        set(&mut settings.learning_rate_min, self.optimizer.learning_rate_min);
+        set(&mut settings.momentum, self.optimizer.momentum);
+        set(&mut settings.weight_decay, self.optimizer.weight_decay);
+        set(&mut settings.grad_clip, self.optimizer.grad_clip);
+        set(&mut settings.auxiliary_weight, self.regularization.auxiliary);
+        set(&mut settings.drop_path, self.regularization.drop_path);
+        set(&mut settings.label_smoothing, self.regularization.label_smoothing);
+        self.augment.apply(&mut settings.augment);
+        settings.normalization = self.data.normalization(source)?;
+        Ok(settings)
+    }
+}
+
+impl Optimizer {
+    fn schedule(&self) -> Option<Schedule> {
+        self.schedule.map(|name| match name {
+            ScheduleName::Cosine => Schedule::Cosine,
+            ScheduleName::Step => {
+                Schedule::Step { epochs: self.step_epochs.unwrap_or(1), factor: self.step_factor.unwrap_or(0.97) }
+            }
+        })
+    }
+}
+
+/// The examples, and what the presets stand for.
+fn long_help() -> String {
+    let presets = [TrainSettings::CIFAR, TrainSettings::IMAGENET, TrainSettings::QUICK];
+    let mut table = Table::new(&["preset", "paper", "paper, imagenet", "quick"]);
+    let mut row = |name: &str, value: fn(&TrainSettings) -> String| {
+        table.row([name.to_owned()].into_iter().chain(presets.iter().map(value)));
+    };
+    row("  channels", |settings| settings.channels.to_string());
+    row("  layers", |settings| settings.layers.to_string());
+    row("  epochs", |settings| settings.epochs.to_string());
+    row("  batch", |settings| settings.batch_size.to_string());
+    row("  schedule", |settings| match settings.schedule {
+        Schedule::Cosine => "cosine".to_owned(),
+        Schedule::Step { .. } => "step".to_owned(),
+    });
+    row("  learning-rate", |settings| settings.learning_rate.to_string());
+    row("  learning-rate-min", |settings| settings.learning_rate_min.to_string());
+    row("  momentum", |settings| settings.momentum.to_string());
+    row("  weight-decay", |settings| settings.weight_decay.to_string());
+    row("  grad-clip", |settings| settings.grad_clip.to_string());
+    row("  auxiliary", |settings| settings.auxiliary_weight.to_string());
+    row("  drop-path", |settings| settings.drop_path.to_string());
+    row("  label-smoothing", |settings| settings.label_smoothing.to_string());
+    row("  crop-padding", |settings| settings.augment.crop_padding.to_string());
+    row("  cutout", |settings| settings.augment.cutout.unwrap_or(0).to_string());
+    row("  validation", |settings| settings.held_out.to_string());
+    row("  seed", |settings| settings.seed.to_string());
+    format!("{table}\n{EXAMPLES}")
+}
+
+/// Images in a batch of an evaluation, which does not matter to the result.
+const EVALUATION_BATCH: usize = 64;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    genotype: String,
+    epochs: usize,
+    valid_accuracy: Option<f64>,
+    test_accuracy: f64,
+    test_loss: f64,
+    seconds: f64,
+    out: &'a Path,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let started = Instant::now();
+    let session = Session::start(&arguments.machine, arguments.json)?;
+    let genotype = resolve(&arguments.genotype)?;
+    let source = arguments.data.load(&session)?;
+    let settings = arguments.settings(&source)?;
+    let directory = RunDirectory::create(arguments.out.as_deref(), "train")?;
+    let outcome = perform(&genotype, &settings, &source, &session, &directory)?;
+    if outcome.interrupted {
+        session.progress.line(&format!("wrote {}", directory.path().display()));
+        return Err(Interrupted.into());
+    }
+    let test = evaluate_on(&outcome.network, &source.test, &session)?;
+    let report = Report {
+        genotype: genotype.to_string(),
+        epochs: outcome.epochs.len(),
+        valid_accuracy: outcome.epochs.last().and_then(|epoch| epoch.valid_accuracy),
+        test_accuracy: test.accuracy(),
+        test_loss: test.loss,
+        seconds: started.elapsed().as_secs_f64(),
+        out: directory.path(),
+    };
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        let mut output = io::stdout().lock();
+        writeln!(output, "test accuracy {:.2} %, loss {:.4}", 100.0 * report.test_accuracy, report.test_loss)?;
+        writeln!(output, "wrote {0}; next: darts export {0}", report.out.display())?;
+    }
+    Ok(())
+}
+
+/// The network on `data`, with the statistics that it collected in training.
+pub fn evaluate_on(
+    network: &TrainedNetwork,
+    data: &Dataset,
+    session: &Session,
+) -> Result<Evaluation, Box<dyn Error + Send + Sync>> {
+    let settings = BatchSettings {
+        batch_size: EVALUATION_BATCH,
+        order: Order::Sequential,
+        seed: 0,
+        augment: Augment::NONE,
+        normalization: network.normalization.clone(),
+    };
+    let mut batcher = Batcher::new(data, (0..data.len()).collect(), settings)?;
+    let mut engine = Engine::new(network.graph()?, EVALUATION_BATCH, session.kernels);
+    let task = session.progress.task("test", data.len() as u64);
+    let TrainedNetwork { weights, statistics, .. } = network;
+    let after_batch = |images| task.advance(images as u64);
+    Ok(evaluate(&mut engine, &session.workers, weights, &[], statistics, &mut batcher, after_batch))
+}
+
+/// Trains, and leaves configuration, metrics, genotype and weights in `directory`, also when it is interrupted.
+pub fn perform(
+    genotype: &Genotype,
+    settings: &TrainSettings,
+    source: &DataSource,
+    session: &Session,
+    directory: &RunDirectory,
+) -> Result<TrainOutcome, Box<dyn Error + Send + Sync>> {
+    let mut watch = Watch::new("train", settings.epochs, &session.progress, directory)?;
+    directory.write_json(run_directory::CONFIG, &session.record(settings, source))?;
+    directory.write_text(run_directory::GENOTYPE, &genotype.to_string())?;
+    let outcome = train(genotype, settings, &source.train, session.kernels, session.workers.clone(), &mut watch)?;
+    outcome.network.save(&directory.file(run_directory::WEIGHTS))?;
+    Ok(outcome)
+}

@@ -1,0 +1,251 @@
+//! Arguments and reports that searching and training share.
+
+use std::io;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
+use darts_host::data::{self, Augment, DataError, DataSource, LoadOptions, Normalization};
+use darts_host::interrupt;
+use darts_host::progress::{Progress, Task};
+use darts_host::run_directory::{Metrics, RunDirectory};
+use darts_host::search::run::{Observer, SearchEpoch, StepProgress};
+use darts_host::train::TrainEpoch;
+use serde::Serialize;
+
+use super::common::Session;
+
+/// Where options that are not given come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// The paper's hyper-parameters.
+    Paper,
+    /// A small network and few epochs, for a first look.
+    Quick,
+}
+
+/// Where images come from and how they are prepared.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
+pub struct DataArguments {
+    /// `embedded` (a subset of Fashion-MNIST), or a folder: IDX files, CIFAR binary files, or images in a folder per class.
+    #[arg(long, value_name = "PATH|embedded", default_value = "embedded")]
+    pub data: String,
+
+    /// Use so many training images only, as many of each class.
+    #[arg(long, value_name = "N", value_parser = one_or_more())]
+    pub limit: Option<usize>,
+
+    /// Mean of each channel, of pixels scaled to 0 to 1 [default: that of the training images].
+    #[arg(long, value_name = "M,…", value_delimiter = ',', requires = "std")]
+    pub mean: Option<Vec<f32>>,
+
+    /// Standard deviation of each channel [default: that of the training images].
+    #[arg(long, value_name = "S,…", value_delimiter = ',', requires = "mean")]
+    pub std: Option<Vec<f32>>,
+}
+
+impl DataArguments {
+    /// The images, the training set cut to `--limit`.
+    pub fn load(&self, session: &Session) -> Result<DataSource, DataError> {
+        let options = LoadOptions { progress: session.progress.clone(), ..LoadOptions::default() };
+        let mut source = session.workers.pool().install(|| data::load(&self.data, &options))?;
+        if let Some(limit) = self.limit {
+            source.train = source.train.limited(limit);
+        }
+        session.progress.line(&source.to_string());
+        Ok(source)
+    }
+
+    /// The given normalisation, if one is given.
+    pub fn normalization(&self, source: &DataSource) -> Result<Option<Normalization>, DataError> {
+        match (&self.mean, &self.std) {
+            (Some(mean), Some(std)) => Normalization::new(mean.clone(), std.clone(), source.shape().channels).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Random changes of training images.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Augmentation")]
+pub struct AugmentArguments {
+    /// Pad every side with so many black pixels and crop at random.
+    #[arg(long, value_name = "PIXELS")]
+    crop_padding: Option<usize>,
+
+    /// Do not mirror left and right at random.
+    #[arg(long)]
+    no_flip: bool,
+
+    /// Blank a random square of this side; 0 for none.
+    #[arg(long, value_name = "PIXELS")]
+    cutout: Option<usize>,
+
+    /// Take the images as they are.
+    #[arg(long, conflicts_with_all = ["crop_padding", "no_flip", "cutout"])]
+    no_augment: bool,
+}
+
+impl AugmentArguments {
+    /// Changes `augment` as the command line says.
+    pub fn apply(&self, augment: &mut Augment) {
+        if self.no_augment {
+            *augment = Augment::NONE;
+        }
+        set(&mut augment.crop_padding, self.crop_padding);
+        augment.flip &= !self.no_flip;
+        set(&mut augment.cutout, self.cutout.map(|side| (side > 0).then_some(side)));
+    }
+}
+
+/// A value of the command line beats that of the preset.
+pub fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+/// A whole number from 1 up.
+pub fn one_or_more() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+/// A number from 0 up.
+pub fn non_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+        _ => Err("expected a number, 0 or more".into()),
+    }
+}
+
+/// A number from 0 up to, but not, 1.
+pub fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..1.0).contains(&number) => Ok(number),
+        _ => Err("expected a number from 0 to less than 1".into()),
+    }
+}
+
+/// Shows and records a search or a training, and stops it at Ctrl-C.
+pub struct Watch<'a> {
+    name: &'static str,
+    epochs: usize,
+    progress: &'a Progress,
+    directory: &'a RunDirectory,
+    metrics: Metrics,
+    task: Option<Task>,
+}
+
+impl<'a> Watch<'a> {
+    /// Records `epochs` epochs of `name` in `directory`.
+    pub fn new(
+        name: &'static str,
+        epochs: usize,
+        progress: &'a Progress,
+        directory: &'a RunDirectory,
+    ) -> Result<Self, darts_host::atomic::WriteError> {
+        Ok(Self { name, epochs, progress, directory, metrics: directory.metrics()?, task: None })
+    }
+
+    fn show_step(&mut self, at: StepProgress) {
+        let label = || format!("{} epoch {}/{}", self.name, at.epoch + 1, self.epochs);
+        let task = self.task.get_or_insert_with(|| self.progress.task(label(), at.steps as u64));
+        task.note(format!("loss {:.3}", at.loss));
+        task.advance(1);
+    }
+
+    fn record(&mut self, record: &impl Serialize, line: &str) -> io::Result<()> {
+        self.task = None;
+        self.progress.line(line);
+        self.metrics.push(record).map_err(|error| error.source)
+    }
+}
+
+impl Observer<SearchEpoch> for Watch<'_> {
+    fn step(&mut self, at: StepProgress) {
+        self.show_step(at);
+    }
+
+    fn epoch(&mut self, record: &SearchEpoch) -> io::Result<()> {
+        let line = format!(
+            "{} epoch {}/{}  train loss {:.3} accuracy {:.1} %  valid loss {:.3} accuracy {:.1} %  \
+             entropy {:.3} {:.3}  skips {} {}  {:.1} s\n  {}",
+            self.name,
+            record.epoch + 1,
+            self.epochs,
+            record.train_loss,
+            100.0 * record.train_accuracy,
+            record.valid_loss,
+            100.0 * record.valid_accuracy,
+            record.normal.entropy,
+            record.reduce.entropy,
+            record.normal.skips,
+            record.reduce.skips,
+            record.seconds,
+            record.genotype,
+        );
+        self.record(record, &line)?;
+        let written = self.directory.write_text(darts_host::run_directory::GENOTYPE, &record.genotype);
+        written.map_err(|error| error.source)
+    }
+
+    fn stop(&self) -> bool {
+        interrupt::requested()
+    }
+}
+
+impl Observer<TrainEpoch> for Watch<'_> {
+    fn step(&mut self, at: StepProgress) {
+        self.show_step(at);
+    }
+
+    fn epoch(&mut self, record: &TrainEpoch) -> io::Result<()> {
+        let mut line = format!(
+            "{} epoch {}/{}  train loss {:.3} accuracy {:.1} %",
+            self.name,
+            record.epoch + 1,
+            self.epochs,
+            record.train_loss,
+            100.0 * record.train_accuracy,
+        );
+        if let (Some(loss), Some(accuracy)) = (record.valid_loss, record.valid_accuracy) {
+            line += &format!("  valid loss {loss:.3} accuracy {:.1} %", 100.0 * accuracy);
+        }
+        self.record(record, &format!("{line}  {:.1} s", record.seconds))
+    }
+
+    fn stop(&self) -> bool {
+        interrupt::requested()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        assert_eq!(non_negative("0.025"), Ok(0.025));
+        for text in ["-1", "NaN", "inf", "", "1e999", "x"] {
+            assert!(non_negative(text).is_err(), "{text}");
+        }
+        assert_eq!(probability("0.2"), Ok(0.2));
+        for text in ["1", "-0.1", "NaN"] {
+            assert!(probability(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_beats_the_preset() {
+        let preset = Augment { cutout: Some(16), ..Augment::STANDARD };
+        let given = |crop_padding, no_flip, cutout, no_augment| {
+            let mut augment = preset;
+            AugmentArguments { crop_padding, no_flip, cutout, no_augment }.apply(&mut augment);
+            augment
+        };
+        assert_eq!(given(None, false, None, false), preset);
+        assert_eq!(given(None, false, Some(0), false), Augment::STANDARD);
+        assert_eq!(given(Some(2), true, None, false), Augment { crop_padding: 2, flip: false, ..preset });
+        assert_eq!(given(None, false, None, true), Augment::NONE);
+    }
+}
