@@ -83,6 +83,15 @@ impl RunDirectory {
         probe.map(drop).map_err(|source| RunDirectoryError::Io { path: self.path.clone(), source })
     }
 
+    /// Removes everything in the folder: for a run that failed before there was anything worth keeping. What cannot be
+    /// removed stays; the failure is what the user has to hear of.
+    pub fn discard(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        }
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -165,6 +174,11 @@ mod tests {
         let path = second.path().to_owned();
         assert_eq!(path, parent.path().join("search-2"));
         drop((first, second));
+        assert!(!path.exists());
+        let third = RunDirectory::numbered(parent.path(), "search").expect("writable");
+        third.write_text(CONFIG, "{}").expect("writable");
+        third.discard();
+        drop(third);
         assert!(!path.exists());
         assert_eq!(fs::read_to_string(parent.path().join("search-1").join(GENOTYPE)).expect("it stays"), "cells\n");
     }

@@ -56,7 +56,7 @@ fn contains(text: &str, parts: &[&str]) {
 #[test]
 fn help_names_every_command_and_every_command_shows_examples() {
     let help = success(&mut darts(&["--help"]));
-    for command in ["eval", "inspect", "info"] {
+    for command in ["search", "train", "eval", "inspect", "info"] {
         contains(&help, &[command]);
         contains(&success(&mut darts(&[command, "--help"])), &["Examples:", &format!("darts {command}")]);
     }
@@ -69,6 +69,13 @@ fn wrong_usage_has_its_own_status() {
         &["search-for-it"][..],
         &["info", "--no-such-flag"],
         &["info", "--threads", "-1"],
+        &["search", "--order", "third"],
+        &["search", "--epochs", "0"],
+        &["search", "--learning-rate", "NaN"],
+        &["search", "--no-augment", "--cutout", "4"],
+        &["search", "--mean", "0.5"],
+        &["train"],
+        &["train", "--genotype", "DARTS_V2", "--drop-path", "1"],
         &["eval"],
         &["inspect"],
         &["inspect", "DARTS_V2", "--input", "3x32"],
@@ -219,4 +226,102 @@ fn a_reader_that_leaves_early_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The smallest search: one cell of one node, one channel, few images.
+const TINY_SEARCH: [&str; 14] = [
+    "search",
+    "--limit",
+    "40",
+    "--batch",
+    "10",
+    "--epochs",
+    "2",
+    "--channels",
+    "1",
+    "--layers",
+    "1",
+    "--nodes",
+    "1",
+    "--multiplier=1",
+];
+
+fn lines(path: &Path) -> Vec<Value> {
+    read(path).lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+#[test]
+fn a_search_leaves_configuration_metrics_and_genotype_which_do_not_depend_on_the_threads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let metrics = ["1", "3"].map(|threads| {
+        let out = folder.path().join(threads);
+        let report = json(darts(&TINY_SEARCH).args(["--threads", threads, "--json", "--out"]).arg(&out));
+        assert_eq!(report["epochs"], 2);
+        assert_eq!(read(&out.join("genotype.txt")).trim(), report["genotype"]);
+        let config: Value = serde_json::from_str(&read(&out.join("config.json"))).expect("JSON");
+        assert_eq!(config["settings"]["batch_size"], 10);
+        assert_eq!(config["settings"]["momentum"], 0.9);
+        let mut metrics = lines(&out.join("metrics.jsonl"));
+        for record in &mut metrics {
+            let seconds = record.as_object_mut().and_then(|record| record.remove("seconds"));
+            assert!(seconds.is_some_and(|seconds| seconds.is_number()));
+        }
+        metrics
+    });
+    assert_eq!(metrics[0].len(), 2);
+    assert_eq!(metrics[0], metrics[1]);
+    let last = &metrics[0][1];
+    assert!(last["alpha_normal"].is_array() && last["normal"]["entropy"].is_number(), "{last}");
+}
+
+#[test]
+fn training_ends_with_weights_and_the_accuracy_on_the_test_set() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("run");
+    let arguments = ["train", "--preset", "quick", "--genotype", "DARTS_V1", "--limit", "50", "--validation", "10"];
+    let size = ["--batch", "10", "--epochs", "1", "--channels", "2", "--layers", "3", "--json", "--out"];
+    let report = json(darts(&arguments).args(size).arg(&out));
+    assert!(report["test_accuracy"].as_f64().is_some_and(|accuracy| (0.0..=1.0).contains(&accuracy)), "{report}");
+    assert!(report["valid_accuracy"].is_number());
+    assert_eq!(lines(&out.join("metrics.jsonl")).len(), 1);
+    let network = darts_host::weights::TrainedNetwork::load(&out).expect("the weights can be read");
+    assert_eq!((network.config.channels, network.config.layers), (2, 3));
+    contains(&failure(darts(&arguments).args(size).arg(&out)), &["not empty", "--out"]);
+}
+
+#[test]
+fn a_run_that_cannot_start_says_why_and_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("run");
+    let cases: [(&[&str], &[&str]); 5] = [
+        (&["--batch", "21"], &["batch of 21", "20 images"]),
+        (&["--layers", "0"], &["number of cells"]),
+        (&["--mean", "0.5,0.5", "--std", "1,1"], &["normalisation"]),
+        (&["--data", "/no/such/folder"], &["/no/such/folder"]),
+        (&["--learning-rate", "1e30"], &["loss", "epoch", "learning rate"]),
+    ];
+    for (change, message) in cases {
+        let mut command = darts(&TINY_SEARCH);
+        contains(&failure(command.args(change).args(["--json", "--out"]).arg(&out)), message);
+        assert!(!out.exists(), "{change:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_what_is_done_and_has_its_own_status() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("run");
+    let mut command = darts(&TINY_SEARCH);
+    let mut child = command.args(["--json", "--out"]).arg(&out).stdout(Stdio::null()).spawn().expect("it starts");
+    let metrics = out.join("metrics.jsonl");
+    while fs::metadata(&metrics).map_or(0, |metadata| metadata.len()) == 0 {
+        assert!(child.try_wait().expect("it can be asked").is_none(), "the search ended too early");
+        std::thread::yield_now();
+    }
+    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    assert!(signal.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    let genotype = read(&out.join("genotype.txt"));
+    assert!(darts_core::Genotype::parse(genotype.trim()).is_ok(), "{genotype}");
 }

@@ -21,7 +21,7 @@ use darts_host::interrupt::{self, Interrupted};
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 #[derive(Debug, Parser)]
-#[command(name = "darts", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(name = "darts", version, max_term_width = 110, arg_required_else_help = true, args_override_self = true)]
 #[command(about = "Differentiable architecture search on a CPU, from images to a model for a microcontroller")]
 #[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n\
     Environment: DARTS_ISA=scalar|avx2|avx512|neon forces an instruction set.")]

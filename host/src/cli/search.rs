@@ -237,7 +237,8 @@ pub fn perform(
 ) -> Result<SearchOutcome, Box<dyn Error + Send + Sync>> {
     let mut watch = Watch::new("search", settings.epochs, &session.progress, directory)?;
     directory.write_json(run_directory::CONFIG, &session.record(settings, source))?;
-    let outcome = search(settings, &source.train, session.kernels, session.workers.clone(), &mut watch)?;
+    let outcome = search(settings, &source.train, session.kernels, session.workers.clone(), &mut watch);
+    let outcome = watch.finish(outcome)?;
     directory.write_text(run_directory::GENOTYPE, &outcome.genotype.to_string())?;
     Ok(outcome)
 }

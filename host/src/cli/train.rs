@@ -296,7 +296,8 @@ pub fn perform(
     let mut watch = Watch::new("train", settings.epochs, &session.progress, directory)?;
     directory.write_json(run_directory::CONFIG, &session.record(settings, source))?;
     directory.write_text(run_directory::GENOTYPE, &genotype.to_string())?;
-    let outcome = train(genotype, settings, &source.train, session.kernels, session.workers.clone(), &mut watch)?;
+    let outcome = train(genotype, settings, &source.train, session.kernels, session.workers.clone(), &mut watch);
+    let outcome = watch.finish(outcome)?;
     outcome.network.save(&directory.file(run_directory::WEIGHTS))?;
     Ok(outcome)
 }

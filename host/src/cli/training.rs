@@ -134,6 +134,7 @@ pub struct Watch<'a> {
     directory: &'a RunDirectory,
     metrics: Metrics,
     task: Option<Task>,
+    recorded: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -144,7 +145,15 @@ impl<'a> Watch<'a> {
         progress: &'a Progress,
         directory: &'a RunDirectory,
     ) -> Result<Self, darts_host::atomic::WriteError> {
-        Ok(Self { name, epochs, progress, directory, metrics: directory.metrics()?, task: None })
+        Ok(Self { name, epochs, progress, directory, metrics: directory.metrics()?, task: None, recorded: false })
+    }
+
+    /// Passes on the outcome; a failure before the first epoch was done leaves nothing behind.
+    pub fn finish<T, E>(self, outcome: Result<T, E>) -> Result<T, E> {
+        if outcome.is_err() && !self.recorded {
+            self.directory.discard();
+        }
+        outcome
     }
 
     fn show_step(&mut self, at: StepProgress) {
@@ -156,6 +165,7 @@ impl<'a> Watch<'a> {
 
     fn record(&mut self, record: &impl Serialize, line: &str) -> io::Result<()> {
         self.task = None;
+        self.recorded = true;
         self.progress.line(line);
         self.metrics.push(record).map_err(|error| error.source)
     }
