@@ -19,7 +19,7 @@ unsafe fn first(count: usize) -> __m256i {
 impl Simd for Avx2 {
     type Vector = __m256;
     type Mask = __m256;
-    type Half = Self;
+    type Rest = Self;
     const LANES: usize = 8;
 
     #[inline(always)]

@@ -17,7 +17,7 @@ fn first(count: usize) -> __mmask16 {
 impl Simd for Avx512 {
     type Vector = __m512;
     type Mask = __mmask16;
-    type Half = super::Avx2;
+    type Rest = super::Avx2;
     const LANES: usize = 16;
 
     #[inline(always)]

@@ -29,9 +29,8 @@ pub(crate) trait Simd: Copy {
     type Mask: Copy;
     /// Lanes per register.
     const LANES: usize;
-    /// The instruction set for what is left of a row when that fits registers of half the length; `Self` where there is
-    /// no such thing.
-    type Half: Simd;
+    /// What computes the last, fewer than `LANES` elements of a row where it has shorter registers; else `Self`.
+    type Rest: Simd;
 
     unsafe fn splat(value: f32) -> Self::Vector;
     unsafe fn load(source: *const f32) -> Self::Vector;

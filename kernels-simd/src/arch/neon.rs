@@ -11,7 +11,7 @@ pub(crate) struct Neon;
 impl Simd for Neon {
     type Vector = float32x4_t;
     type Mask = uint32x4_t;
-    type Half = Self;
+    type Rest = super::Scalar;
     const LANES: usize = 4;
 
     #[inline(always)]

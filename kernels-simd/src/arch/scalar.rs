@@ -8,7 +8,7 @@ pub(crate) struct Scalar;
 impl Simd for Scalar {
     type Vector = f32;
     type Mask = bool;
-    type Half = Self;
+    type Rest = Self;
     const LANES: usize = 1;
 
     #[inline(always)]

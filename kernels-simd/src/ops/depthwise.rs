@@ -4,7 +4,7 @@
 //! of taps. The gradient with respect to the input at stride `s` falls into `s × s` classes of input pixels; each class is
 //! a convolution at stride 1, with those taps that reach it, over the gradient of the output with zeros left and right.
 
-use super::lanes::{load, store};
+use super::lanes::{for_registers, load, store};
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::shape::{DepthwiseShape, Padding};
@@ -69,26 +69,6 @@ fn check(name: &str, shape: DepthwiseShape, input: usize, output: usize, weights
     );
 }
 
-/// Runs `$body::<S or S::Half, PARTIAL>(channel, lanes, …)` for all vectors of channels.
-macro_rules! for_channels {
-    ($simd:ident, $channels:expr, $body:ident$(::<$($constant:literal),*>)?($($argument:expr),*)) => {{
-        let channels = $channels;
-        let mut channel = 0;
-        while channel + $simd::LANES <= channels {
-            $body::<$simd, $($($constant,)*)? false>(channel, $simd::LANES, $($argument),*);
-            channel += $simd::LANES;
-        }
-        let left = channels - channel;
-        if const { $simd::Half::LANES < $simd::LANES } && left == $simd::Half::LANES {
-            $body::<$simd::Half, $($($constant,)*)? false>(channel, left, $($argument),*);
-        } else if const { $simd::Half::LANES < $simd::LANES } && 0 < left && left < $simd::Half::LANES {
-            $body::<$simd::Half, $($($constant,)*)? true>(channel, left, $($argument),*);
-        } else if const { $simd::LANES > 1 } && left > 0 {
-            $body::<$simd, $($($constant,)*)? true>(channel, left, $($argument),*);
-        }
-    }};
-}
-
 /// The taps of one pixel of the result. Tap `(i, j)` multiplies the element `i * source_row + j * source_column` behind the
 /// place of the pixel in the source with the weight `i * weight_row + j * weight_column` behind the first one.
 #[derive(Clone, Copy)]
@@ -135,18 +115,18 @@ unsafe fn row<S: Simd>(row: &Row, channels: usize) {
     unsafe {
         if const { S::LANES > 1 } {
             match row.pattern() {
-                (2, 1, 1) => return for_channels!(S, channels, blocks::<2, 1, 1>(row)),
-                (3, 1, 1) => return for_channels!(S, channels, blocks::<3, 1, 1>(row)),
-                (5, 1, 1) => return for_channels!(S, channels, blocks::<5, 1, 1>(row)),
-                (7, 1, 1) => return for_channels!(S, channels, blocks::<7, 1, 1>(row)),
-                (3, 1, 2) => return for_channels!(S, channels, blocks::<3, 1, 2>(row)),
-                (5, 1, 2) => return for_channels!(S, channels, blocks::<5, 1, 2>(row)),
-                (3, 2, 1) => return for_channels!(S, channels, blocks::<3, 2, 1>(row)),
-                (5, 2, 1) => return for_channels!(S, channels, blocks::<5, 2, 1>(row)),
+                (2, 1, 1) => return for_registers!(S, 0..channels, blocks::<2, 1, 1>(row)),
+                (3, 1, 1) => return for_registers!(S, 0..channels, blocks::<3, 1, 1>(row)),
+                (5, 1, 1) => return for_registers!(S, 0..channels, blocks::<5, 1, 1>(row)),
+                (7, 1, 1) => return for_registers!(S, 0..channels, blocks::<7, 1, 1>(row)),
+                (3, 1, 2) => return for_registers!(S, 0..channels, blocks::<3, 1, 2>(row)),
+                (5, 1, 2) => return for_registers!(S, 0..channels, blocks::<5, 1, 2>(row)),
+                (3, 2, 1) => return for_registers!(S, 0..channels, blocks::<3, 2, 1>(row)),
+                (5, 2, 1) => return for_registers!(S, 0..channels, blocks::<5, 2, 1>(row)),
                 _ => {}
             }
         }
-        for_channels!(S, channels, blocks::<1, 0, 0>(row));
+        for_registers!(S, 0..channels, blocks::<1, 0, 0>(row));
     }
 }
 
@@ -351,7 +331,7 @@ fn greatest_common_divisor(a: usize, b: usize) -> usize {
 unsafe fn backward_weight<S: Simd>(x: &[f32], dy: &[f32], dw: &mut [f32], shape: DepthwiseShape) {
     let (x, dy, dw) = (x.as_ptr(), dy.as_ptr(), dw.as_mut_ptr());
     // SAFETY: the lengths fit the shape.
-    unsafe { for_channels!(S, shape.input.channels, filter(x, dy, dw, shape)) }
+    unsafe { for_registers!(S, 0..shape.input.channels, filter(x, dy, dw, shape)) }
 }
 
 /// The gradient of all taps of one vector of channels, as many at a time as there are registers for.

@@ -23,6 +23,33 @@ macro_rules! with_lanes {
 }
 pub(super) use with_lanes;
 
+/// `for_registers!(S, range, body::<constants>(arguments))` calls `body::<S, constants, PARTIAL>(element, lanes, arguments)` for
+/// every register of a range of elements. What is left at the end goes to [`Simd::Rest`]: element by element where
+/// that has one lane, else as one register if it fits there, else as the first lanes of one of `S`.
+macro_rules! for_registers {
+    ($simd:ident, $range:expr, $body:ident$(::<$($constant:tt),*>)?($($argument:expr),*)) => {{
+        let core::ops::Range { start: mut element, end } = $range;
+        while end - element >= $simd::LANES {
+            $body::<$simd, $($($constant,)*)? false>(element, $simd::LANES, $($argument),*);
+            element += $simd::LANES;
+        }
+        let left = end - element;
+        if const { $simd::Rest::LANES == 1 } {
+            while element < end {
+                $body::<$simd::Rest, $($($constant,)*)? false>(element, 1, $($argument),*);
+                element += 1;
+            }
+        } else if const { $simd::Rest::LANES < $simd::LANES } && left == $simd::Rest::LANES {
+            $body::<$simd::Rest, $($($constant,)*)? false>(element, left, $($argument),*);
+        } else if const { $simd::Rest::LANES < $simd::LANES } && 0 < left && left < $simd::Rest::LANES {
+            $body::<$simd::Rest, $($($constant,)*)? true>(element, left, $($argument),*);
+        } else if left > 0 {
+            $body::<$simd, $($($constant,)*)? true>(element, left, $($argument),*);
+        }
+    }};
+}
+pub(super) use for_registers;
+
 /// A register from memory: all lanes, or with `PARTIAL` the first `count` (`0 < count < LANES`) and zeros.
 ///
 /// # Safety

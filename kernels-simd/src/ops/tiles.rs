@@ -1,5 +1,6 @@
 //! Register blocking of a matrix of `rows × columns` whose columns are contiguous, shared by the dense kernels.
 
+use super::lanes::for_registers;
 use crate::arch::Simd;
 
 /// A computation that fills its result tile by tile, with the accumulators of a tile in registers.
@@ -30,37 +31,26 @@ pub(crate) unsafe fn cover<S: Simd, T: Tiles>(tiles: &T, rows: usize, columns: u
     unsafe {
         if const { S::LANES >= 8 } {
             while column + 2 * S::LANES <= columns {
-                strip::<S, T, 2, false>(tiles, rows, column, S::LANES);
+                strip::<S, T, 2, false>(column, S::LANES, tiles, rows);
                 column += 2 * S::LANES;
             }
         } else {
             while column + 4 * S::LANES <= columns {
-                strip::<S, T, 4, false>(tiles, rows, column, S::LANES);
+                strip::<S, T, 4, false>(column, S::LANES, tiles, rows);
                 column += 4 * S::LANES;
             }
         }
-        while column + S::LANES <= columns {
-            strip::<S, T, 1, false>(tiles, rows, column, S::LANES);
-            column += S::LANES;
-        }
-        let left = columns - column;
-        if const { S::Half::LANES < S::LANES } && left == S::Half::LANES {
-            strip::<S::Half, T, 1, false>(tiles, rows, column, left);
-        } else if const { S::Half::LANES < S::LANES } && 0 < left && left < S::Half::LANES {
-            strip::<S::Half, T, 1, true>(tiles, rows, column, left);
-        } else if const { S::LANES > 1 } && left > 0 {
-            strip::<S, T, 1, true>(tiles, rows, column, left);
-        }
+        for_registers!(S, column..columns, strip::<_, 1>(tiles, rows));
     }
 }
 
 /// All rows of one strip of `V` vectors, in the tallest tiles that leave registers for the operands.
 #[inline(always)]
 unsafe fn strip<S: Simd, T: Tiles, const V: usize, const PARTIAL: bool>(
-    tiles: &T,
-    rows: usize,
     column: usize,
     lanes: usize,
+    tiles: &T,
+    rows: usize,
 ) {
     let mut row = 0;
     macro_rules! rows_of {
