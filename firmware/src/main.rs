@@ -3,8 +3,10 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-mod network {
-    include!(concat!(env!("OUT_DIR"), "/network.rs"));
+/// As `darts export` wrote it. Not every image needs all the constants.
+#[allow(dead_code)]
+mod model {
+    include!("../model/model.rs");
 }
 
 use core::fmt;
@@ -13,7 +15,10 @@ use core::panic::PanicInfo;
 use cortex_m_rt::entry;
 use cortex_m_semihosting::{debug, hprintln};
 use darts_core::{Kernels, ModelError, Network, RunError};
-use network::{CLASSES, IMAGE, INPUT_LEN, MODEL, WORKSPACE_LEN};
+use model::{CLASSES, INPUT_LEN, MODEL, WORKSPACE_LEN};
+
+/// Pixels of the test image, `[H, W, C]`.
+static IMAGE: &[u8; INPUT_LEN] = include_bytes!("../model/image.bin");
 
 /// The buffers are static: their sizes are part of the image, and the linker says if the RAM does not hold them.
 #[entry]
