@@ -69,6 +69,31 @@ pub const fn valid_extent(input: usize, kernel: usize, stride: usize, dilation: 
     if input < span { 0 } else { (input - span) / stride + 1 }
 }
 
+/// Whether the sizes are positive where they have to be and their products fit `usize`, so that the other functions here can
+/// be relied on.
+const fn is_sane(positive: &[usize], products: &[&[usize]]) -> bool {
+    let mut i = 0;
+    while i < positive.len() {
+        if positive[i] == 0 {
+            return false;
+        }
+        i += 1;
+    }
+    let mut p = 0;
+    while p < products.len() {
+        let (mut product, mut i) = (1usize, 0);
+        while i < products[p].len() {
+            match product.checked_mul(products[p][i]) {
+                Some(next) => product = next,
+                None => return false,
+            }
+            i += 1;
+        }
+        p += 1;
+    }
+    true
+}
+
 /// A depthwise convolution over an already padded image: every channel with its own `kernel × kernel` filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DepthwiseShape {
@@ -94,6 +119,14 @@ impl DepthwiseShape {
     /// Elements of the weights `[kernel, kernel, C]`.
     pub const fn weights(&self) -> usize {
         self.kernel * self.kernel * self.input.channels
+    }
+    /// See [`is_sane`].
+    pub(crate) const fn is_sane(&self) -> bool {
+        let ImageShape { height, width, channels } = self.input;
+        is_sane(
+            &[self.kernel, self.stride, self.dilation],
+            &[&[height, width, channels], &[self.kernel, self.kernel, channels], &[self.kernel, self.dilation]],
+        )
     }
     /// Width of a row of the output with as many zeros left and right as the gradient of the input reads.
     pub(crate) const fn backward_width(&self) -> usize {
@@ -167,6 +200,18 @@ impl DenseShape {
     /// Elements of the weights `[kernel_height, kernel_width, C_in, C_out]`.
     pub const fn weights(&self) -> usize {
         self.kernel_height * self.kernel_width * self.input.channels * self.output_channels
+    }
+    /// See [`is_sane`].
+    pub(crate) const fn is_sane(&self) -> bool {
+        let ImageShape { height, width, channels } = self.input;
+        is_sane(
+            &[self.kernel_height, self.kernel_width, self.stride_height, self.stride_width],
+            &[
+                &[height, width, channels],
+                &[self.kernel_height, self.kernel_width, channels, self.output_channels],
+                &[height, width, self.output_pixel_stride],
+            ],
+        )
     }
     /// Elements that the output slice must hold at least.
     pub const fn output_len(&self) -> usize {

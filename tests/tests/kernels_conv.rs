@@ -301,3 +301,12 @@ fn a_wrong_length_panics_with_the_shape() {
     let shape = DenseShape::pointwise(ImageShape::new(2, 2, 3), 4);
     Kernels::detect().dense(&[0.0; 12], &[0.0; 12], None, &mut [0.0; 15], shape, false);
 }
+
+#[test]
+#[should_panic(expected = "do not fit DepthwiseShape")]
+fn sizes_that_overflow_are_refused() {
+    // The span of the window, dilation * (kernel - 1) + 1, is 1 modulo 2⁶⁴.
+    let shape =
+        DepthwiseShape { input: ImageShape::new(1, 1, 1), kernel: 3, stride: 1, dilation: 1 << (usize::BITS - 1) };
+    Kernels::detect().depthwise(&[1.0], &[1.0; 9], &mut [0.0], shape);
+}

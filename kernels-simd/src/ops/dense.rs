@@ -91,7 +91,8 @@ impl Kernels {
 
 fn check(name: &str, shape: DenseShape, input: usize, output: usize, weights: usize) {
     assert!(
-        input == shape.input.len()
+        shape.is_sane()
+            && input == shape.input.len()
             && output >= shape.output_len()
             && weights == shape.weights()
             && shape.output_pixel_stride >= shape.output_channels,

@@ -41,9 +41,10 @@ impl Kernels {
         check("depthwise_backward_input", shape, dx.len(), dy.len(), w.len());
         let needed = shape.backward_scratch();
         assert!(scratch.len() >= needed, "depthwise_backward_input: scratch of {}, not {needed}", scratch.len());
-        let (rows, columns) = (padding.top + padding.bottom, padding.left + padding.right);
+        let fits = |before: usize, after: usize, size| before.checked_add(after).is_some_and(|sum| sum <= size);
         assert!(
-            rows <= shape.input.height && columns <= shape.input.width,
+            fits(padding.top, padding.bottom, shape.input.height)
+                && fits(padding.left, padding.right, shape.input.width),
             "depthwise_backward_input: {padding:?} is larger than {shape:?}"
         );
         // SAFETY: the lengths fit the shape, and the padding lies inside.
@@ -64,7 +65,7 @@ impl Kernels {
 
 fn check(name: &str, shape: DepthwiseShape, input: usize, output: usize, weights: usize) {
     assert!(
-        input == shape.input.len() && output == shape.output().len() && weights == shape.weights(),
+        shape.is_sane() && input == shape.input.len() && output == shape.output().len() && weights == shape.weights(),
         "{name}: input of {input}, output of {output} and weights of {weights} elements do not fit {shape:?}"
     );
 }
