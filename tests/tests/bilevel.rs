@@ -20,12 +20,8 @@ struct Quadratic {
 
 fn quadratic() -> Quadratic {
     let value = |i: usize, j: usize, k: usize| ((7 * i + 3 * j + 5 * k) % 11) as f64 / 11.0 - 0.4;
-    let mut a = [[0.0; W]; W];
-    for i in 0..W {
-        for j in 0..W {
-            a[i][j] = (value(i, j, 1) + value(j, i, 1)) / 2.0 + if i == j { 1.0 } else { 0.0 };
-        }
-    }
+    let symmetric = |i, j| (value(i, j, 1) + value(j, i, 1)) / 2.0;
+    let a = std::array::from_fn(|i| std::array::from_fn(|j| symmetric(i, j) + if i == j { 1.0 } else { 0.0 }));
     let b = std::array::from_fn(|i| std::array::from_fn(|j| value(i, j, 2)));
     let e = std::array::from_fn(|i| std::array::from_fn(|j| value(i, j, 3)));
     Quadratic { a, b, c: std::array::from_fn(|i| value(i, 0, 4)), d: std::array::from_fn(|i| value(i, 1, 6)), e }
