@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use darts_kernels_simd::norm_backward_coefficients;
 
+use super::aligned::AlignedBuffer;
 use super::forward::{drop_factor, mixing_weight};
 use super::norms::NormState;
 use super::parallel::{Workers, chunks, split};
@@ -116,9 +117,9 @@ impl Engine {
     }
 
     /// A zeroed gradient buffer for the images of the last forward pass.
-    pub(super) fn acquire_gradient(&mut self, tensor: TensorId) -> Vec<f32> {
+    pub(super) fn acquire_gradient(&mut self, tensor: TensorId) -> AlignedBuffer {
         let len = self.graph.tensors[tensor].len() * self.batch;
-        let mut buffer = self.resting.get_mut(&len).and_then(Vec::pop).unwrap_or_else(|| vec![0.0; len]);
+        let mut buffer = self.resting.get_mut(&len).and_then(Vec::pop).unwrap_or_else(|| AlignedBuffer::new(len));
         buffer.fill(0.0);
         buffer
     }
@@ -185,9 +186,9 @@ impl Engine {
     }
 
     /// A gradient buffer of any content.
-    fn acquire_gradient_unset(&mut self, tensor: TensorId) -> Vec<f32> {
+    fn acquire_gradient_unset(&mut self, tensor: TensorId) -> AlignedBuffer {
         let len = self.graph.tensors[tensor].len() * self.batch;
-        self.resting.get_mut(&len).and_then(Vec::pop).unwrap_or_else(|| vec![0.0; len])
+        self.resting.get_mut(&len).and_then(Vec::pop).unwrap_or_else(|| AlignedBuffer::new(len))
     }
 
     fn layout(&self, region: &Region) -> Layout {

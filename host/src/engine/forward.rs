@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use darts_kernels_simd::MixTerm;
 
+use super::aligned::AlignedBuffer;
 use super::parallel::{Workers, chunks, split};
 use super::scratch::Scratch;
 use super::stage::GroupInput;
@@ -57,7 +58,8 @@ impl Engine {
         let outputs = region_outputs(self, region);
         let lens: Vec<usize> = outputs.iter().map(|&tensor| self.graph.tensors[tensor].len()).collect();
         let (starts, sums_len) = self.sums_layout(region);
-        let mut buffers: Vec<Vec<f32>> = outputs.iter().map(|&tensor| take(&mut self.activations[tensor])).collect();
+        let mut buffers: Vec<AlignedBuffer> =
+            outputs.iter().map(|&tensor| take(&mut self.activations[tensor])).collect();
         let ranges = chunks(self.images);
         let mut sums = vec![0.0; sums_len * ranges.len()];
         let mut parts = split(&mut buffers, &lens, &ranges).into_iter();

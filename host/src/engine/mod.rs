@@ -3,6 +3,7 @@
 //! What is kept between the passes is each stage's value before its batch norm and each mixed state; everything else
 //! is computed again where the backward pass needs it.
 
+mod aligned;
 mod backward;
 mod forward;
 mod head;
@@ -21,6 +22,7 @@ pub use norms::RunningStatistics;
 pub use parallel::{Workers, WorkersError};
 
 use crate::graph::{Graph, INPUT, NormId, TensorId};
+use aligned::AlignedBuffer;
 use norms::NormState;
 use stage::StagePlan;
 
@@ -69,16 +71,16 @@ pub struct Engine {
     last_reader: Vec<usize>,
     batch: usize,
     /// Values of each tensor, `[N, H, W, C]`.
-    activations: Vec<Vec<f32>>,
+    activations: Vec<AlignedBuffer>,
     norms: NormState,
     /// Images of the last forward pass.
     images: usize,
     main: head::HeadState,
     auxiliary: Option<head::HeadState>,
     /// Gradients in use, by tensor.
-    gradients: Vec<Vec<f32>>,
+    gradients: Vec<AlignedBuffer>,
     /// Gradient buffers at rest, by length.
-    resting: HashMap<usize, Vec<Vec<f32>>>,
+    resting: HashMap<usize, Vec<AlignedBuffer>>,
     transposed: Vec<f32>,
 }
 
@@ -90,7 +92,7 @@ impl Engine {
         let last_reader = last_readers(&graph);
         let mut stage_outputs = vec![false; graph.tensors.len()];
         graph.stages.iter().for_each(|stage| stage_outputs[stage.output] = true);
-        let activations = graph.tensors.iter().map(|shape| vec![0.0; shape.len() * batch]).collect();
+        let activations = graph.tensors.iter().map(|shape| AlignedBuffer::new(shape.len() * batch)).collect();
         Self {
             plans,
             upstream,
@@ -102,7 +104,7 @@ impl Engine {
             images: 0,
             main: head::HeadState::default(),
             auxiliary: graph.auxiliary.is_some().then(head::HeadState::default),
-            gradients: graph.tensors.iter().map(|_| Vec::new()).collect(),
+            gradients: graph.tensors.iter().map(|_| AlignedBuffer::default()).collect(),
             resting: HashMap::new(),
             transposed: vec![0.0; graph.weights()],
             graph,
@@ -163,7 +165,7 @@ impl Engine {
 
     /// Bytes of all buffers held now.
     pub fn memory_bytes(&self) -> usize {
-        let floats = |buffers: &[Vec<f32>]| buffers.iter().map(Vec::len).sum::<usize>();
+        let floats = |buffers: &[AlignedBuffer]| buffers.iter().map(|buffer| buffer.len()).sum::<usize>();
         let resting: usize = self.resting.values().map(|buffers| floats(buffers)).sum();
         4 * (floats(&self.activations) + floats(&self.gradients) + resting + self.transposed.len())
     }

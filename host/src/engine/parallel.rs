@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
+use super::aligned::AlignedBuffer;
 use super::scratch::Scratch;
 
 /// Chunks that a batch is cut into at most. More than the cores of a small server, few enough that one partial sum of
@@ -70,13 +71,13 @@ pub(super) fn chunks(images: usize) -> Vec<Range<usize>> {
 
 /// Cuts each buffer `[images, per_image]` at the chunks' borders: the result is indexed by chunk, then by buffer.
 pub(super) fn split<'a>(
-    buffers: &'a mut [Vec<f32>],
+    buffers: &'a mut [AlignedBuffer],
     per_image: &[usize],
     chunks: &[Range<usize>],
 ) -> Vec<Vec<&'a mut [f32]>> {
     let mut by_chunk: Vec<Vec<&mut [f32]>> = chunks.iter().map(|_| Vec::with_capacity(buffers.len())).collect();
     for (buffer, &len) in buffers.iter_mut().zip(per_image) {
-        let mut rest = buffer.as_mut_slice();
+        let mut rest = &mut buffer[..];
         for (parts, chunk) in by_chunk.iter_mut().zip(chunks) {
             let (part, behind) = rest.split_at_mut(chunk.len() * len);
             parts.push(part);

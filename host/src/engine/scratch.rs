@@ -1,5 +1,7 @@
 //! Memory of one thread for the images it works on: grown on demand, kept from image to image.
 
+use super::aligned::AlignedBuffer;
+
 /// Buffers of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
@@ -19,15 +21,15 @@ pub(super) struct Scratch {
     pub scales: Buffer,
 }
 
-/// A vector that only grows.
+/// A buffer that only grows.
 #[derive(Debug, Default)]
-pub(super) struct Buffer(Vec<f32>);
+pub(super) struct Buffer(AlignedBuffer);
 
 impl Buffer {
     /// The first `len` elements, whatever they held.
     pub fn sized(&mut self, len: usize) -> &mut [f32] {
         if self.0.len() < len {
-            self.0.resize(len, 0.0);
+            self.0 = AlignedBuffer::new(len);
         }
         &mut self.0[..len]
     }
