@@ -6,6 +6,7 @@ pub mod data;
 pub mod draw;
 pub mod engine;
 pub mod evaluate;
+pub mod export;
 pub mod graph;
 pub mod interrupt;
 pub mod isa;

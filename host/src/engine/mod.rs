@@ -8,7 +8,7 @@ mod backward;
 mod forward;
 mod head;
 mod norms;
-mod op;
+pub(crate) mod op;
 pub mod parallel;
 mod scratch;
 mod stage;

@@ -10,8 +10,9 @@ use crate::graph::Op;
 
 /// One operation with its shapes for one input group.
 #[derive(Debug)]
-pub(super) struct PlannedOp {
-    kernel: Kernel,
+pub(crate) struct PlannedOp {
+    /// The kernel calls.
+    pub kernel: Kernel,
     /// Input before padding.
     pub input: ImageShape,
     /// Zeros that the operation wants around its input.
@@ -22,7 +23,7 @@ pub(super) struct PlannedOp {
 
 /// A kernel with its shape on the padded input and the ranges of its weights.
 #[derive(Debug)]
-enum Kernel {
+pub(crate) enum Kernel {
     Depthwise(DepthwiseShape, Range<usize>),
     /// Dense convolutions, each to a group of output channels that starts at the given channel.
     Dense(Vec<(DenseShape, Range<usize>, usize)>),
@@ -149,7 +150,7 @@ impl PlannedOp {
 
     /// Gradient `dx` of the padded input, overwritten but for the padding itself. `x` is the unpadded input, which only
     /// max pooling reads.
-    pub fn backward_input(
+    pub(super) fn backward_input(
         &self,
         kernels: Kernels,
         weights: Weights,

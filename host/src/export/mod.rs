@@ -1,0 +1,102 @@
+//! From a trained network to a model file for the core.
+
+mod fold;
+mod lower;
+mod order;
+mod plan;
+mod slots;
+
+use std::fmt;
+
+use darts_core::{Metadata, ModelParts, WriteError};
+
+use crate::graph::Graph;
+use crate::graph::derived::NetworkKind;
+use crate::graph::supernet::ConfigError;
+use crate::weights::TrainedNetwork;
+
+pub use plan::{Plan, plan};
+
+/// How weights are stored in a model file. Images, sums and biases are `f32` in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// As trained, but for the folded batch norms.
+    F32,
+    /// In half the bytes.
+    F16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+/// A network that cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// There is no such network.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A size is beyond what a model file holds.
+    #[error("{0}")]
+    Model(WriteError),
+    /// A weight, batch norm folded, is out of range.
+    #[error("a weight of {value} with its batch norm folded in has no {precision}: train again{}", hint(*precision))]
+    Value {
+        /// The weight.
+        value: f64,
+        /// The precision asked for.
+        precision: Precision,
+    },
+}
+
+fn hint(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "",
+        Precision::F16 => ", or export in f32",
+    }
+}
+
+/// The bytes of the model file of `network`.
+///
+/// # Errors
+/// If a size is beyond the core's limits or a folded weight is not finite in the precision.
+pub fn export(network: &TrainedNetwork, precision: Precision) -> Result<Vec<u8>, ExportError> {
+    let graph = network.graph()?;
+    let plan = plan(&graph, precision)?;
+    let weights = fold::weights_section(network, &graph, &plan)?;
+    let config = &network.config;
+    let parts = ModelParts {
+        metadata: Metadata {
+            input: graph.input,
+            classes: graph.classes,
+            layers: config.layers,
+            channels: config.channels,
+            kind: match config.kind {
+                NetworkKind::Cifar => darts_core::NetworkKind::Cifar,
+                NetworkKind::ImageNet => darts_core::NetworkKind::ImageNet,
+            },
+            mean: &network.normalization.mean,
+            deviation: &network.normalization.std,
+        },
+        genotype: &network.genotype,
+        steps: &plan.steps,
+        weights: &weights,
+    };
+    let mut file = vec![0; parts.encoded_len()];
+    parts.write(&mut file).map_err(ExportError::Model)?;
+    Ok(file)
+}
+
+/// Bytes of the workspace in which `graph` computes the logits of one image in `f32`. For a supernet, which has no model
+/// file, the same count: every edge's operations are terms of its state.
+///
+/// # Errors
+/// If a size is beyond the core's limits.
+pub fn workspace_bytes(graph: &Graph) -> Result<usize, ExportError> {
+    plan(graph, Precision::F32).map(|plan| plan.workspace_bytes)
+}

@@ -1,0 +1,10 @@
+//! The core computes what the host computes, in the memory that the planner says, for every kind of network.
+
+#[path = "parity/export.rs"]
+mod export;
+#[path = "parity/memory.rs"]
+mod memory;
+#[path = "parity/networks.rs"]
+mod networks;
+#[path = "parity/weights.rs"]
+mod weights;
