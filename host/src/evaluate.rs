@@ -1,8 +1,15 @@
 //! Evaluation of a network on a data set, with the running statistics of its batch norms.
 
-use crate::data::{Batch, Batcher};
+use darts_kernels_simd::Kernels;
+
+use crate::data::{Augment, Batch, BatchSettings, Batcher, Dataset, Order};
 use crate::engine::{Engine, Inputs, Mode, RunningStatistics, Workers};
 use crate::search::objective::correct;
+use crate::search::run::RunError;
+use crate::weights::TrainedNetwork;
+
+/// Images in a batch of [`evaluate_network`]; the result does not depend on it.
+const BATCH: usize = 64;
 
 /// What an evaluation came to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,4 +59,31 @@ pub fn evaluate(
     }
     evaluation.loss /= evaluation.images.max(1) as f64;
     evaluation
+}
+
+/// Runs `network` on all images of `data`, in their order; `after_batch` is told the number of images of each batch.
+///
+/// # Errors
+/// If the images have another number of channels than the network's.
+///
+/// # Panics
+/// If the images have another height or width.
+pub fn evaluate_network(
+    network: &TrainedNetwork,
+    data: &Dataset,
+    kernels: Kernels,
+    workers: &Workers,
+    after_batch: impl FnMut(usize),
+) -> Result<Evaluation, RunError> {
+    let settings = BatchSettings {
+        batch_size: BATCH,
+        order: Order::Sequential,
+        seed: 0,
+        augment: Augment::NONE,
+        normalization: network.normalization.clone(),
+    };
+    let mut batcher = Batcher::new(data, (0..data.len()).collect(), settings)?;
+    let mut engine = Engine::new(network.graph()?, BATCH, kernels);
+    let TrainedNetwork { weights, statistics, .. } = network;
+    Ok(evaluate(&mut engine, workers, weights, &[], statistics, &mut batcher, after_batch))
 }

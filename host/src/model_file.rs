@@ -138,6 +138,17 @@ pub fn predictions(logits: &[f32], classes: usize) -> Vec<usize> {
     logits.chunks_exact(classes).map(largest).collect()
 }
 
+/// Share of images whose largest logit is their class's.
+pub fn accuracy(logits: &[f32], data: &Dataset) -> f64 {
+    correct(logits, data) as f64 / data.len().max(1) as f64
+}
+
+/// Number of images whose largest logit is their class's.
+pub fn correct(logits: &[f32], data: &Dataset) -> usize {
+    let predictions = predictions(logits, data.classes());
+    predictions.iter().zip(data.labels()).filter(|&(&class, &label)| class == usize::from(label)).count()
+}
+
 /// A Rust source that includes the model file `file_name`, which must lie beside it, and states its sizes as constants.
 pub fn rust_source(model: &ModelFile, network: &Network, file_name: &str, class_names: &[String]) -> String {
     let shape = network.input_shape();

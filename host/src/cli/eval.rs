@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use darts_host::data::{self, LoadOptions};
-use darts_host::model_file::{ModelFile, predictions};
+use darts_host::evaluate::evaluate_network;
+use darts_host::model_file::{ModelFile, accuracy, correct, predictions};
+use darts_host::run_directory;
+use darts_host::weights::{TrainedNetwork, WeightsError};
 use serde::Serialize;
 
 use super::Outcome;
@@ -13,7 +16,8 @@ use super::common::{Machine, Session, print_json};
 
 /// Run a model file on the test images of a data set, with the code that runs on a device
 ///
-/// Images are normalised as in training: the model holds the constants.
+/// Images are normalised as in training: the model holds the constants. Where the weights that the model was made from are at
+/// hand, the host computes the same from them, and the agreement is the share of images of which both say the same class.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     darts eval runs/train-1/model.darts\n  \
@@ -26,6 +30,11 @@ pub struct Arguments {
     /// `embedded` (a subset of Fashion-MNIST), or a folder with a data set, of which the test images are used.
     #[arg(long, value_name = "PATH|embedded", default_value = "embedded")]
     data: String,
+
+    /// The weights file or run directory of the training, to compare with the host's own results [default:
+    /// weights.safetensors beside the model, if it is there].
+    #[arg(long, value_name = "RUN|WEIGHTS")]
+    weights: Option<PathBuf>,
 
     /// Print one JSON object: images, correct, accuracy, agreement.
     #[arg(long)]
@@ -40,19 +49,36 @@ struct Report {
     images: usize,
     correct: usize,
     accuracy: f64,
+    agreement: Option<f64>,
+}
+
+impl Arguments {
+    /// The trained network to compare with, if there is one.
+    fn reference(&self) -> Result<Option<TrainedNetwork>, WeightsError> {
+        let folder = if self.model.is_dir() { Some(self.model.as_path()) } else { self.model.parent() };
+        let beside = folder.map(|folder| folder.join(run_directory::WEIGHTS)).filter(|path| path.exists());
+        self.weights.as_ref().or(beside.as_ref()).map(|path| TrainedNetwork::load(path)).transpose()
+    }
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let session = Session::start(&arguments.machine, arguments.json)?;
     let model = ModelFile::read(&arguments.model)?;
     model.network()?;
+    let reference = arguments.reference()?;
     let options = LoadOptions { progress: session.progress.clone(), ..LoadOptions::default() };
     let test = session.workers.pool().install(|| data::load(&arguments.data, &options))?.test;
     let logits = session.workers.pool().install(|| model.logits(session.kernels, &test))?;
-    let predictions = predictions(&logits, test.classes());
-    let right = predictions.iter().zip(test.labels()).filter(|&(&class, &label)| class == usize::from(label));
-    let correct = right.count();
-    let report = Report { images: test.len(), correct, accuracy: correct as f64 / test.len() as f64 };
+    let agreement = match reference {
+        Some(network) => {
+            let host = evaluate_network(&network, &test, session.kernels, &session.workers, |_| {})?;
+            let pairs = predictions(&host.logits, test.classes()).into_iter().zip(predictions(&logits, test.classes()));
+            Some(pairs.filter(|(host, core)| host == core).count() as f64 / test.len() as f64)
+        }
+        None => None,
+    };
+    let correct = correct(&logits, &test);
+    let report = Report { images: test.len(), correct, accuracy: accuracy(&logits, &test), agreement };
     if arguments.json {
         print_json(&report)?;
     } else {
@@ -60,6 +86,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
         writeln!(output, "images     {}", report.images)?;
         writeln!(output, "correct    {}", report.correct)?;
         writeln!(output, "accuracy   {:.2} %", 100.0 * report.accuracy)?;
+        if let Some(agreement) = report.agreement {
+            writeln!(output, "agreement  {:.2} % with the host", 100.0 * agreement)?;
+        }
     }
     Ok(())
 }

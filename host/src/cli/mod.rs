@@ -2,9 +2,11 @@
 
 mod common;
 mod eval;
+mod export;
 mod genotype;
 mod info;
 mod inspect;
+mod run;
 mod search;
 mod table;
 mod train;
@@ -21,9 +23,10 @@ use darts_host::interrupt::{self, Interrupted};
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 #[derive(Debug, Parser)]
-#[command(name = "darts", version, max_term_width = 110, arg_required_else_help = true, args_override_self = true)]
+#[command(name = "darts", version, max_term_width = 110, args_override_self = true)]
 #[command(about = "Differentiable architecture search on a CPU, from images to a model for a microcontroller")]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n\
+#[command(after_help = "Without a command: `darts run`, the whole pipeline on the embedded images.\n\
+    Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n\
     Environment: DARTS_ISA=scalar|avx2|avx512|neon forces an instruction set.")]
 struct Arguments {
     #[command(subcommand)]
@@ -34,19 +37,25 @@ struct Arguments {
 enum Command {
     Search(search::Arguments),
     Train(train::Arguments),
+    Export(export::Arguments),
     Eval(eval::Arguments),
     Inspect(inspect::Arguments),
+    Run(run::Arguments),
     Info(info::Arguments),
 }
 
 /// Parses the arguments, runs the command and reports its failure.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    // Without arguments: the whole pipeline.
+    let arguments =
+        if std::env::args_os().len() > 1 { Arguments::parse() } else { Arguments::parse_from(["darts", "run"]) };
     let outcome = interrupt::install().map_err(Into::into).and_then(|()| match arguments.command {
         Command::Search(arguments) => search::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
     });
     match outcome {

@@ -7,13 +7,11 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use darts_core::Genotype;
-use darts_host::data::{Augment, BatchSettings, Batcher, DataError, DataSource, Dataset, Order};
-use darts_host::engine::Engine;
-use darts_host::evaluate::{Evaluation, evaluate};
+use darts_host::data::{DataError, DataSource};
+use darts_host::evaluate::evaluate_network;
 use darts_host::interrupt::Interrupted;
 use darts_host::run_directory::{self, RunDirectory};
 use darts_host::train::{Schedule, TrainOutcome, TrainSettings, train};
-use darts_host::weights::TrainedNetwork;
 use serde::Serialize;
 
 use super::Outcome;
@@ -218,9 +216,6 @@ fn long_help() -> String {
     format!("{table}\n{EXAMPLES}")
 }
 
-/// Images in a batch of an evaluation, which does not matter to the result.
-const EVALUATION_BATCH: usize = 64;
-
 #[derive(Serialize)]
 struct Report<'a> {
     genotype: String,
@@ -244,7 +239,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
         session.progress.line(&format!("wrote {}", directory.path().display()));
         return Err(Interrupted.into());
     }
-    let test = evaluate_on(&outcome.network, &source.test, &session)?;
+    let task = session.progress.task("test", source.test.len() as u64);
+    let after_batch = |images| task.advance(images as u64);
+    let test = evaluate_network(&outcome.network, &source.test, session.kernels, &session.workers, after_batch)?;
+    drop(task);
     let report = Report {
         genotype: genotype.to_string(),
         epochs: outcome.epochs.len(),
@@ -262,27 +260,6 @@ pub fn run(arguments: &Arguments) -> Outcome {
         writeln!(output, "wrote {0}; next: darts export {0}", report.out.display())?;
     }
     Ok(())
-}
-
-/// The network on `data`, with the statistics that it collected in training.
-pub fn evaluate_on(
-    network: &TrainedNetwork,
-    data: &Dataset,
-    session: &Session,
-) -> Result<Evaluation, Box<dyn Error + Send + Sync>> {
-    let settings = BatchSettings {
-        batch_size: EVALUATION_BATCH,
-        order: Order::Sequential,
-        seed: 0,
-        augment: Augment::NONE,
-        normalization: network.normalization.clone(),
-    };
-    let mut batcher = Batcher::new(data, (0..data.len()).collect(), settings)?;
-    let mut engine = Engine::new(network.graph()?, EVALUATION_BATCH, session.kernels);
-    let task = session.progress.task("test", data.len() as u64);
-    let TrainedNetwork { weights, statistics, .. } = network;
-    let after_batch = |images| task.advance(images as u64);
-    Ok(evaluate(&mut engine, &session.workers, weights, &[], statistics, &mut batcher, after_batch))
 }
 
 /// Trains, and leaves configuration, metrics, genotype and weights in `directory`, also when it is interrupted.

@@ -1,0 +1,173 @@
+//! `darts run`: the whole pipeline.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use darts_host::atomic;
+use darts_host::draw::Drawing;
+use darts_host::evaluate::evaluate_network;
+use darts_host::export::Precision;
+use darts_host::graph::count::totals;
+use darts_host::interrupt::Interrupted;
+use darts_host::model_file::accuracy;
+use darts_host::run_directory::{METRICS, RunDirectory, WEIGHTS};
+use darts_host::search::run::SearchSettings;
+use darts_host::train::TrainSettings;
+use indicatif::HumanCount;
+use serde::Serialize;
+
+use super::Outcome;
+use super::common::{Machine, Session, print_json};
+use super::search::Order;
+use super::table::Table;
+use super::training::{DataArguments, one_or_more, set};
+use super::{export, search, train};
+
+/// Run the whole pipeline: search, derive, train, export, and evaluate on the core (what `darts` alone does)
+///
+/// Takes the quick presets, which are for a first look at a few thousand small images. For more, run the steps by
+/// themselves: each has all its options.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    darts run\n  \
+    darts run --data data/cifar10 --limit 5000 --train-epochs 30 --json")]
+pub struct Arguments {
+    /// How α's gradient sees the weights [default: first].
+    #[arg(long, value_name = "ORDER")]
+    order: Option<Order>,
+
+    /// Epochs of the search.
+    #[arg(long, value_name = "N", value_parser = one_or_more(), default_value_t = SearchSettings::QUICK.epochs)]
+    search_epochs: usize,
+
+    /// Epochs of the training.
+    #[arg(long, value_name = "N", value_parser = one_or_more(), default_value_t = TrainSettings::QUICK.epochs)]
+    train_epochs: usize,
+
+    /// Seed of everything that is drawn.
+    #[arg(long, value_name = "N", default_value_t = SearchSettings::QUICK.seed)]
+    seed: u64,
+
+    /// Run directory, new or empty [default: runs/run-N].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Print one JSON object at the end and no progress.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    data: DataArguments,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+#[derive(Serialize)]
+struct Report {
+    genotype: String,
+    parameters: usize,
+    multiply_adds: usize,
+    accuracy: Accuracy,
+    model_bytes: usize,
+    model_bytes_f16: usize,
+    workspace_bytes: usize,
+    files: Vec<PathBuf>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Accuracy {
+    host: f64,
+    core_f32: f64,
+    core_f16: f64,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let started = Instant::now();
+    let session = Session::start(&arguments.machine, arguments.json)?;
+    let source = arguments.data.load(&session)?;
+    let normalization = arguments.data.normalization(&source)?;
+    let directory = RunDirectory::create(arguments.out.as_deref(), "run")?;
+
+    let mut settings = SearchSettings {
+        epochs: arguments.search_epochs,
+        seed: arguments.seed,
+        normalization: normalization.clone(),
+        ..SearchSettings::QUICK
+    };
+    set(&mut settings.order, arguments.order.map(Into::into));
+    let search_directory = RunDirectory::create(Some(&directory.file("search")), "search")?;
+    let found = search::perform(&settings, &source, &session, &search_directory)?;
+    if found.interrupted {
+        return Err(Interrupted.into());
+    }
+
+    let settings =
+        TrainSettings { epochs: arguments.train_epochs, seed: arguments.seed, normalization, ..TrainSettings::QUICK };
+    let train_directory = RunDirectory::create(Some(&directory.file("train")), "train")?;
+    let trained = train::perform(&found.genotype, &settings, &source, &session, &train_directory)?;
+    if trained.interrupted {
+        return Err(Interrupted.into());
+    }
+
+    let network = &trained.network;
+    let f32 = export::perform(network, Precision::F32, directory.file(export::file_name(Precision::F32)))?;
+    let f16 = export::perform(network, Precision::F16, directory.file(export::file_name(Precision::F16)))?;
+    let core = |model: &export::Exported| {
+        let logits = session.workers.pool().install(|| model.file.logits(session.kernels, &source.test))?;
+        Ok::<_, darts_host::model_file::ModelFileError>(accuracy(&logits, &source.test))
+    };
+    let totals = totals(&network.graph()?);
+    let accuracy = Accuracy {
+        host: evaluate_network(network, &source.test, session.kernels, &session.workers, |_| {})?.accuracy(),
+        core_f32: core(&f32)?,
+        core_f16: core(&f16)?,
+    };
+    let mut files = vec![search_directory.file(METRICS), train_directory.file(METRICS), train_directory.file(WEIGHTS)];
+    for (name, cell) in [("normal.svg", &found.genotype.normal), ("reduce.svg", &found.genotype.reduce)] {
+        atomic::write(&directory.file(name), Drawing::from(cell).svg().as_bytes())?;
+        files.push(directory.file(name));
+    }
+    files.extend([f32.model, f32.rust, f16.model, f16.rust]);
+    let report = Report {
+        genotype: found.genotype.to_string(),
+        parameters: totals.parameters,
+        multiply_adds: totals.multiply_adds,
+        accuracy,
+        model_bytes: f32.model_bytes,
+        model_bytes_f16: f16.model_bytes,
+        workspace_bytes: f32.workspace_bytes,
+        files,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    if arguments.json {
+        print_json(&report)?
+    } else {
+        print(&report, directory.path())?
+    }
+    Ok(())
+}
+
+fn print(report: &Report, directory: &Path) -> io::Result<()> {
+    let percent = |accuracy: f64| format!("{:.2} %", 100.0 * accuracy);
+    let count = |number: usize| HumanCount(number as u64).to_string();
+    let mut table = Table::new(&["", ""]);
+    let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    row("parameters", count(report.parameters));
+    row("multiply-adds", count(report.multiply_adds));
+    row("test accuracy, host", percent(report.accuracy.host));
+    row("test accuracy, core f32", percent(report.accuracy.core_f32));
+    row("test accuracy, core f16", percent(report.accuracy.core_f16));
+    row("model bytes, f32", count(report.model_bytes));
+    row("model bytes, f16", count(report.model_bytes_f16));
+    row("workspace bytes", count(report.workspace_bytes));
+    row("seconds", format!("{:.1}", report.seconds));
+    let mut output = io::stdout().lock();
+    writeln!(output, "\n{}\n{table}\nfiles in {}", report.genotype, directory.display())?;
+    for file in &report.files {
+        writeln!(output, "  {}", file.strip_prefix(directory).unwrap_or(file).display())?;
+    }
+    Ok(())
+}
