@@ -56,7 +56,7 @@ fn contains(text: &str, parts: &[&str]) {
 #[test]
 fn help_names_every_command_and_every_command_shows_examples() {
     let help = success(&mut darts(&["--help"]));
-    for command in ["search", "train", "eval", "inspect", "info"] {
+    for command in ["search", "train", "export", "eval", "inspect", "run", "info"] {
         contains(&help, &[command]);
         contains(&success(&mut darts(&[command, "--help"])), &["Examples:", &format!("darts {command}")]);
     }
@@ -76,6 +76,8 @@ fn wrong_usage_has_its_own_status() {
         &["search", "--mean", "0.5"],
         &["train"],
         &["train", "--genotype", "DARTS_V2", "--drop-path", "1"],
+        &["run", "--train-epochs", "0"],
+        &["export"],
         &["eval"],
         &["inspect"],
         &["inspect", "DARTS_V2", "--input", "3x32"],
@@ -324,4 +326,89 @@ fn ctrl_c_saves_what_is_done_and_has_its_own_status() {
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     let genotype = read(&out.join("genotype.txt"));
     assert!(darts_core::Genotype::parse(genotype.trim()).is_ok(), "{genotype}");
+}
+
+#[test]
+fn the_whole_pipeline() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("run");
+    let epochs = ["--search-epochs", "1", "--train-epochs", "2", "--limit", "260", "--json", "--out"];
+    let report = json(darts(&["run"]).args(epochs).arg(&out));
+    let accuracy = |which: &str| report["accuracy"][which].as_f64().expect("a number");
+    assert!((accuracy("host") - accuracy("core_f32")).abs() < 0.002, "{report}");
+    assert!((accuracy("host") - accuracy("core_f16")).abs() < 0.01, "{report}");
+    assert!(report["seconds"].is_number());
+    for file in report["files"].as_array().expect("a list") {
+        assert!(fs::metadata(file.as_str().expect("a path")).expect("it is there").len() > 0, "{file}");
+    }
+
+    // The model file says the same of itself as the pipeline did.
+    let model = out.join("model.darts");
+    let inspected = json(darts(&["inspect", "--json"]).arg(&model));
+    for key in ["genotype", "parameters", "multiply_adds", "model_bytes", "workspace_bytes"] {
+        assert_eq!(inspected[key], report[key], "{key}");
+    }
+    assert_eq!(fs::metadata(&model).expect("it is there").len(), report["model_bytes"].as_u64().expect("a number"));
+    let constants = read(&out.join("model.rs"));
+    contains(
+        &constants,
+        &[&format!("WORKSPACE_BYTES: usize = {};", report["workspace_bytes"]), "\"model.darts\"", "Ankle boot"],
+    );
+
+    // The core agrees with the host, whose weights are named or lie beside the model.
+    let evaluated = json(darts(&["eval", "--json", "--weights"]).arg(out.join("train")).arg(&model));
+    assert_eq!((&evaluated["images"], &evaluated["accuracy"]), (&1000.into(), &report["accuracy"]["core_f32"]));
+    assert!(evaluated["agreement"].as_f64().is_some_and(|agreement| agreement >= 0.999), "{evaluated}");
+    assert!(json(darts(&["eval", "--json"]).arg(&model))["agreement"].is_null());
+
+    // Exported again, it is the same file; half precision agrees nearly always.
+    let exported = json(darts(&["export", "--json"]).arg(out.join("train")));
+    let again = out.join("train/model.darts");
+    assert_eq!(exported["model"], again.to_string_lossy().as_ref());
+    assert_eq!(fs::read(&again).expect("readable"), fs::read(&model).expect("readable"));
+    success(darts(&["export", "--f16"]).arg(out.join("train/weights.safetensors")));
+    let half = json(darts(&["eval", "--json"]).arg(out.join("train/model-f16.darts")));
+    assert!(half["agreement"].as_f64().is_some_and(|agreement| agreement >= 0.99), "{half}");
+
+    // A damaged model, and images of another size.
+    let other = folder.path().join("other");
+    write_idx(&other, 2, 6);
+    contains(&failure(darts(&["eval", "--json"]).arg(&model).arg("--data").arg(&other)), &["1x28x28", "1x2x2"]);
+    let mut bytes = fs::read(&model).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&again, bytes).expect("writable");
+    contains(&failure(darts(&["eval", "--json"]).arg(&again)), &["model.darts", "checksum"]);
+}
+
+/// A data set of `images` grey images of `side`×`side` in both sets, as IDX files.
+fn write_idx(folder: &Path, side: u32, images: u32) {
+    fs::create_dir_all(folder).expect("writable");
+    for set in ["train", "t10k"] {
+        let pixels = vec![7; (images * side * side) as usize];
+        let labels = (0..images).map(|image| image as u8 % 10).collect();
+        let sizes = [images, side, side];
+        for (name, magic, sizes, data) in
+            [("images-idx3", 0x803_u32, &sizes[..], pixels), ("labels-idx1", 0x801, &sizes[..1], labels)]
+        {
+            let header = [magic].iter().chain(sizes).flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
+            fs::write(folder.join(format!("{set}-{name}-ubyte")), [header, data].concat()).expect("writable");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn without_arguments_the_pipeline_starts_in_a_folder_of_its_own_and_can_be_stopped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = darts(&[]);
+    let mut child = command.current_dir(&folder).stderr(Stdio::null()).spawn().expect("it starts");
+    while !folder.path().join("runs/run-1/search/config.json").exists() {
+        assert!(child.try_wait().expect("it can be asked").is_none(), "it ended too early");
+        std::thread::yield_now();
+    }
+    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    assert!(signal.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert!(folder.path().join("runs/run-1/search/genotype.txt").exists());
 }

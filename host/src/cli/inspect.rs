@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use darts_core::{CellGenotype, Genotype};
 use darts_host::draw::Drawing;
+use darts_host::export::workspace_bytes;
 use darts_host::graph::Graph;
 use darts_host::graph::count::{LayerRow, Totals, layers, totals};
 use darts_host::graph::derived::{DerivedConfig, derived};
@@ -132,7 +133,6 @@ struct Subject {
 struct ModelSize {
     model_bytes: usize,
     weight_bytes: usize,
-    workspace_bytes: usize,
     steps: usize,
 }
 
@@ -170,7 +170,6 @@ impl Subject {
         let model = ModelSize {
             model_bytes: file.bytes().len(),
             weight_bytes: network.weight_bytes(),
-            workspace_bytes: network.required_bytes(),
             steps: network.steps().count(),
         };
         let genotype = network.genotype().clone();
@@ -185,6 +184,8 @@ struct Report {
     classes: usize,
     #[serde(flatten)]
     totals: Totals,
+    /// `None` for a network beyond the limits of a model file.
+    workspace_bytes: Option<usize>,
     #[serde(flatten)]
     model: Option<ModelSize>,
     layers: Vec<LayerRow>,
@@ -197,6 +198,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         input: [graph.input.channels, graph.input.height, graph.input.width],
         classes: graph.classes,
         totals: totals(&graph),
+        workspace_bytes: workspace_bytes(&graph).ok(),
         model,
         layers: layers(&graph),
     };
@@ -252,11 +254,13 @@ fn print(
         writeln!(output, "auxiliary head   {}", HumanCount(totals.auxiliary_parameters as u64))?;
     }
     writeln!(output, "multiply-adds    {}", HumanCount(totals.multiply_adds as u64))?;
+    if let Some(bytes) = report.workspace_bytes {
+        writeln!(output, "peak workspace   {} bytes", HumanCount(bytes as u64))?;
+    }
     if let Some(model) = &report.model {
         writeln!(output, "plan             {} steps", HumanCount(model.steps as u64))?;
         writeln!(output, "weights          {} bytes", HumanCount(model.weight_bytes as u64))?;
         writeln!(output, "model file       {} bytes", HumanCount(model.model_bytes as u64))?;
-        writeln!(output, "peak workspace   {} bytes", HumanCount(model.workspace_bytes as u64))?;
     }
     if let Some(genotype) = genotype {
         print_cell(output, "normal cell", &genotype.normal)?;
