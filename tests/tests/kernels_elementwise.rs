@@ -96,21 +96,23 @@ fn reductions() {
 
 #[test]
 fn denormals_are_flushed_in_the_thread_that_asks() {
-    // Neither factor is denormal, the product is.
-    let product = || {
-        let mut y = [std::hint::black_box(1e-30)];
-        let kernels = Kernels::detect();
-        kernels.scale_add(0.0, &[0.0], std::hint::black_box(1e-10), &mut y);
-        y[0]
+    use std::hint::black_box;
+    // A denormal result of normal factors, and a normal result of a denormal factor.
+    let products = || {
+        [(1e-10, 1e-30), (1e20, 1e-40)].map(|(a, x)| {
+            let mut y = [0.0];
+            Kernels::detect().axpy(black_box(a), &[black_box(x)], &mut y);
+            y[0]
+        })
     };
     let in_thread = std::thread::spawn(move || {
-        let before = product();
+        let before = products();
         flush_denormals();
-        (before, product())
+        (before, products())
     });
     let (before, after) = in_thread.join().expect("the thread ends");
-    assert!(before > 0.0);
+    assert!(before.iter().all(|&product| product > 0.0), "{before:?}");
     if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
-        assert_eq!(after, 0.0);
+        assert_eq!(after, [0.0; 2]);
     }
 }
