@@ -13,6 +13,25 @@
 //! Kernels::detect().dense(&[1.0, 2.0, 3.0, 4.0], &[10.0, 1.0], Some(&[1.0]), &mut y, shape, false);
 //! assert_eq!(y, [13.0, 35.0]);
 //! ```
+//!
+//! What lies between two convolutions is one pass for the statistics of a batch normalisation, some arithmetic per
+//! channel, and one pass that applies it together with the ReLU and the padding of the next convolution:
+//!
+//! ```
+//! use darts_kernels_simd::{ImageShape, Kernels, NORM_EPSILON, Padding, Prelude, norm_fold_batch};
+//!
+//! let (kernels, z) = (Kernels::detect(), [1.0, 2.0, 3.0, 6.0]);
+//! let (mut sum, mut sum_of_squares) = ([0.0], [0.0]);
+//! kernels.channel_moments(&z, 1, &mut sum, &mut sum_of_squares);
+//! let fold = norm_fold_batch(sum[0], sum_of_squares[0], z.len(), NORM_EPSILON, 1.0, 0.0);
+//! assert_eq!(fold.mean, 3.0);
+//!
+//! let prelude = Prelude::AffineRelu { scale: &[fold.scale], shift: &[fold.shift] };
+//! let mut y = [f32::NAN; 5 * 4];
+//! kernels.prelude(&z, ImageShape::new(2, 2, 1), Padding { top: 2, ..Padding::symmetric(1, 1) }, prelude, &mut y);
+//! assert_eq!(y[..10], [0.0; 10]);
+//! assert!((y[14] - (6.0 - 3.0) / 3.5f32.sqrt()).abs() < 1e-4);
+//! ```
 #![no_std]
 
 mod arch;

@@ -30,6 +30,10 @@ impl ImageShape {
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// See [`is_sane`].
+    pub(crate) const fn is_sane(&self) -> bool {
+        is_sane(&[], &[&[self.height, self.width, self.channels]])
+    }
     /// The shape after padding.
     pub const fn padded(&self, padding: Padding) -> Self {
         Self {
@@ -241,5 +245,9 @@ impl PoolShape {
             valid_extent(self.input.width + 2 * self.padding, self.kernel, self.stride, 1),
             self.input.channels,
         )
+    }
+    /// See [`is_sane`]. A padding of less than half the window also lets no window lie outside the image.
+    pub(crate) const fn is_sane(&self) -> bool {
+        is_sane(&[self.kernel, self.stride], &[]) && self.input.is_sane() && self.padding < self.kernel.div_ceil(2)
     }
 }

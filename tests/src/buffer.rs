@@ -8,8 +8,8 @@ const GUARD: usize = 32;
 /// A NaN with a payload that no arithmetic produces.
 const CANARY: u32 = 0x7fc0_da27;
 
-/// A slice of `f32` between canaries. A kernel that writes outside is found when the buffer is dropped; one that lets an element
-/// from outside take part gives NaN.
+/// A slice of `f32` between canaries. A kernel that writes outside is found when the buffer is dropped; one that lets
+/// an element from outside take part gives NaN.
 pub struct Guarded {
     all: Vec<f32>,
 }

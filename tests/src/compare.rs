@@ -10,8 +10,8 @@ pub fn absolute(values: &[f32]) -> Vec<f32> {
     values.iter().map(|value| value.abs()).collect()
 }
 
-/// Asserts that `actual` is `expected` to rounding: each error is at most `2e-6` times the element of `magnitude`, which is the same
-/// operation on the absolute values of its operands, `Σ|x·w|`.
+/// Asserts that `actual` is `expected` to rounding: each error is at most `2e-6` times the element of `magnitude`,
+/// which is the same operation on the absolute values of its operands, `Σ|x·w|`.
 ///
 /// # Panics
 ///

@@ -2,8 +2,8 @@
 
 use darts_kernels_simd::{ImageShape, Isa, Kernels};
 
-/// Kernels for every instruction set of this processor. The others are printed as skipped; one that `DARTS_REQUIRE_ISA` (names
-/// with commas between them) lists must not be skipped.
+/// Kernels for every instruction set of this processor. The others are printed as skipped; one that `DARTS_REQUIRE_ISA`
+/// (names with commas between them) lists must not be skipped.
 ///
 /// # Panics
 ///
@@ -30,7 +30,8 @@ pub fn channel_counts(kernels: Kernels) -> Vec<usize> {
     counts
 }
 
-/// Images of heights and widths 1, 2, 3, 7 and 8 with [`channel_counts`], and one size with every count up to the largest.
+/// Images of heights and widths 1, 2, 3, 7 and 8 with [`channel_counts`], and one size with every count up to the
+/// largest.
 pub fn images(kernels: Kernels) -> Vec<ImageShape> {
     const EXTENTS: [usize; 5] = [1, 2, 3, 7, 8];
     let mut shapes: Vec<_> =

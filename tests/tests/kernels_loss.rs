@@ -85,7 +85,7 @@ fn reference_cross_entropy_agrees_with_differences_and_known_values() {
         });
     }
 
-    // Probabilities 1/4 and 3/4. The target costs ln(4/3); half of the smoothing of 0.2 is moved to the other class, ln 4.
+    // Probabilities 1/4 and 3/4: the target costs ln(4/3), and the other class, which gets half of the smoothing, ln 4.
     let logits = [0.0, 3f64.ln()];
     let mut gradient = [f64::NAN; 2];
     let loss = reference::softmax_cross_entropy(&logits, &[1], 0.0, &mut gradient);

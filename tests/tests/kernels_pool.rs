@@ -1,6 +1,6 @@
 //! Pooling, against the reference.
 
-use darts_kernels_simd::{ImageShape, Kernels, PoolShape, reference};
+use darts_kernels_simd::{ImageShape, Isa, Kernels, PoolShape, reference};
 use darts_tests::{
     Guarded, Random, absolute, assert_adjoint, assert_close, assert_gradient, assert_same, guarded, images, kernels,
 };
@@ -169,4 +169,20 @@ fn reference_maximum_agrees_with_differences() {
             reference::dot(&y, &dy)
         });
     }
+}
+
+#[test]
+#[should_panic(expected = "max_pool: not a window")]
+fn a_shape_whose_elements_cannot_be_counted_is_refused() {
+    let kernels = Kernels::with_isa(Isa::Scalar).expect("every processor has it");
+    let input = ImageShape::new(1 << (usize::BITS / 2), 1 << (usize::BITS / 2), 1);
+    kernels.max_pool(&[], &mut [], PoolShape { input, kernel: 3, stride: 1, padding: 1 });
+}
+
+#[test]
+#[should_panic(expected = "avg_pool: not a window")]
+fn a_window_that_may_lie_in_the_padding_is_refused() {
+    let kernels = Kernels::with_isa(Isa::Scalar).expect("every processor has it");
+    let input = ImageShape::new(1, 1, 1);
+    kernels.avg_pool(&[1.0], &mut [0.0; 4], PoolShape { input, kernel: 2, stride: 1, padding: 1 });
 }

@@ -16,8 +16,9 @@ pub struct MixTerm<'a> {
 }
 
 impl Kernels {
-    /// `y[p, c] = shift[c] + Σ_t scale_t[c]·z_t[p, c]` over one image `[P, C]`, in one pass; `y` is overwritten. This is a mixed
-    /// operation, or a whole node, of normalised tensors: the normalisations and the weights are folded into the factors.
+    /// `y[p, c] = shift[c] + Σ_t scale_t[c]·z_t[p, c]` over one image `[P, C]`, in one pass; `y` is overwritten. This
+    /// is a mixed operation, or a whole node, of normalised tensors: the normalisations and the weights are folded into
+    /// the factors.
     ///
     /// # Panics
     ///
@@ -28,7 +29,8 @@ impl Kernels {
         for term in terms {
             assert_eq!((term.z.len(), term.scale.len()), (y.len(), channels), "mix: z and scale of a term");
         }
-        // SAFETY: all tensors have the same length, a multiple of the channels; all factors have one element per channel.
+        // SAFETY: all tensors have the same length, a multiple of the channels; all factors have one element per
+        // channel.
         unsafe { dispatch!(self, mix_image(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32])) }
     }
 

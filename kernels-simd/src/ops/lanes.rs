@@ -5,8 +5,8 @@ use crate::arch::Simd;
 /// Lanes of the widest instruction set.
 pub(super) const MAX_LANES: usize = 16;
 
-/// `with_lanes!(S, rest, PARTIAL, count, { … })` runs the block for the next `count` of `rest` channels (`rest > 0`): for a whole
-/// register with the constant `PARTIAL` false, or for what is left with `PARTIAL` true.
+/// `with_lanes!(S, rest, PARTIAL, count, { … })` runs the block for the next `count` of `rest` channels (`rest > 0`):
+/// for a whole register with the constant `PARTIAL` false, or for what is left with `PARTIAL` true.
 macro_rules! with_lanes {
     ($simd:ident, $rest:expr, $partial:ident, $count:ident, $body:block) => {{
         let rest: usize = $rest;
@@ -23,9 +23,9 @@ macro_rules! with_lanes {
 }
 pub(super) use with_lanes;
 
-/// `for_registers!(S, range, body::<constants>(arguments))` calls `body::<S, constants, PARTIAL>(element, lanes, arguments)` for
-/// every register of a range of elements. What is left at the end goes to [`Simd::Rest`]: element by element where
-/// that has one lane, else as one register if it fits there, else as the first lanes of one of `S`.
+/// `for_registers!(S, range, body::<constants>(arguments))` calls `body::<S, constants, PARTIAL>(element, lanes,
+/// arguments)` for every register of a range of elements. What is left at the end goes to [`Simd::Rest`]: element by
+/// element where that has one lane, else as one register if it fits there, else as the first lanes of one of `S`.
 macro_rules! for_registers {
     ($simd:ident, $range:expr, $body:ident$(::<$($constant:tt),*>)?($($argument:expr),*)) => {{
         let core::ops::Range { start: mut element, end } = $range;

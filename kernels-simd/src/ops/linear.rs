@@ -15,8 +15,8 @@ fn as_pointwise(x: &[f32], w: &[f32], outputs: usize) -> DenseShape {
 }
 
 impl Kernels {
-    /// `y = x·w + bias`: `x` `[N, C_in]`, `w` `[C_in, C_out]`, `bias` `[C_out]`, `y` `[N, C_out]`, overwritten. The sizes follow from
-    /// the lengths of `bias`, `w` and `x`.
+    /// `y = x·w + bias`: `x` `[N, C_in]`, `w` `[C_in, C_out]`, `bias` `[C_out]`, `y` `[N, C_out]`, overwritten. The
+    /// sizes follow from the lengths of `bias`, `w` and `x`.
     ///
     /// # Panics
     ///
@@ -25,7 +25,8 @@ impl Kernels {
         self.dense(x, w, Some(bias), y, as_pointwise(x, w, bias.len()), false);
     }
 
-    /// Gradients of [`linear`](Self::linear): `dx = dy·wᵀ` is overwritten, `xᵀ·dy` and `Σ_n dy` are added to `dw` and `dbias`.
+    /// Gradients of [`linear`](Self::linear): `dx = dy·wᵀ` is overwritten, `xᵀ·dy` and `Σ_n dy` are added to `dw` and
+    /// `dbias`.
     ///
     /// # Panics
     ///

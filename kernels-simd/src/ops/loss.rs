@@ -26,9 +26,9 @@ impl Kernels {
         }
     }
 
-    /// Cross-entropy of `logits` `[N, K]` against the class indices `targets` `[N]`: the mean over the rows of `−Σ_k q_k·ln p_k`
-    /// with `p` the softmax of the row and `q_k = (1 − ε)·[k = target] + ε/K`, ε being `label_smoothing` (Szegedy et al., 2016).
-    /// Gives the loss and overwrites `dlogits` with its gradient `(p − q)/N`.
+    /// Cross-entropy of `logits` `[N, K]` against the class indices `targets` `[N]`: the mean over the rows of `−Σ_k
+    /// q_k·ln p_k` with `p` the softmax of the row and `q_k = (1 − ε)·[k = target] + ε/K`, ε being `label_smoothing`
+    /// (Szegedy et al., 2016). Gives the loss and overwrites `dlogits` with its gradient `(p − q)/N`.
     ///
     /// # Panics
     ///

@@ -1,9 +1,9 @@
 //! Batch normalisation: the passes over the data, and the arithmetic per channel between them.
 //!
-//! With batch statistics, `y = γ·x̂ + β`, `x̂ = (z − mean)·s`, `s = 1/√(variance + ε)`. Forward is one pass that adds up
-//! moments ([`Kernels::channel_moments`]) and a fold into `scale·z + shift` ([`norm_fold_batch`]), which the next operation
-//! applies. Backward is one pass of reductions ([`Kernels::norm_backward_reduce`]), [`norm_backward_coefficients`], and one pass
-//! that writes `dz` ([`Kernels::norm_backward_apply`]).
+//! With batch statistics, `y = γ·x̂ + β`, `x̂ = (z − mean)·s`, `s = 1/√(variance + ε)`. Forward is one pass that adds
+//! up moments ([`Kernels::channel_moments`]) and a fold into `scale·z + shift` ([`norm_fold_batch`]), which the next
+//! operation applies. Backward is one pass of reductions ([`Kernels::norm_backward_reduce`]),
+//! [`norm_backward_coefficients`], and one pass that writes `dz` ([`Kernels::norm_backward_apply`]).
 
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
@@ -91,8 +91,9 @@ pub struct NormBackward {
 /// The coefficients of `dz = γ·s·(dy − mean(dy) − x̂·mean(dy·x̂))`, from the sums over the whole batch of
 /// [`Kernels::norm_backward_reduce`]: `sum = Σ dy` and `dot = Σ dy·(z − mean)` over `count` values.
 ///
-/// Where `y` enters a weighted sum `weight·y`, either `dy` is scaled by `weight` in both passes, or the pass of reductions is
-/// made without (`dgamma` is then the derivative by `weight` if `γ = 1`) and `γ·weight` given here as `gamma`.
+/// Where `y` enters a weighted sum `weight·y`, either `dy` is scaled by `weight` in both passes, or the pass of
+/// reductions is made without (`dgamma` is then the derivative by `weight` if `γ = 1`) and `γ·weight` given here as
+/// `gamma`.
 pub fn norm_backward_coefficients(
     sum: f64,
     dot: f64,
@@ -127,7 +128,8 @@ impl Kernels {
         self.reduce(z, z, None, 1.0, sum, sum_of_squares);
     }
 
-    /// Adds `scale·Σ dy` and `scale·Σ dy·(z − mean)` of each channel of one image `[P, C]` to `sum` and `dot`, both `[C]`.
+    /// Adds `scale·Σ dy` and `scale·Σ dy·(z − mean)` of each channel of one image `[P, C]` to `sum` and `dot`, both
+    /// `[C]`.
     ///
     /// # Panics
     ///
@@ -188,7 +190,8 @@ impl Kernels {
         assert_eq!(per_channel, (channels, channels, channels), "norm_backward_apply: p, q, r of {channels} channels");
         assert_eq!((dy.len(), z.len()), (dz.len(), dz.len()), "norm_backward_apply: dy, z and dz");
         assert!(dz.len().is_multiple_of(channels), "{} values are no image of {channels} channels", dz.len());
-        // SAFETY: dy, z and dz have the same length, a multiple of the channels; the others have one element per channel.
+        // SAFETY: dy, z and dz have the same length, a multiple of the channels; the others have one element per
+        // channel.
         unsafe {
             dispatch!(
                 self,

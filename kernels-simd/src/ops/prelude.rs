@@ -36,27 +36,29 @@ impl<'a> Prelude<'a> {
         }
     }
 
-    fn check(self, channels: usize) {
+    fn check(self, shape: ImageShape) {
+        assert!(shape.is_sane(), "prelude: the elements of {shape:?} cannot be counted");
         if let Some((scale, shift)) = self.affine() {
             assert_eq!(
                 (scale.len(), shift.len()),
-                (channels, channels),
-                "prelude: scale and shift of {channels} channels"
+                (shape.channels, shape.channels),
+                "prelude: scale, shift of {shape:?}"
             );
         }
     }
 }
 
 impl Kernels {
-    /// `y` = the image `x` after `prelude`, with `padding` zeros around it; `y` has the padded shape and is overwritten.
+    /// `y` = the image `x` after `prelude`, with `padding` zeros around it; `y` has the padded shape and is
+    /// overwritten.
     ///
     /// # Panics
     ///
     /// When a length does not fit `shape`.
     pub fn prelude(self, x: &[f32], shape: ImageShape, padding: Padding, prelude: Prelude<'_>, y: &mut [f32]) {
+        prelude.check(shape);
         let padded = shape.padded(padding);
         assert_eq!((x.len(), y.len()), (shape.len(), padded.len()), "prelude: x, y of {shape:?}, {padding:?}");
-        prelude.check(shape.channels);
         let border = padded.width * shape.channels;
         y[..padding.top * border].fill(0.0);
         y[(padding.top + shape.height) * border..].fill(0.0);
@@ -70,8 +72,8 @@ impl Kernels {
     }
 
     /// Gradient of [`prelude`](Self::prelude) with respect to `u = scale·x + shift` (`scale` itself is not applied):
-    /// `dx (+)= dy` inside the border, and where the prelude has a ReLU only for `u > 0`. `dy` has the padded shape, `dx`
-    /// that of `x`; `dx` is overwritten unless `accumulate`.
+    /// `dx (+)= dy` inside the border, and where the prelude has a ReLU only for `u > 0`. `dy` has the padded shape,
+    /// `dx` that of `x`; `dx` is overwritten unless `accumulate`.
     ///
     /// # Panics
     ///
@@ -87,10 +89,10 @@ impl Kernels {
         dx: &mut [f32],
         accumulate: bool,
     ) {
+        prelude.check(shape);
         let lengths = (x.len(), dy.len(), dx.len());
         let wanted = (shape.len(), shape.padded(padding).len(), shape.len());
         assert_eq!(lengths, wanted, "prelude_backward: x, dy, dx of {shape:?}, {padding:?}");
-        prelude.check(shape.channels);
         // SAFETY: x and dx have the length of the shape, dy that of the padded shape, scale and shift those of the
         // channels.
         unsafe {

@@ -17,7 +17,8 @@ impl Kernels {
         unsafe { dispatch!(self, global_forward(x: &[f32], shape: ImageShape, y: &mut [f32])) }
     }
 
-    /// Gradient of [`global_avg_pool`](Self::global_avg_pool): `dx (+)= dy / pixels`; `dx` is overwritten unless `accumulate`.
+    /// Gradient of [`global_avg_pool`](Self::global_avg_pool): `dx (+)= dy / pixels`; `dx` is overwritten unless
+    /// `accumulate`.
     ///
     /// # Panics
     ///

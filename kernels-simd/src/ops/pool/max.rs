@@ -11,15 +11,15 @@ impl Kernels {
     ///
     /// # Panics
     ///
-    /// When a length does not fit `shape`, or a window may lie outside the image (`2·padding >= kernel`).
+    /// When a length does not fit `shape`, or half a window or more may lie in the padding.
     pub fn max_pool(self, x: &[f32], y: &mut [f32], shape: PoolShape) {
         check("max_pool", x, y, shape);
         // SAFETY: x has the length of the input, y that of the output, and no window is empty.
         unsafe { dispatch!(self, forward(x: &[f32], y: &mut [f32], shape: PoolShape)) }
     }
 
-    /// Gradient of [`max_pool`](Self::max_pool): each `dy` goes to the first maximum of its window in row-major order. `dx` has the
-    /// input shape and is overwritten unless `accumulate`.
+    /// Gradient of [`max_pool`](Self::max_pool): each `dy` goes to the first maximum of its window in row-major order.
+    /// `dx` has the input shape and is overwritten unless `accumulate`.
     ///
     /// # Panics
     ///
@@ -64,8 +64,8 @@ unsafe fn largest<S: Simd>(of: [S::Vector; EXTENT]) -> S::Vector {
     unsafe { S::max(of[2], S::max(of[1], of[0])) }
 }
 
-/// Adds to one column under a row of windows, if it is inside the image. The last line may stand for a missing one as well: its
-/// additions follow each other.
+/// Adds to one column under a row of windows, if it is inside the image. The last line may stand for a missing one as
+/// well: its additions follow each other.
 #[inline(always)]
 unsafe fn add_column<S: Simd, const PARTIAL: bool>(
     image: *mut f32,

@@ -1,7 +1,7 @@
 //! Pooling over unpadded images: pixels outside the image never take part.
 //!
-//! The 3×3 windows of one row of outputs, the common case, overlap: they are handled in one run that keeps what neighbouring
-//! windows share in registers. Other windows are handled one by one.
+//! The 3×3 windows of one row of outputs, the common case, overlap: they are handled in one run that keeps what
+//! neighbouring windows share in registers. Other windows are handled one by one.
 
 // An index here is also a position in the window.
 #![allow(clippy::needless_range_loop)]
@@ -17,9 +17,9 @@ use crate::ops::lanes::with_lanes;
 use crate::shape::{ImageShape, PoolShape};
 
 fn check(name: &str, input: &[f32], output: &[f32], shape: PoolShape) {
+    assert!(shape.is_sane(), "{name}: not a window with less than half of it in the padding, {shape:?}");
     let lengths = (input.len(), output.len());
     assert_eq!(lengths, (shape.input.len(), shape.output().len()), "{name}: input and output of {shape:?}");
-    assert!(2 * shape.padding < shape.kernel, "{name}: a window may lie outside the image, {shape:?}");
 }
 
 /// One window, clipped to the image.
@@ -74,8 +74,8 @@ const EXTENT: usize = 3;
 /// One row of outputs of 3×3 windows.
 #[derive(Clone, Copy)]
 struct Row {
-    /// Elements of the input where the rows under the windows start. In place of a row that lies outside the image stands the last
-    /// one inside.
+    /// Elements of the input where the rows under the windows start. In place of a row that lies outside the image
+    /// stands the last one inside.
     lines: [usize; EXTENT],
     /// Rows inside the image, 1 to 3.
     rows: usize,
@@ -106,7 +106,7 @@ impl Row {
     #[inline(always)]
     fn column(&self, padded: usize) -> Option<usize> {
         let column = padded.wrapping_sub(self.padding);
-        (column < self.shape.width).then_some(column.wrapping_mul(self.shape.channels))
+        (column < self.shape.width).then(|| column * self.shape.channels)
     }
 }
 
@@ -127,7 +127,8 @@ trait Pooling {
     /// The window lies in the images, the channels exist, and the processor has the instruction set.
     unsafe fn window<S: Simd, const PARTIAL: bool>(&self, window: Window, channel: usize, count: usize);
 
-    /// Handles `count` channels, from `channel` on, of all windows of a row, each `STRIDE < 3` to the right of the one before.
+    /// Handles `count` channels, from `channel` on, of all windows of a row, each `STRIDE < 3` to the right of the one
+    /// before.
     ///
     /// # Safety
     ///
@@ -139,7 +140,8 @@ trait Pooling {
 ///
 /// # Safety
 ///
-/// The images of `pooling` have the lengths of the shape, no window is empty, and the processor has the instruction set.
+/// The images of `pooling` have the lengths of the shape, no window is empty, and the processor has the instruction
+/// set.
 #[inline(always)]
 unsafe fn each_window<S: Simd, P: Pooling>(pooling: &P, shape: PoolShape) {
     let output = shape.output();
