@@ -10,6 +10,7 @@ use darts_kernels_simd::ImageShape;
 use rayon::prelude::*;
 
 use crate::data::Dataset;
+use crate::progress::Task;
 use crate::run_directory;
 
 /// A model file that cannot be used. The message says what, where, and what to do.
@@ -101,11 +102,11 @@ impl ModelFile {
     }
 
     /// Logits `[N, classes]` of all images of `data`, computed by the core, an image at a time on every thread of the
-    /// current pool.
+    /// current pool; `task` advances by one for each image.
     ///
     /// # Errors
     /// If the bytes are no model, or the images or classes are not the model's.
-    pub fn logits(&self, kernels: Kernels, data: &Dataset) -> Result<Vec<f32>, ModelFileError> {
+    pub fn logits(&self, kernels: Kernels, data: &Dataset, task: &Task) -> Result<Vec<f32>, ModelFileError> {
         let network = self.network()?;
         let expected = (network.input_shape(), network.classes());
         let found = (data.shape(), data.classes());
@@ -118,7 +119,9 @@ impl ModelFile {
             buffers,
             |(input, workspace), (index, output)| {
                 network.normalize(data.image(index), input)?;
-                network.run(kernels, input, workspace, output)
+                network.run(kernels, input, workspace, output)?;
+                task.advance(1);
+                Ok(())
             },
         );
         run.map_err(|error| ModelFileError::Run { path: self.path.clone(), error })?;

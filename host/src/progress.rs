@@ -2,10 +2,10 @@
 //! elsewhere, nothing at all for programs that read the output.
 
 use std::io::IsTerminal;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 /// Plain lines are at least this far apart.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -43,14 +43,19 @@ impl Progress {
         }
     }
 
-    /// Starts the display of `total` steps of something, such as `epoch 3/50`.
+    /// Starts the display of `total` steps of something, such as the steps of a search.
     pub fn task(&self, label: impl Into<String>, total: u64) -> Task {
         let label = label.into();
         let display = match self {
             Self::Terminal(bars) => Display::Bar(bars.add(bar(&label, total))),
-            Self::Lines => {
-                Display::Lines(Mutex::new(Lines { label, total, done: 0, start: Instant::now(), printed: None }))
-            }
+            Self::Lines => Display::Lines(Mutex::new(Lines {
+                label,
+                note: String::new(),
+                total,
+                done: 0,
+                start: Instant::now(),
+                printed: None,
+            })),
             Self::Silent => Display::Silent,
         };
         Task { display }
@@ -58,8 +63,12 @@ impl Progress {
 }
 
 fn bar(label: &str, total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {per_sec:.0} {eta} left {msg}")
-        .expect("the template is a constant");
+    let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {rate}/s {eta} left {msg}")
+        .expect("the template is a constant")
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // A rate that is not shown is no reason to stop the work.
+            let _ = write!(out, "{:.1}", state.per_sec());
+        });
     let bar = ProgressBar::new(total).with_style(style).with_prefix(label.to_owned());
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
@@ -81,6 +90,7 @@ enum Display {
 #[derive(Debug)]
 struct Lines {
     label: String,
+    note: String,
     total: u64,
     done: u64,
     start: Instant,
@@ -93,7 +103,7 @@ impl Task {
         match &self.display {
             Display::Bar(bar) => bar.inc(steps),
             Display::Lines(lines) => {
-                let mut lines = lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
                 lines.done += steps;
                 if lines.printed.unwrap_or(lines.start).elapsed() >= LINE_INTERVAL {
                     lines.printed = Some(Instant::now());
@@ -104,10 +114,12 @@ impl Task {
         }
     }
 
-    /// Shows a short note, such as the current loss, at the end of the bar.
+    /// Shows a short note, such as the current loss, at the end of the bar or line.
     pub fn note(&self, text: impl Into<String>) {
-        if let Display::Bar(bar) = &self.display {
-            bar.set_message(text.into());
+        match &self.display {
+            Display::Bar(bar) => bar.set_message(text.into()),
+            Display::Lines(lines) => lines.lock().unwrap_or_else(PoisonError::into_inner).note = text.into(),
+            Display::Silent => {}
         }
     }
 }
@@ -124,7 +136,7 @@ impl Lines {
     fn text(&self, elapsed: Duration) -> String {
         let rate = self.done as f64 / elapsed.as_secs_f64();
         let left = Duration::from_secs_f64(self.total.saturating_sub(self.done) as f64 / rate.max(1e-6));
-        format!("{} {}/{} {rate:.1}/s {} left", self.label, self.done, self.total, HumanDuration(left))
+        format!("{} {}/{} {rate:.1}/s {} left {}", self.label, self.done, self.total, HumanDuration(left), self.note)
     }
 }
 
@@ -134,9 +146,16 @@ mod tests {
 
     #[test]
     fn a_plain_line_names_work_rate_and_time_left() {
-        let lines = Lines { label: "epoch 1/5".into(), total: 300, done: 100, start: Instant::now(), printed: None };
+        let lines = Lines {
+            label: "search".into(),
+            note: "loss 2.1".into(),
+            total: 300,
+            done: 100,
+            start: Instant::now(),
+            printed: None,
+        };
         let text = lines.text(Duration::from_secs(10));
-        assert_eq!(text, "epoch 1/5 100/300 10.0/s 20 seconds left");
+        assert_eq!(text, "search 100/300 10.0/s 20 seconds left loss 2.1");
     }
 
     #[test]

@@ -83,6 +83,22 @@ impl RunDirectory {
         probe.map(drop).map_err(|source| RunDirectoryError::Io { path: self.path.clone(), source })
     }
 
+    /// All files in the folder and those below it, sorted.
+    ///
+    /// # Errors
+    /// If a folder cannot be read.
+    pub fn files(&self) -> io::Result<Vec<PathBuf>> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.path.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() { &mut folders } else { &mut files }.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
     /// Removes everything in the folder: for a run that failed before there was anything worth keeping. What cannot be
     /// removed stays; the failure is what the user has to hear of.
     pub fn discard(&self) {
@@ -189,6 +205,7 @@ mod tests {
         let path = parent.path().join("a/b");
         let run = RunDirectory::create(Some(&path), "train").expect("writable");
         run.write_json(CONFIG, &[1, 2]).expect("writable");
+        assert_eq!(run.files().expect("readable"), [run.file(CONFIG)]);
         assert!(matches!(RunDirectory::create(Some(&path), "train"), Err(RunDirectoryError::NotEmpty(_))));
         assert!(matches!(RunDirectory::create(Some(&run.file(CONFIG)), "train"), Err(RunDirectoryError::Io { .. })));
     }

@@ -302,6 +302,9 @@ fn a_run_that_cannot_start_says_why_and_leaves_nothing() {
         (&["--data", "/no/such/folder"], &["/no/such/folder"]),
         (&["--learning-rate", "1e30"], &["loss", "epoch", "learning rate"]),
     ];
+    let file = folder.path().join("a-file");
+    fs::write(&file, "").expect("writable");
+    contains(&failure(darts(&TINY_SEARCH).args(["--json", "--out"]).arg(file.join("run"))), &["a-file", "--out"]);
     for (change, message) in cases {
         let mut command = darts(&TINY_SEARCH);
         contains(&failure(command.args(change).args(["--json", "--out"]).arg(&out)), message);
@@ -369,6 +372,12 @@ fn the_whole_pipeline() {
     success(darts(&["export", "--f16"]).arg(out.join("train/weights.safetensors")));
     let half = json(darts(&["eval", "--json"]).arg(out.join("train/model-f16.darts")));
     assert!(half["agreement"].as_f64().is_some_and(|agreement| agreement >= 0.99), "{half}");
+
+    if Path::new("/dev/full").exists() {
+        let full = darts(&["export", "--out", "/dev/full"]).arg(out.join("train")).output().expect("it starts");
+        assert_eq!(full.status.code(), Some(FAILURE));
+        contains(&String::from_utf8_lossy(&full.stderr), &["error: ", "/dev/full", "space"]);
+    }
 
     // A damaged model, and images of another size.
     let other = folder.path().join("other");

@@ -68,10 +68,14 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let reference = arguments.reference()?;
     let options = LoadOptions { progress: session.progress.clone(), ..LoadOptions::default() };
     let test = session.workers.pool().install(|| data::load(&arguments.data, &options))?.test;
-    let logits = session.workers.pool().install(|| model.logits(session.kernels, &test))?;
+    let task = session.progress.task("core", test.len() as u64);
+    let logits = session.workers.pool().install(|| model.logits(session.kernels, &test, &task))?;
+    drop(task);
     let agreement = match reference {
         Some(network) => {
-            let host = evaluate_network(&network, &test, session.kernels, &session.workers, |_| {})?;
+            let task = session.progress.task("host", test.len() as u64);
+            let after_batch = |images| task.advance(images as u64);
+            let host = evaluate_network(&network, &test, session.kernels, &session.workers, after_batch)?;
             let pairs = predictions(&host.logits, test.classes()).into_iter().zip(predictions(&logits, test.classes()));
             Some(pairs.filter(|(host, core)| host == core).count() as f64 / test.len() as f64)
         }

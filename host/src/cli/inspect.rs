@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use darts_core::{CellGenotype, Genotype};
+use darts_host::atomic;
 use darts_host::draw::Drawing;
 use darts_host::export::workspace_bytes;
 use darts_host::graph::Graph;
@@ -218,15 +219,15 @@ pub fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Writes the drawings that were asked for.
-fn draw(genotype: &Genotype, arguments: &Arguments) -> Result<Vec<PathBuf>, FileError> {
+fn draw(genotype: &Genotype, arguments: &Arguments) -> Result<Vec<PathBuf>, Box<dyn Error + Send + Sync>> {
     let cells = [("normal", Drawing::from(&genotype.normal)), ("reduce", Drawing::from(&genotype.reduce))];
     let mut files = Vec::new();
     let mut write = |folder: &Path, name: String, text: String| {
         fs::create_dir_all(folder).map_err(FileError::new("make the folder", folder))?;
         let path = folder.join(name);
-        fs::write(&path, text).map_err(FileError::new("write the drawing", &path))?;
+        atomic::write(&path, text.as_bytes())?;
         files.push(path);
-        Ok(())
+        Ok::<_, Box<dyn Error + Send + Sync>>(())
     };
     for (name, cell) in &cells {
         if let Some(folder) = &arguments.svg {

@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
     // Without arguments: the whole pipeline.
     let arguments =
         if std::env::args_os().len() > 1 { Arguments::parse() } else { Arguments::parse_from(["darts", "run"]) };
-    let outcome = interrupt::install().map_err(Into::into).and_then(|()| match arguments.command {
+    let outcome = match arguments.command {
         Command::Search(arguments) => search::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
-    });
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure(error.as_ref()),

@@ -10,9 +10,9 @@ use darts_host::draw::Drawing;
 use darts_host::evaluate::evaluate_network;
 use darts_host::export::Precision;
 use darts_host::graph::count::totals;
-use darts_host::interrupt::Interrupted;
+use darts_host::interrupt::{self, Interrupted};
 use darts_host::model_file::accuracy;
-use darts_host::run_directory::{METRICS, RunDirectory, WEIGHTS};
+use darts_host::run_directory::RunDirectory;
 use darts_host::search::run::SearchSettings;
 use darts_host::train::TrainSettings;
 use indicatif::HumanCount;
@@ -90,6 +90,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let source = arguments.data.load(&session)?;
     let normalization = arguments.data.normalization(&source)?;
     let directory = RunDirectory::create(arguments.out.as_deref(), "run")?;
+    interrupt::install()?;
 
     let mut settings = SearchSettings {
         epochs: arguments.search_epochs,
@@ -116,7 +117,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let f32 = export::perform(network, Precision::F32, directory.file(export::file_name(Precision::F32)))?;
     let f16 = export::perform(network, Precision::F16, directory.file(export::file_name(Precision::F16)))?;
     let core = |model: &export::Exported| {
-        let logits = session.workers.pool().install(|| model.file.logits(session.kernels, &source.test))?;
+        let task = session.progress.task(model.model.display().to_string(), source.test.len() as u64);
+        let logits = session.workers.pool().install(|| model.file.logits(session.kernels, &source.test, &task))?;
         Ok::<_, darts_host::model_file::ModelFileError>(accuracy(&logits, &source.test))
     };
     let totals = totals(&network.graph()?);
@@ -125,12 +127,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
         core_f32: core(&f32)?,
         core_f16: core(&f16)?,
     };
-    let mut files = vec![search_directory.file(METRICS), train_directory.file(METRICS), train_directory.file(WEIGHTS)];
     for (name, cell) in [("normal.svg", &found.genotype.normal), ("reduce.svg", &found.genotype.reduce)] {
         atomic::write(&directory.file(name), Drawing::from(cell).svg().as_bytes())?;
-        files.push(directory.file(name));
     }
-    files.extend([f32.model, f32.rust, f16.model, f16.rust]);
     let report = Report {
         genotype: found.genotype.to_string(),
         parameters: totals.parameters,
@@ -139,7 +138,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         model_bytes: f32.model_bytes,
         model_bytes_f16: f16.model_bytes,
         workspace_bytes: f32.workspace_bytes,
-        files,
+        files: directory.files()?,
         seconds: started.elapsed().as_secs_f64(),
     };
     if arguments.json {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use darts_host::data::DataSource;
-use darts_host::interrupt::Interrupted;
+use darts_host::interrupt::{self, Interrupted};
 use darts_host::run_directory::{self, RunDirectory};
 use darts_host::search::bilevel;
 use darts_host::search::run::{SearchOutcome, SearchSettings, search};
@@ -72,7 +72,7 @@ pub struct Arguments {
 const EXAMPLES: &str = "Examples:\n  \
     darts search --preset quick\n  \
     darts search --order first --seed 3 --data data/cifar10\n  \
-    darts search --preset quick --data /usr/share/dataset-fashion-mnist --channels 8 --layers 5 --epochs 20 --out runs/fashion\n\
+    darts search --preset quick --data /usr/share/datasets/fashion-mnist --channels 8 --layers 5 --epochs 20 --out runs/fashion\n\
     Then: darts train --genotype runs/fashion";
 
 /// How α's gradient sees the weights.
@@ -210,6 +210,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let source = arguments.data.load(&session)?;
     let settings = arguments.settings(&source)?;
     let directory = RunDirectory::create(arguments.out.as_deref(), "search")?;
+    interrupt::install()?;
     let outcome = perform(&settings, &source, &session, &directory)?;
     let report = Report {
         genotype: outcome.genotype.to_string(),

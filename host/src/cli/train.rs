@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use darts_core::Genotype;
 use darts_host::data::{DataError, DataSource};
 use darts_host::evaluate::evaluate_network;
-use darts_host::interrupt::Interrupted;
+use darts_host::interrupt::{self, Interrupted};
 use darts_host::run_directory::{self, RunDirectory};
 use darts_host::train::{Schedule, TrainOutcome, TrainSettings, train};
 use serde::Serialize;
@@ -234,6 +234,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let source = arguments.data.load(&session)?;
     let settings = arguments.settings(&source)?;
     let directory = RunDirectory::create(arguments.out.as_deref(), "train")?;
+    interrupt::install()?;
     let outcome = perform(&genotype, &settings, &source, &session, &directory)?;
     if outcome.interrupted {
         session.progress.line(&format!("wrote {}", directory.path().display()));

@@ -157,14 +157,13 @@ impl<'a> Watch<'a> {
     }
 
     fn show_step(&mut self, at: StepProgress) {
-        let label = || format!("{} epoch {}/{}", self.name, at.epoch + 1, self.epochs);
-        let task = self.task.get_or_insert_with(|| self.progress.task(label(), at.steps as u64));
-        task.note(format!("loss {:.3}", at.loss));
+        let (name, epochs, progress) = (self.name, self.epochs, self.progress);
+        let task = self.task.get_or_insert_with(|| progress.task(name, (epochs * at.steps) as u64));
+        task.note(format!("epoch {}/{epochs} loss {:.3}", at.epoch + 1, at.loss));
         task.advance(1);
     }
 
     fn record(&mut self, record: &impl Serialize, line: &str) -> io::Result<()> {
-        self.task = None;
         self.recorded = true;
         self.progress.line(line);
         self.metrics.push(record).map_err(|error| error.source)
