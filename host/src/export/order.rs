@@ -32,9 +32,9 @@ struct Unit {
     reads: Vec<TensorId>,
 }
 
-/// The mixes on which the logits depend, in topological order. That of the graph is kept, but for a state that takes less
-/// room than those that it is the last to read: it is computed as soon as it can be. So the output of a cell makes way
-/// for what the cell after the next needs of it.
+/// The mixes on which the logits depend, in topological order: always next that which makes the memory in use grow least,
+/// of equals the first. So what a later cell needs of a cell's output is computed as soon as it can be, and the output,
+/// which is larger, makes way.
 pub(super) fn order(graph: &Graph, producers: &[Producer]) -> Vec<usize> {
     let mut pending = needed(graph, producers);
     // The head is one more reader.
@@ -47,13 +47,16 @@ pub(super) fn order(graph: &Graph, producers: &[Producer]) -> Vec<usize> {
     computed[INPUT] = true;
     let mut order = Vec::new();
     while !pending.is_empty() {
-        let shrinks = |unit: &Unit| {
-            let ready = unit.reads.iter().all(|&tensor| computed[tensor]);
+        let ready = |unit: &Unit| unit.reads.iter().all(|&tensor| computed[tensor]);
+        // What a state adds, less the states that are read for the last time.
+        let growth = |unit: &Unit| {
             let last = unit.reads.iter().filter(|&&tensor| readers[tensor] == 1 && tensor != INPUT);
             let freed: usize = last.map(|&tensor| graph.tensors[tensor].len()).sum();
-            ready && freed > graph.tensors[graph.mixes[unit.mix].output].len()
+            graph.tensors[graph.mixes[unit.mix].output].len() as i64 - freed as i64
         };
-        let Unit { mix, reads } = pending.remove(pending.iter().position(shrinks).unwrap_or(0));
+        let next =
+            (0..pending.len()).filter(|&index| ready(&pending[index])).min_by_key(|&index| growth(&pending[index]));
+        let Unit { mix, reads } = pending.remove(next.expect("the order is topological"));
         reads.iter().for_each(|&tensor| readers[tensor] -= 1);
         computed[graph.mixes[mix].output] = true;
         order.push(mix);
