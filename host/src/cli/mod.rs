@@ -23,7 +23,7 @@ use darts_host::interrupt::{self, Interrupted};
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 #[derive(Debug, Parser)]
-#[command(name = "darts", version, max_term_width = 110, args_override_self = true)]
+#[command(name = "darts", version, override_usage = "darts [COMMAND]", max_term_width = 110, args_override_self = true)]
 #[command(about = "Differentiable architecture search on a CPU, from images to a model for a microcontroller")]
 #[command(after_help = "Without a command: `darts run`, the whole pipeline on the embedded images.\n\
     Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n\
