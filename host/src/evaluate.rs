@@ -1,9 +1,9 @@
-//! Evaluation of a network on a data set, with the running statistics of its batch norms.
+//! Evaluation of a network on a data set.
 
 use darts_kernels_simd::Kernels;
 
 use crate::data::{Augment, Batch, BatchSettings, Batcher, Dataset, Order};
-use crate::engine::{Engine, Inputs, Mode, RunningStatistics, Workers};
+use crate::engine::{Engine, Inputs, Mode, Workers};
 use crate::search::objective::correct;
 use crate::search::run::RunError;
 use crate::weights::TrainedNetwork;
@@ -37,7 +37,7 @@ pub fn evaluate(
     workers: &Workers,
     weights: &[f32],
     mix_weights: &[f32],
-    statistics: &RunningStatistics,
+    mode: Mode,
     batcher: &mut Batcher,
     mut after_batch: impl FnMut(usize),
 ) -> Evaluation {
@@ -47,7 +47,7 @@ pub fn evaluate(
     for index in 0..batcher.batches_per_epoch() {
         workers.pool().install(|| batcher.fill(0, index, &mut batch));
         let inputs = Inputs { weights, mix_weights, images: &batch.images, drop_path: None };
-        engine.forward(workers, inputs, Mode::Running(statistics));
+        engine.forward(workers, inputs, mode);
         let logits = engine.logits();
         unused.resize(logits.len(), 0.0);
         let loss = engine.kernels().softmax_cross_entropy(logits, &batch.labels, 0.0, &mut unused);
@@ -61,7 +61,7 @@ pub fn evaluate(
     evaluation
 }
 
-/// Runs `network` on all images of `data`, in their order; `after_batch` is told the number of images of each batch.
+/// Runs `network` with its running statistics on all images of `data`, in their order; `after_batch` is told the number of images of each batch.
 ///
 /// # Errors
 /// If the images have another number of channels than the network's.
@@ -85,5 +85,5 @@ pub fn evaluate_network(
     let mut batcher = Batcher::new(data, (0..data.len()).collect(), settings)?;
     let mut engine = Engine::new(network.graph()?, BATCH, kernels);
     let TrainedNetwork { weights, statistics, .. } = network;
-    Ok(evaluate(&mut engine, workers, weights, &[], statistics, &mut batcher, after_batch))
+    Ok(evaluate(&mut engine, workers, weights, &[], Mode::Running(statistics), &mut batcher, after_batch))
 }

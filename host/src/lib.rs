@@ -1,4 +1,28 @@
-//! Differentiable architecture search on a multicore CPU.
+//! Differentiable architecture search on a multicore CPU: data, supernet, bilevel search, training, export. The binary
+//! `darts` is a thin command line over this library.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use darts_host::data::{self, LoadOptions};
+//! use darts_host::engine::Workers;
+//! use darts_host::search::run::{Observer, SearchEpoch, SearchSettings, search};
+//!
+//! struct Print;
+//! impl Observer<SearchEpoch> for Print {
+//!     fn epoch(&mut self, record: &SearchEpoch) -> std::io::Result<()> {
+//!         println!("epoch {}: loss {:.3}, {}", record.epoch, record.train_loss, record.genotype);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let images = data::load("embedded", &LoadOptions::default())?.train.limited(40);
+//! let settings = SearchSettings { channels: 2, layers: 2, epochs: 1, batch_size: 10, ..SearchSettings::QUICK };
+//! let workers = Arc::new(Workers::new(2)?);
+//! let outcome = search(&settings, &images, darts_host::isa::kernels()?, workers, &mut Print)?;
+//! assert_eq!(outcome.genotype.normal.nodes(), 4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod atomic;

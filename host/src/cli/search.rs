@@ -139,6 +139,12 @@ struct ArchitectureOptimizer {
     /// Weight decay of α.
     #[arg(long, value_name = "X", value_parser = non_negative)]
     arch_weight_decay: Option<f64>,
+    /// Start α at zeros, as the paper has it, and not near them at random, as the original code has it.
+    #[arg(long)]
+    zero_alpha: bool,
+    /// Evaluate each epoch with the statistics of each batch, as the paper has it, and not with the running ones.
+    #[arg(long)]
+    batch_statistics: bool,
 }
 
 impl Arguments {
@@ -162,6 +168,8 @@ impl Arguments {
         set(&mut settings.grad_clip, self.weights.grad_clip);
         set(&mut settings.arch_learning_rate, self.architecture.arch_learning_rate);
         set(&mut settings.arch_weight_decay, self.architecture.arch_weight_decay);
+        settings.zero_alpha = self.architecture.zero_alpha;
+        settings.batch_statistics = self.architecture.batch_statistics;
         self.augment.apply(&mut settings.augment);
         settings.normalization = self.data.normalization(source)?;
         Ok(settings)

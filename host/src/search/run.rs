@@ -13,7 +13,7 @@ use super::objective::SupernetObjective;
 use super::optimizer::{Adam, Sgd, cosine};
 use crate::data::draw::{Purpose, generator};
 use crate::data::{self, Augment, BatchSettings, Batcher, DataError, Dataset, Normalization, Split};
-use crate::engine::{Engine, Workers};
+use crate::engine::{Engine, Mode, Workers};
 use crate::evaluate::evaluate;
 use crate::graph::Graph;
 use crate::graph::supernet::{ConfigError, SupernetConfig, supernet};
@@ -49,6 +49,11 @@ pub struct SearchSettings {
     pub arch_learning_rate: f64,
     /// Weight decay of α.
     pub arch_weight_decay: f64,
+    /// Whether α starts at zeros, as the paper has it, and not at `1e-3 · N(0, 1)`, as the original code has it.
+    pub zero_alpha: bool,
+    /// Whether each epoch's evaluation uses the statistics of the batch at hand, as the paper has it, and not the running
+    /// ones, as the original code has it.
+    pub batch_statistics: bool,
     /// Augmentation of both halves.
     pub augment: Augment,
     /// Scale of the pixels; computed from the training set where absent.
@@ -74,6 +79,8 @@ impl SearchSettings {
         grad_clip: 5.0,
         arch_learning_rate: 3e-4,
         arch_weight_decay: 1e-3,
+        zero_alpha: false,
+        batch_statistics: false,
         augment: Augment::STANDARD,
         normalization: None,
         seed: 2,
@@ -102,7 +109,7 @@ pub struct SearchEpoch {
     pub train_loss: f64,
     /// Share of correct predictions in the weight steps.
     pub train_accuracy: f64,
-    /// Mean loss on the half that α learns on, with running statistics.
+    /// Mean loss on the half that α learns on.
     pub valid_loss: f64,
     /// Accuracy there.
     pub valid_accuracy: f64,
@@ -260,7 +267,8 @@ pub fn search(
         }
         let mix_weights = alpha::softmax_rows(&bilevel.alpha);
         let SupernetObjective { engine, statistics, .. } = &mut objective;
-        let valid = evaluate(engine, &workers, &bilevel.weights, &mix_weights, statistics, &mut held, |_| {});
+        let mode = if settings.batch_statistics { Mode::Batch } else { Mode::Running(statistics) };
+        let valid = evaluate(engine, &workers, &bilevel.weights, &mix_weights, mode, &mut held, |_| {});
         let [normal, reduce] = alpha::summaries(&bilevel.alpha, settings.nodes, settings.multiplier);
         let [alpha_normal, alpha_reduce] = alpha_rows(&bilevel.alpha);
         let record = SearchEpoch {
@@ -295,7 +303,11 @@ pub fn initial_weights(graph: &Graph, seed: u64) -> Vec<f32> {
 
 fn start(settings: &SearchSettings, graph: &Graph, kernels: Kernels) -> Bilevel {
     let weights = initial_weights(graph, settings.seed);
-    let alpha = alpha::initial(graph.mix_weights, &mut generator(settings.seed, Purpose::Alpha, 0, 0));
+    let alpha = if settings.zero_alpha {
+        vec![0.0; graph.mix_weights]
+    } else {
+        alpha::initial(graph.mix_weights, &mut generator(settings.seed, Purpose::Alpha, 0, 0))
+    };
     let sgd = Sgd {
         momentum: vec![0.0; weights.len()],
         momentum_decay: settings.momentum as f32,

@@ -169,7 +169,7 @@ impl Trainer<'_> {
         }
         let valid = (held.images() > 0).then(|| {
             let Self { engine, workers, weights, statistics, .. } = self;
-            evaluate(engine, workers, weights, &[], statistics, held, |_| {})
+            evaluate(engine, workers, weights, &[], Mode::Running(statistics), held, |_| {})
         });
         Ok(Some(TrainEpoch {
             epoch,
