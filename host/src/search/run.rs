@@ -183,17 +183,19 @@ pub enum RunError {
     /// The data does not fit.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The loss is no number any more.
+    /// Something is no number any more.
     #[error(
-        "the loss is {loss} at step {step} of epoch {epoch}: try a smaller learning rate or a smaller gradient clip"
+        "{what} is {value} after step {step} of epoch {epoch}: try a smaller learning rate or a smaller gradient clip"
     )]
     NotFinite {
+        /// What: a loss, or the norm of the gradient or of the weights.
+        what: &'static str,
+        /// What it is.
+        value: f64,
         /// Epoch, from 0.
         epoch: usize,
         /// Step, from 0.
         step: usize,
-        /// What it is.
-        loss: f64,
     },
     /// The observer failed.
     #[error("cannot write the log: {0}; check the space on the disk")]
@@ -201,9 +203,12 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// `Ok` for a loss that is a number.
-    pub(crate) fn check_loss(loss: f64, epoch: usize, step: usize) -> Result<(), Self> {
-        if loss.is_finite() { Ok(()) } else { Err(Self::NotFinite { epoch, step, loss }) }
+    /// `Ok` for numbers.
+    pub(crate) fn check_finite(values: &[(&'static str, f64)], epoch: usize, step: usize) -> Result<(), Self> {
+        match values.iter().find(|(_, value)| !value.is_finite()) {
+            Some(&(what, value)) => Err(Self::NotFinite { what, value, epoch, step }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -257,7 +262,7 @@ pub fn search(
                 valid.fill(epoch, step, &mut objective.valid);
             });
             let report = bilevel.step(&mut objective, learning_rate as f32);
-            RunError::check_loss(report.train_loss + report.valid_loss, epoch, step)?;
+            report.check(epoch, step)?;
             totals.add(&report, &objective);
             let (steps, images) = (train.batches_per_epoch(), objective.train.count());
             observer.step(StepProgress { epoch, step, steps, images, loss: report.train_loss });
@@ -269,6 +274,9 @@ pub fn search(
         let SupernetObjective { engine, statistics, .. } = &mut objective;
         let mode = if settings.batch_statistics { Mode::Batch } else { Mode::Running(statistics) };
         let valid = evaluate(engine, &workers, &bilevel.weights, &mix_weights, mode, &mut held, |_| {});
+        let norm = kernels.sum_of_squares(&bilevel.weights);
+        let last = train.batches_per_epoch() - 1;
+        RunError::check_finite(&[("the validation loss", valid.loss), ("the norm of the weights", norm)], epoch, last)?;
         let [normal, reduce] = alpha::summaries(&bilevel.alpha, settings.nodes, settings.multiplier);
         let [alpha_normal, alpha_reduce] = alpha_rows(&bilevel.alpha);
         let record = SearchEpoch {
@@ -316,6 +324,17 @@ fn start(settings: &SearchSettings, graph: &Graph, kernels: Kernels) -> Bilevel 
     };
     let adam = Adam::new(alpha.len(), settings.arch_learning_rate, [0.5, 0.999], settings.arch_weight_decay);
     Bilevel::new(weights, alpha, sgd, adam, settings.order, kernels)
+}
+
+impl StepReport {
+    fn check(&self, epoch: usize, step: usize) -> Result<(), RunError> {
+        let values = [
+            ("the training loss", self.train_loss),
+            ("the validation loss", self.valid_loss),
+            ("the norm of the gradient", self.grad_norm),
+        ];
+        RunError::check_finite(&values, epoch, step)
+    }
 }
 
 #[derive(Default)]

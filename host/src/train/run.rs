@@ -157,8 +157,9 @@ impl Trainer<'_> {
         let steps = training.batches_per_epoch();
         for step in 0..steps {
             self.workers.pool().install(|| training.fill(epoch, step, &mut self.batch));
-            let loss = self.step(epoch, step);
-            RunError::check_loss(loss, epoch, step)?;
+            let (loss, norm) = self.step(epoch, step);
+            let values = [("the training loss", loss), ("the norm of the gradient", norm)];
+            RunError::check_finite(&values, epoch, step)?;
             let images = self.batch.count();
             total += loss * images as f64;
             hits += correct(self.engine.logits(), &self.batch.labels);
@@ -171,6 +172,10 @@ impl Trainer<'_> {
             let Self { engine, workers, weights, statistics, .. } = self;
             evaluate(engine, workers, weights, &[], Mode::Running(statistics), held, |_| {})
         });
+        let norm = self.engine.kernels().sum_of_squares(&self.weights);
+        let valid_loss = valid.as_ref().map_or(0.0, |valid| valid.loss);
+        let values = [("the validation loss", valid_loss), ("the norm of the weights", norm)];
+        RunError::check_finite(&values, epoch, steps - 1)?;
         Ok(Some(TrainEpoch {
             epoch,
             learning_rate: self.settings.learning_rate(epoch),
@@ -183,8 +188,8 @@ impl Trainer<'_> {
         }))
     }
 
-    /// One step on the batch at hand; returns its loss.
-    fn step(&mut self, epoch: usize, step: usize) -> f64 {
+    /// One step on the batch at hand; returns its loss and the norm of its gradient.
+    fn step(&mut self, epoch: usize, step: usize) -> (f64, f64) {
         let settings = self.settings;
         let kernels = self.engine.kernels();
         let probability = settings.drop_path(epoch);
@@ -211,7 +216,7 @@ impl Trainer<'_> {
         let gradients = Gradients { weights: Some(&mut self.gradient), mix_weights: &mut [] };
         self.engine.backward(&self.workers, inputs, &self.dlogits, auxiliary, gradients);
         let learning_rate = settings.learning_rate(epoch) as f32;
-        self.sgd.step(kernels, &mut self.weights, &mut self.gradient, learning_rate);
-        loss
+        let norm = self.sgd.step(kernels, &mut self.weights, &mut self.gradient, learning_rate);
+        (loss, norm)
     }
 }
