@@ -68,10 +68,27 @@ impl Kind {
 
     fn set(&self, folder: &Path, files: &[&str], class_names: &[String]) -> Result<Dataset, DataError> {
         let (mut images, mut labels) = (Vec::new(), Vec::new());
+        let mut counts = Vec::with_capacity(files.len());
         for file in files {
+            let before = labels.len();
             self.read(&folder.join(file), &mut images, &mut labels)?;
+            counts.push(labels.len() - before);
         }
+        self.check_counts(folder, files, &counts)?;
         Ok(Dataset::new(SHAPE, images, labels, class_names.to_vec()))
+    }
+
+    /// A file that was cut off between two records shows by having fewer than the others, which are of one size.
+    fn check_counts(&self, folder: &Path, files: &[&str], counts: &[usize]) -> Result<(), DataError> {
+        let Some((whole, most)) = files.iter().zip(counts).rev().max_by_key(|(_, count)| **count) else {
+            return Ok(());
+        };
+        let Some((short, count)) = files.iter().zip(counts).find(|(_, count)| *count < most) else {
+            return Ok(());
+        };
+        let offset = (count * (self.labels.len() + SHAPE.len())) as u64;
+        let problem = format!("the file ends after {count} images, but {whole} has {most}");
+        Err(DataError::Malformed { file: folder.join(short), offset, problem, remedy: REMEDY })
     }
 
     fn load(&self, folder: &Path, class_names: &[String]) -> Result<DataSource, DataError> {

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::dataset::CRC;
 use super::draw::{Purpose, generator, shuffle};
+use super::ending::is_truncated;
 use super::{DataError, DataSource, Dataset, LoadOptions, cache};
 
 /// Of a folder without a test set, one image in this many is held out as one.
@@ -222,11 +223,14 @@ fn read(path: &Path) -> Result<Vec<u8>, DataError> {
     fs::read(path).map_err(|source| unreadable(path, source))
 }
 
-/// Reads the header of an image; which of the two formats it has is told from its content.
+/// Reads the header of an image, which must be whole; which of the two formats it has is told from its content.
 fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a, DataError> {
+    if is_truncated(bytes) {
+        return Err(undecodable(path, "truncated: its end marker is missing"));
+    }
     let reader = ImageReader::new(Cursor::new(bytes));
     let decoder = reader.with_guessed_format().map_err(image::ImageError::IoError).and_then(ImageReader::into_decoder);
-    decoder.map_err(|error| undecodable(path, &error))
+    decoder.map_err(|error| undecodable(path, &error.to_string()))
 }
 
 /// Writes the image at `path` to `output` `[H, W, 3]`; `true` if it has colour.
@@ -235,15 +239,16 @@ fn decode_one(path: &Path, first: &Path, size: (u32, u32), output: &mut [u8]) ->
     let decoder = open(path, &bytes)?;
     let (width, height) = decoder.dimensions();
     if (width, height) != size {
-        let problem = format!("the image is {height}×{width}, but {} is {}×{}", first.display(), size.1, size.0);
+        let (first, expected) = (first.display(), format!("{}×{}", size.1, size.0));
+        let problem = format!("the image is {height}×{width} (height, width), but {first} is {expected}");
         return Err(DataError::Unusable { path: path.to_owned(), problem, remedy: "scale all images to one size" });
     }
-    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(path, &error))?;
+    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(path, &error.to_string()))?;
     output.copy_from_slice(&decoded.to_rgb8());
     Ok(decoded.color().has_color())
 }
 
-fn undecodable(path: &Path, error: &image::ImageError) -> DataError {
-    let problem = format!("not a whole JPEG or PNG image ({})", error.to_string().replace('\n', " "));
+fn undecodable(path: &Path, reason: &str) -> DataError {
+    let problem = format!("not a whole JPEG or PNG image ({})", reason.replace('\n', " "));
     DataError::Unusable { path: path.to_owned(), problem, remedy: "replace or remove it" }
 }

@@ -9,9 +9,8 @@ use flate2::bufread::GzDecoder;
 
 use super::{DataError, DataSource, Dataset};
 
-const CLASSES: usize = 10;
 const REMEDY: &str = "the file is damaged or of another kind: fetch it again";
-const FASHION: [&str; CLASSES] =
+const FASHION: [&str; 10] =
     ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
 
 /// Names of the four files, images and labels of each set; each may also end in `.gz`.
@@ -111,43 +110,58 @@ struct Values {
     bytes: Vec<u8>,
 }
 
-/// Reads images and labels of one set.
-fn set([images, labels]: [Input; 2], class_names: &[String]) -> Result<Dataset, DataError> {
-    let ([count, height, width], images) = images.values::<3>()?;
-    let ([label_count], labels) = labels.values::<1>()?;
-    let malformed =
-        |offset, problem| Err(DataError::Malformed { file: labels.file.clone(), offset, problem, remedy: REMEDY });
-    if label_count != count {
-        let problem = format!("{label_count} labels, but {count} images in {}", images.file.display());
-        return malformed(4, problem);
-    }
-    if let Some(at) = labels.bytes.iter().position(|&label| usize::from(label) >= class_names.len()) {
-        let problem = format!("label {} of image {at} is not below {}", labels.bytes[at], class_names.len());
-        return malformed(8 + at as u64, problem);
-    }
-    let labels = labels.bytes.into_iter().map(u16::from).collect();
-    Ok(Dataset::new(ImageShape::new(height, width, 1), images.bytes, labels, class_names.to_vec()))
+/// Images and labels of one set, as many of each.
+struct Set {
+    images: Values,
+    labels: Values,
+    shape: ImageShape,
 }
 
-/// Assembles a source of Fashion-MNIST's or MNIST's ten classes from its four files.
+impl Set {
+    fn read([images, labels]: [Input; 2]) -> Result<Self, DataError> {
+        let ([count, height, width], images) = images.values::<3>()?;
+        let ([label_count], labels) = labels.values::<1>()?;
+        if label_count != count {
+            let problem = format!("{label_count} labels, but {count} images in {}", images.file.display());
+            return Err(DataError::Malformed { file: labels.file, offset: 4, problem, remedy: REMEDY });
+        }
+        Ok(Self { images, labels, shape: ImageShape::new(height, width, 1) })
+    }
+
+    fn dataset(self, class_names: &[String]) -> Dataset {
+        let labels = self.labels.bytes.into_iter().map(u16::from).collect();
+        Dataset::new(self.shape, self.images.bytes, labels, class_names.to_vec())
+    }
+}
+
+/// Assembles a source from its four files. The training labels tell how many classes there are; if there are ten and
+/// `fashion`, they have the names of Fashion-MNIST's, else numbers.
 pub(super) fn source(
     name: String,
     fashion: bool,
     train: [Input; 2],
     test: [Input; 2],
 ) -> Result<DataSource, DataError> {
-    let class_names: Vec<String> = if fashion {
+    let (train, test) = (Set::read(train)?, Set::read(test)?);
+    if train.shape != test.shape {
+        let size = |ImageShape { height, width, channels }| format!("{height}×{width}×{channels}");
+        let (found, expected) = (size(test.shape), size(train.shape));
+        let problem = format!("test images are {found} (height, width, channels), training images {expected}");
+        return Err(DataError::Malformed { file: test.images.file, offset: 8, problem, remedy: REMEDY });
+    }
+    // A network tells at least two classes apart.
+    let classes = train.labels.bytes.iter().fold(2, |classes, &label| classes.max(usize::from(label) + 1));
+    if let Some(at) = test.labels.bytes.iter().position(|&label| usize::from(label) >= classes) {
+        let label = test.labels.bytes[at];
+        let problem = format!("label {label} of image {at} is not below {classes}, the number of classes in training");
+        return Err(DataError::Malformed { file: test.labels.file, offset: 8 + at as u64, problem, remedy: REMEDY });
+    }
+    let class_names: Vec<String> = if fashion && classes == FASHION.len() {
         FASHION.map(str::to_owned).to_vec()
     } else {
-        (0..CLASSES).map(|digit| digit.to_string()).collect()
+        (0..classes).map(|class| class.to_string()).collect()
     };
-    let test_images = test[0].file.clone();
-    let (train, test) = (set(train, &class_names)?, set(test, &class_names)?);
-    if train.shape() != test.shape() {
-        let problem = format!("test images are {:?}, training images {:?}", test.shape(), train.shape());
-        return Err(DataError::Malformed { file: test_images, offset: 8, problem, remedy: REMEDY });
-    }
-    Ok(DataSource { name, train, test })
+    Ok(DataSource { name, train: train.dataset(&class_names), test: test.dataset(&class_names) })
 }
 
 /// Whether `folder` has at least one of the four files.
@@ -156,7 +170,7 @@ pub(super) fn is_in(folder: &Path) -> bool {
     TRAIN.iter().chain(&TEST).any(exists)
 }
 
-/// Loads a folder with the four files. The names of the classes are Fashion-MNIST's if the path says `fashion`, else digits.
+/// Loads a folder with the four files; Fashion-MNIST is told by `fashion` in the path.
 pub(super) fn load(folder: &Path) -> Result<DataSource, DataError> {
     let open = |names: [&str; 2]| Ok([Input::open(folder, names[0])?, Input::open(folder, names[1])?]);
     let fashion = folder.to_string_lossy().to_lowercase().contains("fashion");

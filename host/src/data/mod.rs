@@ -4,7 +4,7 @@
 //! use darts_host::data::{self, Augment, Batch, BatchSettings, Batcher, Normalization, Order, Split};
 //!
 //! let source = data::load("embedded", &data::LoadOptions::default())?;
-//! let halves = Split::halves(source.train.len(), None)?;
+//! let halves = Split::for_search(&source.train, 1)?;
 //! let settings = BatchSettings {
 //!     batch_size: 64,
 //!     order: Order::Shuffled,
@@ -26,6 +26,7 @@ mod cifar;
 mod dataset;
 pub(crate) mod draw;
 mod embedded;
+mod ending;
 mod error;
 mod folder;
 mod idx;

@@ -30,6 +30,25 @@ impl Split {
         Ok(Self { first, second })
     }
 
+    /// The halves for a search on `data`: by index, as in the original. If some class has images in one half only, as in a
+    /// set sorted by class, α would be judged on classes that the weights never saw: then shuffled by `seed`, which leaves
+    /// only rare classes to chance.
+    ///
+    /// # Errors
+    /// If there are fewer than two images.
+    pub fn for_search(data: &Dataset, seed: u64) -> Result<Self, DataError> {
+        let halves = Self::halves(data.len(), None)?;
+        let mut present = vec![[false; 2]; data.classes()];
+        for (half, indices) in [&halves.first, &halves.second].into_iter().enumerate() {
+            indices.iter().for_each(|&index| present[usize::from(data.labels()[index])][half] = true);
+        }
+        if present.iter().all(|[first, second]| first == second) {
+            Ok(halves)
+        } else {
+            Self::halves(data.len(), Some(seed))
+        }
+    }
+
     /// Holds out `held_out` images for validation, drawn by `seed`, as many of each class as the sizes of the classes allow.
     /// Both lists are ascending.
     ///

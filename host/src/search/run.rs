@@ -225,7 +225,7 @@ pub fn network(settings: &SearchSettings, data: &Dataset) -> SupernetConfig {
     }
 }
 
-/// Searches a cell on the training set `data`: its first half trains the weights, its second half α.
+/// Searches a cell on the training set `data`: one half trains the weights, the other α (see [`Split::for_search`]).
 ///
 /// # Errors
 /// If a size is out of range, the data set too small for the batch, the loss not finite, or the observer fails.
@@ -237,7 +237,7 @@ pub fn search(
     observer: &mut impl Observer<SearchEpoch>,
 ) -> Result<SearchOutcome, RunError> {
     let graph = supernet(&network(settings, data))?;
-    let halves = Split::halves(data.len(), None)?;
+    let halves = Split::for_search(data, settings.seed)?;
     let batches = |order, augment| BatchSettings {
         batch_size: settings.batch_size,
         order,

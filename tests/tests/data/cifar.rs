@@ -78,6 +78,23 @@ fn every_fault_is_named_with_file_and_offset() {
 }
 
 #[test]
+fn a_file_cut_between_two_records_is_named_with_both_counts() {
+    for short in 0..5 {
+        let folder = tempdir().expect("a folder");
+        write_cifar_10(folder.path());
+        fs::write(folder.path().join(BATCHES[short]), record(&[1])).expect("writable");
+        let whole = BATCHES[usize::from(short == 0)];
+        let parts = [&format!("{}: byte 3073:", BATCHES[short]), "after 1 images", &format!("{whole} has 2")];
+        refused(folder.path(), &parts);
+    }
+    // The test set has a size of its own.
+    let folder = tempdir().expect("a folder");
+    write_cifar_10(folder.path());
+    fs::write(folder.path().join(BATCHES[5]), record(&[1])).expect("writable");
+    assert_eq!(load(folder.path()).test.len(), 1);
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let folder = tempdir().expect("a folder");
     write_cifar_10(folder.path());

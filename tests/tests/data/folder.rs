@@ -172,6 +172,39 @@ fn a_bad_image_is_named() {
     assert!(!place.folder.path().join("cache").exists());
 }
 
+/// Cuts an image file at every length of its second half, from which a decoder would make a partly grey image.
+#[test]
+fn an_image_cut_anywhere_is_truncated() {
+    for name in ["train/dog/3.png", "train/dog/3.jpg"] {
+        let place = split_folder();
+        let path = place.at(name);
+        image(4, 3, 9).save(&path).expect("writable");
+        let whole = fs::read(&path).expect("readable");
+        for length in whole.len() / 2..whole.len() {
+            fs::write(&path, &whole[..length]).expect("writable");
+            place.refused(&[name, "truncated", "replace or remove"]);
+        }
+        // Some cameras and programs append something.
+        fs::write(&path, [&whole[..], &[0; 5]].concat()).expect("writable");
+        place.load();
+    }
+}
+
+/// A thumbnail in a segment of metadata has an end marker too.
+#[test]
+fn the_end_of_a_thumbnail_is_not_the_end_of_the_image() {
+    let place = split_folder();
+    let path = place.at("train/dog/3.jpg");
+    image(4, 3, 9).save(&path).expect("writable");
+    let plain = fs::read(&path).expect("readable");
+    let length = (plain.len() as u16 + 2).to_be_bytes();
+    let whole = [&plain[..2], &[0xff, 0xe7], &length, &plain, &plain[2..]].concat();
+    fs::write(&path, &whole).expect("writable");
+    place.load();
+    fs::write(&path, &whole[..whole.len() - 2]).expect("writable");
+    place.refused(&["train/dog/3.jpg", "truncated"]);
+}
+
 #[test]
 fn a_layout_that_does_not_fit_is_refused() {
     let place = split_folder();

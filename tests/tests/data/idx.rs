@@ -7,6 +7,7 @@ use super::files::{IDX_NAMES, gzip, idx, load, refused, write_idx_set};
 const TRAIN_IMAGES: &str = IDX_NAMES[0];
 const TRAIN_LABELS: &str = IDX_NAMES[1];
 const TEST_IMAGES: &str = IDX_NAMES[2];
+const TEST_LABELS: &str = IDX_NAMES[3];
 
 #[test]
 fn plain_and_gzipped_files_load_alike() {
@@ -31,6 +32,32 @@ fn plain_and_gzipped_files_load_alike() {
 }
 
 #[test]
+fn the_training_labels_tell_the_number_of_classes() {
+    let cases = [
+        ("letters", [26_u8, 1, 3], [25_u8, 26], 27_usize, "26"),
+        ("letters", [255, 0, 0], [255, 0], 256, "255"),
+        ("letters", [0, 0, 0], [0, 1], 2, "1"),
+        ("Fashion-mnist", [9, 0, 0], [0, 9], 10, "Ankle boot"),
+        ("Fashion-mnist", [8, 0, 0], [0, 8], 9, "8"),
+    ];
+    for (name, train, test, classes, last) in cases {
+        let parent = tempdir().expect("a folder");
+        let folder = parent.path().join(name);
+        fs::create_dir(&folder).expect("creatable");
+        write_idx_set(&folder);
+        fs::write(folder.join(TRAIN_LABELS), idx(&[3], &train)).expect("writable");
+        fs::write(folder.join(TEST_LABELS), idx(&[2], &test)).expect("writable");
+        let source = load(&folder);
+        assert_eq!((source.train.classes(), source.test.classes()), (classes, classes));
+        assert_eq!(source.train.class_names().last().map(String::as_str), Some(last));
+        if classes < 256 {
+            fs::write(folder.join(TEST_LABELS), idx(&[2], &[0, classes as u8])).expect("writable");
+            refused(&folder, &[TEST_LABELS, "byte 9:", &format!("label {classes} of image 1 is not below {classes}")]);
+        }
+    }
+}
+
+#[test]
 fn every_fault_is_named_with_file_and_offset() {
     let pixels: Vec<u8> = (0..18).collect();
     let images = idx(&[3, 2, 3], &pixels);
@@ -45,10 +72,14 @@ fn every_fault_is_named_with_file_and_offset() {
         (TRAIN_IMAGES, [&images[..], &[0]].concat(), &["byte 34:", "goes on"]),
         (TRAIN_IMAGES, idx(&[3, 0, 3], &pixels), &["byte 8:", "size 0"]),
         (TRAIN_IMAGES, idx(&[u32::MAX; 3], &pixels), &["byte 4:", "more than the file can hold"]),
-        (TRAIN_LABELS, idx(&[3], &[7, 10, 9]), &["byte 9:", "label 10", "image 1"]),
+        (TEST_LABELS, idx(&[2], &[9, 10]), &["byte 9:", "label 10", "image 1", "not below 10"]),
         (TRAIN_LABELS, idx(&[2], &[7, 9]), &["byte 4:", "2 labels", "3 images", TRAIN_IMAGES]),
         (TRAIN_LABELS, images.clone(), &["byte 0:", "0x00000803", "0x00000801"]),
-        (TEST_IMAGES, idx(&[2, 3, 2], &pixels[..12]), &["byte 8:", "height: 3", "height: 2"]),
+        (
+            TEST_IMAGES,
+            idx(&[2, 3, 2], &pixels[..12]),
+            &["byte 8:", "are 3×2×1 (height, width, channels)", "images 2×3×1"],
+        ),
     ];
     for (name, content, parts) in cases {
         let folder = tempdir().expect("a folder");

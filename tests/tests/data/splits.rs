@@ -30,6 +30,35 @@ fn halves_are_by_index_unless_shuffled_and_miss_nothing() {
 }
 
 #[test]
+fn a_search_splits_by_index_unless_a_class_is_in_one_half_only() {
+    let mixed: Vec<u16> = (0..60).map(|index| index % 3).collect();
+    let by_index = Split::halves(60, None).expect("enough");
+    assert_eq!(Split::for_search(&labelled(&mixed), 1).expect("enough"), by_index);
+
+    // A class without any image is in neither.
+    let without_1: Vec<u16> = (0..60).map(|index| index % 2 * 2).collect();
+    assert_eq!(Split::for_search(&labelled(&without_1), 1).expect("enough"), by_index);
+
+    let sorted: Vec<u16> = (0..60).map(|index| index / 20).collect();
+    let sorted = labelled(&sorted);
+    for seed in 0..10 {
+        let halves = Split::for_search(&sorted, seed).expect("enough");
+        assert_eq!(halves, Split::halves(60, Some(seed)).expect("enough"));
+        for half in [&halves.first, &halves.second] {
+            assert!(counts(&sorted, half).iter().all(|&count| count > 0));
+        }
+    }
+
+    // Only the first, only the second half lacks a class.
+    for at in [59, 0] {
+        let mut one_alone = mixed.clone();
+        one_alone[at] = 3;
+        assert_ne!(Split::for_search(&labelled(&one_alone), 1).expect("enough"), by_index);
+    }
+    assert!(Split::for_search(&labelled(&[0]), 1).is_err());
+}
+
+#[test]
 fn images_held_out_are_balanced_and_depend_on_the_seed() {
     let labels: Vec<u16> = (0..90).map(|index| index / 30).collect();
     let data = labelled(&labels);
