@@ -1,11 +1,15 @@
 //! Evaluation of a network on a data set.
 
-use darts_kernels_simd::Kernels;
+use std::convert::Infallible;
 
-use crate::data::{Augment, Batch, BatchSettings, Batcher, Dataset, Order};
+use darts_kernels_simd::{ImageShape, Kernels};
+
+use crate::data::{Augment, Batch, BatchSettings, Batcher, DataError, Dataset, Order};
 use crate::engine::{Engine, Inputs, Mode, Workers};
+use crate::graph::supernet::ConfigError;
+use crate::interrupt::Interrupted;
+use crate::model_file::size;
 use crate::search::objective::correct;
-use crate::search::run::RunError;
 use crate::weights::TrainedNetwork;
 
 /// Images in a batch of [`evaluate_network`]; the result does not depend on it.
@@ -31,6 +35,32 @@ impl Evaluation {
     }
 }
 
+/// An evaluation that cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// There is no such network.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data does not fit.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The images or classes are not those that the network was made for.
+    #[error(
+        "the weights are of a network for images of {} and {} classes; the data set has {} and {}: give the weights of \
+         a training on this data set",
+        size(expected.0), expected.1, size(found.0), found.1
+    )]
+    Mismatch {
+        /// Image shape and number of classes of the network.
+        expected: (ImageShape, usize),
+        /// Those of the data set.
+        found: (ImageShape, usize),
+    },
+    /// `after_batch` asked for a stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
 /// Runs all batches of an epoch of `batcher`; `after_batch` is told the number of images of each.
 pub fn evaluate(
     engine: &mut Engine,
@@ -41,6 +71,23 @@ pub fn evaluate(
     batcher: &mut Batcher,
     mut after_batch: impl FnMut(usize),
 ) -> Evaluation {
+    let Ok(evaluation) = evaluate_while(engine, workers, weights, mix_weights, mode, batcher, |images| {
+        after_batch(images);
+        Ok::<_, Infallible>(())
+    });
+    evaluation
+}
+
+/// The same, up to the first error of `after_batch`.
+fn evaluate_while<E>(
+    engine: &mut Engine,
+    workers: &Workers,
+    weights: &[f32],
+    mix_weights: &[f32],
+    mode: Mode,
+    batcher: &mut Batcher,
+    mut after_batch: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Evaluation, E> {
     let mut evaluation = Evaluation::default();
     let mut batch = Batch::default();
     let mut unused = Vec::new();
@@ -55,26 +102,29 @@ pub fn evaluate(
         evaluation.correct += correct(logits, &batch.labels);
         evaluation.images += batch.count();
         evaluation.logits.extend_from_slice(logits);
-        after_batch(batch.count());
+        after_batch(batch.count())?;
     }
     evaluation.loss /= evaluation.images.max(1) as f64;
-    evaluation
+    Ok(evaluation)
 }
 
-/// Runs `network` with its running statistics on all images of `data`, in their order; `after_batch` is told the number of images of each batch.
+/// Runs `network` with its running statistics on all images of `data`, in their order; `after_batch` is told the number
+/// of images of each batch, and may end the evaluation.
 ///
 /// # Errors
-/// If the images have another number of channels than the network's.
-///
-/// # Panics
-/// If the images have another height or width.
+/// If images or classes are not the network's, or `after_batch` asks for a stop.
 pub fn evaluate_network(
     network: &TrainedNetwork,
     data: &Dataset,
     kernels: Kernels,
     workers: &Workers,
-    after_batch: impl FnMut(usize),
-) -> Result<Evaluation, RunError> {
+    after_batch: impl FnMut(usize) -> Result<(), Interrupted>,
+) -> Result<Evaluation, EvaluateError> {
+    let graph = network.graph()?;
+    let (expected, found) = ((graph.input, graph.classes), (data.shape(), data.classes()));
+    if expected != found {
+        return Err(EvaluateError::Mismatch { expected, found });
+    }
     let settings = BatchSettings {
         batch_size: BATCH,
         order: Order::Sequential,
@@ -83,7 +133,8 @@ pub fn evaluate_network(
         normalization: network.normalization.clone(),
     };
     let mut batcher = Batcher::new(data, (0..data.len()).collect(), settings)?;
-    let mut engine = Engine::new(network.graph()?, BATCH, kernels);
+    let mut engine = Engine::new(graph, BATCH, kernels);
     let TrainedNetwork { weights, statistics, .. } = network;
-    Ok(evaluate(&mut engine, workers, weights, &[], Mode::Running(statistics), &mut batcher, after_batch))
+    let mode = Mode::Running(statistics);
+    Ok(evaluate_while(&mut engine, workers, weights, &[], mode, &mut batcher, after_batch)?)
 }

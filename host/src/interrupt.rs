@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::progress::stderr_line;
+
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Exit status of a process that Ctrl-C ended, by convention of shells 128 + SIGINT.
@@ -21,7 +23,7 @@ pub fn install() -> Result<(), ctrlc::Error> {
         if REQUESTED.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(EXIT_CODE));
         }
-        eprintln!("\nstopping after this step and saving; press Ctrl-C again to stop at once");
+        stderr_line("\nstopping after this step and saving; press Ctrl-C again to stop at once");
     })
 }
 

@@ -10,14 +10,14 @@ use darts_kernels_simd::ImageShape;
 use rayon::prelude::*;
 
 use crate::data::Dataset;
-use crate::progress::Task;
+use crate::interrupt::Interrupted;
 use crate::run_directory;
 
 /// A model file that cannot be used. The message says what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelFileError {
     /// The operating system refused.
-    #[error("cannot read the model {}: {source}", path.display())]
+    #[error("cannot read the model {}: {source}; give a model file that `darts export` has written", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -54,9 +54,13 @@ pub enum ModelFileError {
         /// Why.
         error: RunError,
     },
+    /// `after_image` asked for a stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
-fn size(shape: ImageShape) -> String {
+/// An image shape as users write it.
+pub(crate) fn size(shape: ImageShape) -> String {
     format!("{}x{}x{}", shape.channels, shape.height, shape.width)
 }
 
@@ -102,11 +106,16 @@ impl ModelFile {
     }
 
     /// Logits `[N, classes]` of all images of `data`, computed by the core, an image at a time on every thread of the
-    /// current pool; `task` advances by one for each image.
+    /// current pool; `after_image` is called after each, and may end the work.
     ///
     /// # Errors
-    /// If the bytes are no model, or the images or classes are not the model's.
-    pub fn logits(&self, kernels: Kernels, data: &Dataset, task: &Task) -> Result<Vec<f32>, ModelFileError> {
+    /// If the bytes are no model, the images or classes are not the model's, or `after_image` asks for a stop.
+    pub fn logits(
+        &self,
+        kernels: Kernels,
+        data: &Dataset,
+        after_image: impl Fn() -> Result<(), Interrupted> + Sync,
+    ) -> Result<Vec<f32>, ModelFileError> {
         let network = self.network()?;
         let expected = (network.input_shape(), network.classes());
         let found = (data.shape(), data.classes());
@@ -115,16 +124,15 @@ impl ModelFile {
         }
         let mut logits = vec![0.0; data.len() * network.classes()];
         let buffers = || (vec![0.0; network.input_len()], vec![0.0; network.required_bytes() / size_of::<f32>()]);
-        let run = logits.par_chunks_exact_mut(network.classes()).enumerate().try_for_each_init(
+        let failed = |error| ModelFileError::Run { path: self.path.clone(), error };
+        logits.par_chunks_exact_mut(network.classes()).enumerate().try_for_each_init(
             buffers,
             |(input, workspace), (index, output)| {
-                network.normalize(data.image(index), input)?;
-                network.run(kernels, input, workspace, output)?;
-                task.advance(1);
-                Ok(())
+                network.normalize(data.image(index), input).map_err(failed)?;
+                network.run(kernels, input, workspace, output).map_err(failed)?;
+                Ok::<_, ModelFileError>(after_image()?)
             },
-        );
-        run.map_err(|error| ModelFileError::Run { path: self.path.clone(), error })?;
+        )?;
         Ok(logits)
     }
 }

@@ -1,7 +1,7 @@
 //! Progress of long work, on stderr only: a bar with rate and time left on a terminal, a plain line at intervals
 //! elsewhere, nothing at all for programs that read the output.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,11 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, Progre
 
 /// Plain lines are at least this far apart.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Writes one line to stderr. That nobody reads it, or that it has no place, is no reason to stop the work.
+pub fn stderr_line(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
 
 /// Where progress goes.
 #[derive(Debug, Clone)]
@@ -26,7 +31,7 @@ impl Progress {
     pub fn new(silent: bool) -> Self {
         if silent {
             Self::Silent
-        } else if std::io::stderr().is_terminal() {
+        } else if io::stderr().is_terminal() {
             Self::Terminal(MultiProgress::new())
         } else {
             Self::Lines
@@ -38,7 +43,7 @@ impl Progress {
         match self {
             // A terminal that went away is no reason to stop the work.
             Self::Terminal(bars) => drop(bars.println(text)),
-            Self::Lines => eprintln!("{text}"),
+            Self::Lines => stderr_line(text),
             Self::Silent => {}
         }
     }
@@ -107,7 +112,7 @@ impl Task {
                 lines.done += steps;
                 if lines.printed.unwrap_or(lines.start).elapsed() >= LINE_INTERVAL {
                     lines.printed = Some(Instant::now());
-                    eprintln!("{}", lines.text(lines.start.elapsed()));
+                    stderr_line(lines.text(lines.start.elapsed()));
                 }
             }
             Display::Silent => {}

@@ -35,10 +35,13 @@ pub enum RunDirectoryError {
     NotEmpty(PathBuf),
 }
 
-/// A new folder for one run. If the run ends before it has written anything, the folder is removed again.
+/// A new folder for one run. If the run ends before it has written anything, all folders that were made for it are removed
+/// again.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
+    /// The folders that were made, innermost first.
+    made: Vec<PathBuf>,
 }
 
 impl RunDirectory {
@@ -55,22 +58,26 @@ impl RunDirectory {
 
     fn at(path: &Path) -> Result<Self, RunDirectoryError> {
         let io_error = |source| RunDirectoryError::Io { path: path.to_owned(), source };
+        let run = Self { path: path.to_owned(), made: missing(path) };
         fs::create_dir_all(path).map_err(io_error)?;
         if fs::read_dir(path).map_err(io_error)?.next().is_some() {
             return Err(RunDirectoryError::NotEmpty(path.to_owned()));
         }
-        let run = Self { path: path.to_owned() };
         run.probe()?;
         Ok(run)
     }
 
     fn numbered(parent: &Path, command: &str) -> Result<Self, RunDirectoryError> {
+        let mut made = missing(parent);
         fs::create_dir_all(parent).map_err(|source| RunDirectoryError::Io { path: parent.to_owned(), source })?;
         let mut number = 1;
         loop {
             let path = parent.join(format!("{command}-{number}"));
             match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self { path }),
+                Ok(()) => {
+                    made.insert(0, path.clone());
+                    return Ok(Self { path, made });
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 Err(source) => return Err(RunDirectoryError::Io { path, source }),
             }
@@ -152,9 +159,17 @@ impl RunDirectory {
 
 impl Drop for RunDirectory {
     fn drop(&mut self) {
-        // Removes only an empty folder, which is the aim.
-        let _ = fs::remove_dir(&self.path);
+        for folder in &self.made {
+            // Removes only an empty folder, which is the aim.
+            let _ = fs::remove_dir(folder);
+        }
     }
+}
+
+/// The folders of `path` that are not there, innermost first.
+fn missing(path: &Path) -> Vec<PathBuf> {
+    let folders = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    folders.map(Path::to_owned).collect()
 }
 
 /// A file of one JSON object a line, each written as soon as it is known.

@@ -52,7 +52,7 @@ struct Description<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The operating system refused.
-    #[error("cannot read the weights {}: {source}", path.display())]
+    #[error("cannot read the weights {}: {source}; give those that `darts train` has written, or its run directory", path.display())]
     Io {
         /// The file.
         path: PathBuf,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use darts_host::isa;
+use darts_host::model_file::ModelFile;
 use serde_json::Value;
 
 const USAGE: i32 = 2;
@@ -83,6 +84,9 @@ fn wrong_usage_has_its_own_status() {
         &["inspect", "DARTS_V2", "--input", "3x32"],
         &["inspect", "DARTS_V2", "--input", "0x32x32"],
         &["inspect", "DARTS_V2", "--network", "mnist"],
+        &["inspect", "DARTS_V2", "--nodes", "3"],
+        &["inspect", "supernet", "--network", "imagenet"],
+        &["inspect", "supernet", "--svg", "pictures"],
     ] {
         let output = run(&mut darts(arguments));
         assert_eq!(output.status.code(), Some(USAGE), "{arguments:?}");
@@ -152,12 +156,14 @@ fn a_genotype_is_a_name_a_text_a_file_or_a_run_directory() {
 #[test]
 fn a_bad_genotype_is_told_what_is_wrong() {
     contains(&failure(&mut darts(&["inspect", "DARTS_V3"])), &["DARTS_V3", "DARTS_V2", "AmoebaNet"]);
+    contains(&failure(&mut darts(&["inspect", "runs/none/model.darts"])), &["no file", "runs/none/model.darts"]);
+    contains(&failure(&mut darts(&["inspect", "{}"])), &["JSON", "the form is", "\"normal_concat\""]);
     let text = "Genotype(normal=[('sep_conv_3x3', 0), ('OPERATION', SOURCE)], normal_concat=[2], \
                 reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1)], reduce_concat=[2])";
     let unknown = text.replace("OPERATION", "conv_9x9").replace("SOURCE", "1");
     contains(&failure(&mut darts(&["inspect", &unknown])), &["conv_9x9", "sep_conv_3x3"]);
     let future = text.replace("OPERATION", "skip_connect").replace("SOURCE", "2");
-    contains(&failure(&mut darts(&["inspect", &future])), &["normal cell", "edge 1", "state 2"]);
+    contains(&failure(&mut darts(&["inspect", &future])), &["normal cell", "edge 1", "state 2", "correct"]);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("cell.txt");
     for content in [&b""[..], b"Genotype(normal=[('sep_conv_3x3', 0)", b"\xff\xfe", future.as_bytes()] {
@@ -172,7 +178,8 @@ fn what_is_no_model_is_told_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("model.darts");
     let argument = file.to_string_lossy();
-    contains(&failure(&mut darts(&["eval", &argument])), &["model.darts", "cannot read"]);
+    contains(&failure(&mut darts(&["eval", &argument])), &["model.darts", "cannot read", "darts export"]);
+    contains(&failure(&mut darts(&["export", &argument])), &["model.darts", "cannot read", "darts train"]);
     fs::write(&file, "no model").expect("written");
     contains(&failure(&mut darts(&["eval", &argument])), &["model.darts"]);
     fs::write(&file, b"DARTSMDL cut off").expect("written");
@@ -228,6 +235,39 @@ fn a_reader_that_leaves_early_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn nobody_who_reads_stderr_is_no_failure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = darts(&TINY_SEARCH);
+    command.arg("--out").arg(folder.path().join("run")).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    drop(child.stderr.take());
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_full_stdout_is_named() {
+    if let Ok(full) = fs::File::options().write(true).open("/dev/full") {
+        let output =
+            darts(&["info"]).stdout(full).stderr(Stdio::piped()).spawn().expect("it starts").wait_with_output();
+        let output = output.expect("it ends");
+        assert_eq!(output.status.code(), Some(FAILURE));
+        contains(&String::from_utf8_lossy(&output.stderr), &["error: ", "stdout", "space"]);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_network_that_the_memory_has_no_room_for_is_refused_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let size = ["--channels", "4096", "--layers", "1000", "--limit", "100"];
+    for command in [&["train", "--genotype", "DARTS_V2"][..], &["search"]] {
+        let error = failure(darts(command).args(size).arg("--json").current_dir(&folder));
+        contains(&error, &["memory", "available", "channels"]);
+        assert_eq!(fs::read_dir(&folder).expect("readable").count(), 0, "nothing was made");
+    }
 }
 
 /// The smallest search: one cell of one node, one channel, few images.
@@ -289,6 +329,32 @@ fn training_ends_with_weights_and_the_accuracy_on_the_test_set() {
     let network = darts_host::weights::TrainedNetwork::load(&out).expect("the weights can be read");
     assert_eq!((network.config.channels, network.config.layers), (2, 3));
     contains(&failure(darts(&arguments).args(size).arg(&out)), &["not empty", "--out"]);
+
+    // An export overwrites neither its own model nor its input.
+    let weights = out.join("weights.safetensors");
+    let before = fs::read(&weights).expect("readable");
+    contains(&failure(darts(&["export", "--out"]).arg(out.join("x.rs")).arg(&out)), &["x.rs", "extension"]);
+    contains(&failure(darts(&["export", "--out"]).arg(&weights).arg(&out)), &["weights.safetensors", "overwrite"]);
+    assert_eq!(fs::read(&weights).expect("readable"), before);
+
+    // What is inspected before the training is what is exported after it.
+    let exported = json(darts(&["export", "--json"]).arg(&out));
+    let size = ["--channels", "2", "--layers", "3", "--input", "1x28x28", "--json"];
+    let planned = json(darts(&["inspect", "DARTS_V1"]).args(size));
+    for key in ["model_bytes", "weight_bytes", "workspace_bytes"] {
+        assert_eq!(planned[key], exported[key], "{key}");
+    }
+
+    // Those of another network are no reference.
+    let model = out.join("model.darts");
+    let other = folder.path().join("other");
+    let size = ["--batch", "10", "--epochs", "1", "--channels", "1", "--layers", "1", "--json", "--out"];
+    json(darts(&arguments).args(size).arg(&other));
+    contains(
+        &failure(darts(&["eval", "--json", "--weights"]).arg(&other).arg(&model)),
+        &["other", "model.darts", "--weights"],
+    );
+    assert_eq!(run(darts(&["inspect", "--channels", "4"]).arg(&model)).status.code(), Some(USAGE));
 }
 
 #[test]
@@ -305,6 +371,14 @@ fn a_run_that_cannot_start_says_why_and_leaves_nothing() {
     let file = folder.path().join("a-file");
     fs::write(&file, "").expect("writable");
     contains(&failure(darts(&TINY_SEARCH).args(["--json", "--out"]).arg(file.join("run"))), &["a-file", "--out"]);
+    fs::create_dir(folder.path().join("mine")).expect("writable");
+    for (out, remains) in [("mine", "mine"), ("a/b/c", "a")] {
+        let out = folder.path().join(out);
+        failure(darts(&TINY_SEARCH).args(["--learning-rate", "1e30", "--json", "--out"]).arg(&out));
+        assert_eq!(folder.path().join(remains).exists(), remains == "mine");
+    }
+    failure(darts(&TINY_SEARCH).args(["--batch", "21", "--json"]).current_dir(&folder));
+    assert!(!folder.path().join("runs").exists());
     for (change, message) in cases {
         let mut command = darts(&TINY_SEARCH);
         contains(&failure(command.args(change).args(["--json", "--out"]).arg(&out)), message);
@@ -318,7 +392,7 @@ fn ctrl_c_saves_what_is_done_and_has_its_own_status() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("run");
     let mut command = darts(&TINY_SEARCH);
-    let mut child = command.args(["--json", "--out"]).arg(&out).stdout(Stdio::null()).spawn().expect("it starts");
+    let mut child = command.args(["--json", "--out"]).arg(&out).stdout(Stdio::piped()).spawn().expect("it starts");
     let metrics = out.join("metrics.jsonl");
     while fs::metadata(&metrics).map_or(0, |metadata| metadata.len()) == 0 {
         assert!(child.try_wait().expect("it can be asked").is_none(), "the search ended too early");
@@ -326,9 +400,32 @@ fn ctrl_c_saves_what_is_done_and_has_its_own_status() {
     }
     let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
     assert!(signal.success());
-    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130));
+    assert!(output.stdout.is_empty());
     let genotype = read(&out.join("genotype.txt"));
     assert!(darts_core::Genotype::parse(genotype.trim()).is_ok(), "{genotype}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_after_the_last_step_stops_the_test() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("run");
+    let data = folder.path().join("data");
+    write_idx(&data, 28, 6000);
+    let mut command = darts(&["train", "--preset", "quick", "--genotype", "DARTS_V2", "--limit", "20"]);
+    command.args(["--batch", "20", "--epochs", "1", "--json", "--data"]).arg(&data).arg("--out").arg(&out);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    while !out.join("weights.safetensors").exists() {
+        assert!(child.try_wait().expect("it can be asked").is_none(), "it ended too early");
+        std::thread::yield_now();
+    }
+    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    assert!(signal.success());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130));
+    assert!(output.stdout.is_empty());
 }
 
 #[test]
@@ -370,7 +467,11 @@ fn the_whole_pipeline() {
     assert_eq!(exported["model"], again.to_string_lossy().as_ref());
     assert_eq!(fs::read(&again).expect("readable"), fs::read(&model).expect("readable"));
     success(darts(&["export", "--f16"]).arg(out.join("train/weights.safetensors")));
-    let half = json(darts(&["eval", "--json"]).arg(out.join("train/model-f16.darts")));
+    let half = out.join("train/model-f16.darts");
+    let sizes = json(darts(&["inspect", "--json"]).arg(&half));
+    let file = ModelFile::read(&half).expect("readable");
+    assert_eq!(sizes["workspace_bytes"], file.network().expect("a model").required_bytes());
+    let half = json(darts(&["eval", "--json"]).arg(half));
     assert!(half["agreement"].as_f64().is_some_and(|agreement| agreement >= 0.99), "{half}");
 
     if Path::new("/dev/full").exists() {

@@ -1,19 +1,28 @@
 //! Arguments and output that several subcommands share.
 
-use std::error::Error;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use darts_host::data::DataSource;
-use darts_host::engine::Workers;
+use darts_host::data::{DataSource, Dataset};
+use darts_host::engine::{Engine, Workers};
+use darts_host::evaluate::{EvaluateError, Evaluation, evaluate_network};
+use darts_host::graph::Graph;
 use darts_host::graph::derived::NetworkKind;
+use darts_host::interrupt::{self, Interrupted};
 use darts_host::isa;
+use darts_host::model_file::{ModelFile, ModelFileError};
 use darts_host::progress::Progress;
+use darts_host::run_directory::RunDirectory;
+use darts_host::weights::TrainedNetwork;
 use darts_kernels_simd::Kernels;
+use indicatif::HumanBytes;
 use serde::Serialize;
+
+use super::{Failure, Outcome};
 
 /// How much of the machine is used.
 #[derive(Debug, Args)]
@@ -36,12 +45,45 @@ pub struct Session {
 
 impl Session {
     /// Starts the threads; `silent` for programs that read the output.
-    pub fn start(machine: &Machine, silent: bool) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub fn start(machine: &Machine, silent: bool) -> Result<Self, Failure> {
         Ok(Self {
             kernels: isa::kernels()?,
             workers: Arc::new(Workers::new(usize::from(machine.threads))?),
             progress: Progress::new(silent),
         })
+    }
+
+    /// Runs a trained network on `data` on the host, until Ctrl-C.
+    pub fn evaluate(&self, label: &str, network: &TrainedNetwork, data: &Dataset) -> Result<Evaluation, Failure> {
+        let task = self.progress.task(label, data.len() as u64);
+        let after_batch = |images| {
+            task.advance(images as u64);
+            interrupt::check()
+        };
+        evaluate_network(network, data, self.kernels, &self.workers, after_batch).map_err(|error| match error {
+            EvaluateError::Interrupted(interrupted) => interrupted.into(),
+            error => error.into(),
+        })
+    }
+
+    /// Runs a model file on `data` with the core, until Ctrl-C. Returns the logits.
+    pub fn run_model(&self, label: &str, model: &ModelFile, data: &Dataset) -> Result<Vec<f32>, Failure> {
+        let task = self.progress.task(label, data.len() as u64);
+        let after_image = || {
+            task.advance(1);
+            interrupt::check()
+        };
+        let logits = self.workers.pool().install(|| model.logits(self.kernels, data, after_image));
+        logits.map_err(|error| match error {
+            ModelFileError::Interrupted(interrupted) => interrupted.into(),
+            error => error.into(),
+        })
+    }
+
+    /// How a command ends after Ctrl-C: stdout stays empty.
+    pub fn interrupted(&self, directory: &RunDirectory) -> Outcome {
+        self.progress.line(&format!("wrote {}", directory.path().display()));
+        Err(Interrupted.into())
     }
 
     /// What a run directory records: everything that decides the result, and what ran it.
@@ -107,6 +149,46 @@ pub fn print_json(value: &impl Serialize) -> io::Result<()> {
     let mut output = io::stdout().lock();
     serde_json::to_writer(&mut output, value)?;
     writeln!(output)
+}
+
+/// Options that do not go together, found out only after the arguments were parsed.
+#[derive(Debug, thiserror::Error)]
+#[error("{option} does not apply to {subject}: leave it out")]
+pub struct WrongUsage {
+    /// The option.
+    pub option: &'static str,
+    /// What it was given for.
+    pub subject: &'static str,
+}
+
+/// A network that the machine has no room for.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the network takes at least {} of memory for batches of {batch} images, and {} are available: make the batch, the \
+     channels or the layers fewer",
+    HumanBytes(*needed),
+    HumanBytes(*available)
+)]
+pub struct NotEnoughMemory {
+    needed: u64,
+    available: u64,
+    batch: usize,
+}
+
+/// Fails where training `graph` would run out of memory, as far as the system tells how much there is.
+pub fn check_memory(graph: &Graph, batch: usize) -> Result<(), NotEnoughMemory> {
+    let needed = Engine::bytes_needed(graph, batch) as u64;
+    match available_memory() {
+        Some(available) if needed > available => Err(NotEnoughMemory { needed, available, batch }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that can be allocated without swapping; Linux only.
+fn available_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// A failed operation on a file, with the file's name.

@@ -4,15 +4,15 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use darts_core::Network;
 use darts_host::data::{self, LoadOptions};
-use darts_host::evaluate::evaluate_network;
 use darts_host::model_file::{ModelFile, accuracy, correct, predictions};
 use darts_host::run_directory;
-use darts_host::weights::{TrainedNetwork, WeightsError};
+use darts_host::weights::TrainedNetwork;
 use serde::Serialize;
 
-use super::Outcome;
 use super::common::{Machine, Session, print_json};
+use super::{Failure, Outcome};
 
 /// Run a model file on the test images of a data set, with the code that runs on a device
 ///
@@ -53,29 +53,39 @@ struct Report {
 }
 
 impl Arguments {
-    /// The trained network to compare with, if there is one.
-    fn reference(&self) -> Result<Option<TrainedNetwork>, WeightsError> {
+    /// The trained network to compare `model` with, if there is one.
+    fn reference(&self, model: &Network) -> Result<Option<TrainedNetwork>, Failure> {
         let folder = if self.model.is_dir() { Some(self.model.as_path()) } else { self.model.parent() };
         let beside = folder.map(|folder| folder.join(run_directory::WEIGHTS)).filter(|path| path.exists());
-        self.weights.as_ref().or(beside.as_ref()).map(|path| TrainedNetwork::load(path)).transpose()
+        let Some(path) = self.weights.as_ref().or(beside.as_ref()) else { return Ok(None) };
+        let network = TrainedNetwork::load(path)?;
+        let (config, shape, metadata) = (&network.config, model.input_shape(), model.metadata());
+        let same = config.input == [shape.channels, shape.height, shape.width]
+            && (config.classes, config.channels, config.layers)
+                == (model.classes(), metadata.channels, metadata.layers)
+            && network.genotype == *model.genotype();
+        if !same {
+            let (weights, model) = (path.display(), self.model.display());
+            return Err(format!(
+                "the weights {weights} and the model {model} are of different networks (input, classes, size or \
+                 genotype): give those that the model was exported from with --weights"
+            )
+            .into());
+        }
+        Ok(Some(network))
     }
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let session = Session::start(&arguments.machine, arguments.json)?;
     let model = ModelFile::read(&arguments.model)?;
-    model.network()?;
-    let reference = arguments.reference()?;
+    let reference = arguments.reference(&model.network()?)?;
     let options = LoadOptions { progress: session.progress.clone(), ..LoadOptions::default() };
     let test = session.workers.pool().install(|| data::load(&arguments.data, &options))?.test;
-    let task = session.progress.task("core", test.len() as u64);
-    let logits = session.workers.pool().install(|| model.logits(session.kernels, &test, &task))?;
-    drop(task);
+    let logits = session.run_model("core", &model, &test)?;
     let agreement = match reference {
         Some(network) => {
-            let task = session.progress.task("host", test.len() as u64);
-            let after_batch = |images| task.advance(images as u64);
-            let host = evaluate_network(&network, &test, session.kernels, &session.workers, after_batch)?;
+            let host = session.evaluate("host", &network, &test)?;
             let pairs = predictions(&host.logits, test.classes()).into_iter().zip(predictions(&logits, test.classes()));
             Some(pairs.filter(|(host, core)| host == core).count() as f64 / test.len() as f64)
         }

@@ -1,6 +1,6 @@
 //! `darts export`: a model file, and Rust constants, for a device.
 
-use std::error::Error;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,13 @@ use clap::Args;
 use darts_host::atomic;
 use darts_host::export::{Precision, export};
 use darts_host::model_file::{ModelFile, rust_source};
+use darts_host::run_directory;
 use darts_host::weights::TrainedNetwork;
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::Outcome;
 use super::common::print_json;
+use super::{Failure, Outcome};
 
 /// Write the model file of a trained network, and a Rust source with its constants
 ///
@@ -64,6 +65,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         arguments.weights.parent().unwrap_or(Path::new(""))
     };
     let out = arguments.out.clone().unwrap_or_else(|| folder.join(file_name(precision)));
+    let input = if arguments.weights.is_dir() { &folder.join(run_directory::WEIGHTS) } else { &arguments.weights };
+    check_output(&out, input)?;
     let exported = perform(&network, precision, out)?;
     if arguments.json {
         print_json(&exported)?;
@@ -77,21 +80,36 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
+/// An export writes `out` and its Rust source, and must overwrite neither the one by the other nor its input.
+fn check_output(out: &Path, input: &Path) -> Result<(), Failure> {
+    if out.extension().is_some_and(|extension| extension == "rs") {
+        return Err(format!(
+            "{} is the name of the Rust source beside the model file: give --out another extension, such as .darts",
+            out.display()
+        )
+        .into());
+    }
+    let input = fs::canonicalize(input).ok();
+    let same = |path: &Path| fs::canonicalize(path).is_ok_and(|path| Some(path) == input);
+    if same(out) || same(&out.with_extension("rs")) {
+        return Err(format!("writing {} would overwrite the weights: choose another --out", out.display()).into());
+    }
+    Ok(())
+}
+
 /// The name that a model file has if the user does not give one.
 pub fn file_name(precision: Precision) -> &'static str {
     match precision {
-        Precision::F32 => darts_host::run_directory::MODEL,
+        Precision::F32 => run_directory::MODEL,
         Precision::F16 => "model-f16.darts",
     }
 }
 
 /// Writes the model file `out`, and the Rust source beside it.
-pub fn perform(
-    network: &TrainedNetwork,
-    precision: Precision,
-    out: PathBuf,
-) -> Result<Exported, Box<dyn Error + Send + Sync>> {
-    let file = ModelFile::new(&export(network, precision)?, &out);
+pub fn perform(network: &TrainedNetwork, precision: Precision, out: PathBuf) -> Result<Exported, Failure> {
+    let bytes = export(network, precision);
+    let file =
+        ModelFile::new(&bytes.map_err(|error| format!("cannot make the model {}: {error}", out.display()))?, &out);
     let model = file.network()?;
     let name = out.file_name().ok_or("the model file needs a name: give one with --out")?.to_string_lossy();
     let source = rust_source(&file, &model, &name, &network.class_names);

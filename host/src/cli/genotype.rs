@@ -18,15 +18,30 @@ pub enum NotAGenotype {
         BUILTIN_NAMES.join(", ")
     )]
     Unknown { argument: String },
+    /// It looks like a path.
+    #[error("there is no file or folder {0}: correct the path, or give a name ({names})", names = BUILTIN_NAMES.join(", "))]
+    NoSuchFile(String),
     /// The text has an error.
-    #[error("{0}")]
+    #[error("{0}{hint}", hint = hint(.0))]
     Text(GenotypeError),
     /// The text of a file has an error.
-    #[error("{error} (file {path}): correct the file")]
+    #[error("{error} (file {path}){hint}", hint = hint(error))]
     FileText { path: String, error: GenotypeError },
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+/// What to do about the error.
+fn hint(error: &GenotypeError) -> &'static str {
+    match error {
+        GenotypeError::Json(_) => {
+            "; the form is {\"normal\": [[\"sep_conv_3x3\", 0], …], \"normal_concat\": [2, …], \"reduce\": […], \
+             \"reduce_concat\": […]}"
+        }
+        GenotypeError::Cell { .. } => "; correct this cell's list",
+        _ => "; correct the text",
+    }
 }
 
 /// The genotype that `argument` names.
@@ -34,12 +49,15 @@ pub fn resolve(argument: &str) -> Result<Genotype, NotAGenotype> {
     if let Some(genotype) = Genotype::builtin(argument) {
         return Ok(genotype);
     }
-    if argument.contains(['(', '{']) {
-        return Genotype::parse(argument).map_err(NotAGenotype::Text);
-    }
     let path = Path::new(argument);
     if !path.exists() {
-        return Err(NotAGenotype::Unknown { argument: argument.to_owned() });
+        return if argument.contains(['(', '{']) {
+            Genotype::parse(argument).map_err(NotAGenotype::Text)
+        } else if argument.contains(['/', '\\', '.']) {
+            Err(NotAGenotype::NoSuchFile(argument.to_owned()))
+        } else {
+            Err(NotAGenotype::Unknown { argument: argument.to_owned() })
+        };
     }
     let path = if path.is_dir() { path.join(run_directory::GENOTYPE) } else { path.to_owned() };
     let text = fs::read_to_string(&path).map_err(FileError::new("read the genotype", &path))?;

@@ -1,6 +1,5 @@
 //! `darts inspect`: sizes and pictures of a network before it is trained.
 
-use std::error::Error;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use clap::Args;
 use darts_core::{CellGenotype, Genotype};
 use darts_host::atomic;
 use darts_host::draw::Drawing;
-use darts_host::export::workspace_bytes;
+use darts_host::export::{Precision, model_bytes, plan, workspace_bytes};
 use darts_host::graph::Graph;
 use darts_host::graph::count::{LayerRow, Totals, layers, totals};
 use darts_host::graph::derived::{DerivedConfig, derived};
@@ -19,10 +18,10 @@ use darts_host::run_directory;
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::Outcome;
-use super::common::{FileError, ImageSize, Network, print_json};
+use super::common::{FileError, ImageSize, Network, WrongUsage, print_json};
 use super::genotype::resolve;
 use super::table::Table;
+use super::{Failure, Outcome};
 
 /// Show parameters, multiply-adds and memory of a network, and draw its cells
 ///
@@ -83,13 +82,13 @@ struct Size {
     #[arg(long, value_name = "N")]
     classes: Option<usize>,
 
-    /// Nodes of a cell, for `supernet`.
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    nodes: usize,
+    /// Nodes of a cell, for `supernet` [default: 4].
+    #[arg(long, value_name = "N")]
+    nodes: Option<usize>,
 
-    /// States in the output of a cell, for `supernet`.
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    multiplier: usize,
+    /// States in the output of a cell, for `supernet` [default: 4].
+    #[arg(long, value_name = "N")]
+    multiplier: Option<usize>,
 }
 
 impl Size {
@@ -99,8 +98,8 @@ impl Size {
             classes: self.classes.unwrap_or(10),
             channels: self.channels.unwrap_or(16),
             layers: self.layers.unwrap_or(8),
-            nodes: self.nodes,
-            multiplier: self.multiplier,
+            nodes: self.nodes.unwrap_or(4),
+            multiplier: self.multiplier.unwrap_or(4),
         })
     }
 
@@ -127,9 +126,12 @@ impl Size {
 struct Subject {
     genotype: Option<Genotype>,
     graph: Graph,
+    /// In `f32`, unless it is a model file in half precision; `None` beyond the limits of a model file.
+    workspace_bytes: Option<usize>,
     model: Option<ModelSize>,
 }
 
+/// The model file, or the one in `f32` that an export of the network would write.
 #[derive(Serialize)]
 struct ModelSize {
     model_bytes: usize,
@@ -137,21 +139,49 @@ struct ModelSize {
     steps: usize,
 }
 
+/// Refuses the first option that is given.
+fn refuse(subject: &'static str, options: &[(&'static str, bool)]) -> Result<(), WrongUsage> {
+    let given = options.iter().find(|(_, given)| *given);
+    given.map_or(Ok(()), |&(option, _)| Err(WrongUsage { option, subject }))
+}
+
 impl Subject {
-    fn new(arguments: &Arguments) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    fn new(arguments: &Arguments) -> Result<Self, Failure> {
         let Arguments { target, size, .. } = arguments;
         let path = Path::new(target);
+        let cells = [("--nodes", size.nodes.is_some()), ("--multiplier", size.multiplier.is_some())];
+        let sizes = [
+            ("--network", size.network.is_some()),
+            ("--channels", size.channels.is_some()),
+            ("--layers", size.layers.is_some()),
+            ("--input", size.input.is_some()),
+            ("--classes", size.classes.is_some()),
+        ];
         if target == "supernet" {
-            Ok(Self { genotype: None, graph: size.supernet()?, model: None })
+            let drawings = [("--svg", arguments.svg.is_some()), ("--dot", arguments.dot.is_some())];
+            refuse("the supernet", &[&sizes[..1], &drawings].concat())?;
+            let graph = size.supernet()?;
+            Ok(Self { genotype: None, workspace_bytes: workspace_bytes(&graph).ok(), graph, model: None })
         } else if is_model(path) || is_model(&path.join(run_directory::MODEL)) {
+            refuse("a model", &[&sizes[..], &cells].concat())?;
             Self::of_model(path)
         } else {
+            refuse("a genotype", &cells)?;
             let genotype = resolve(target)?;
-            Ok(Self { graph: size.derived(&genotype)?, genotype: Some(genotype), model: None })
+            let graph = size.derived(&genotype)?;
+            // None for a network beyond the limits of a model file.
+            let plan = plan(&graph, Precision::F32).ok();
+            let model = plan.as_ref().map(|plan| ModelSize {
+                model_bytes: model_bytes(&graph, &genotype, plan),
+                weight_bytes: plan.weight_bytes,
+                steps: plan.steps.len(),
+            });
+            let workspace_bytes = plan.map(|plan| plan.workspace_bytes);
+            Ok(Self { graph, genotype: Some(genotype), workspace_bytes, model })
         }
     }
 
-    fn of_model(path: &Path) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    fn of_model(path: &Path) -> Result<Self, Failure> {
         let file = ModelFile::read(path)?;
         let network = file.network()?;
         let metadata = network.metadata();
@@ -165,8 +195,8 @@ impl Subject {
             layers: Some(metadata.layers),
             input: Some(ImageSize([shape.channels, shape.height, shape.width])),
             classes: Some(metadata.classes),
-            nodes: 0,
-            multiplier: 0,
+            nodes: None,
+            multiplier: None,
         };
         let model = ModelSize {
             model_bytes: file.bytes().len(),
@@ -174,7 +204,9 @@ impl Subject {
             steps: network.steps().count(),
         };
         let genotype = network.genotype().clone();
-        Ok(Self { graph: size.derived(&genotype)?, genotype: Some(genotype), model: Some(model) })
+        let graph = size.derived(&genotype)?;
+        let workspace_bytes = Some(network.required_bytes());
+        Ok(Self { graph, genotype: Some(genotype), workspace_bytes, model: Some(model) })
     }
 }
 
@@ -185,7 +217,6 @@ struct Report {
     classes: usize,
     #[serde(flatten)]
     totals: Totals,
-    /// `None` for a network beyond the limits of a model file.
     workspace_bytes: Option<usize>,
     #[serde(flatten)]
     model: Option<ModelSize>,
@@ -193,13 +224,13 @@ struct Report {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let Subject { genotype, graph, model } = Subject::new(arguments)?;
+    let Subject { genotype, graph, workspace_bytes, model } = Subject::new(arguments)?;
     let report = Report {
         genotype: genotype.as_ref().map(Genotype::to_string),
         input: [graph.input.channels, graph.input.height, graph.input.width],
         classes: graph.classes,
         totals: totals(&graph),
-        workspace_bytes: workspace_bytes(&graph).ok(),
+        workspace_bytes,
         model,
         layers: layers(&graph),
     };
@@ -219,7 +250,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Writes the drawings that were asked for.
-fn draw(genotype: &Genotype, arguments: &Arguments) -> Result<Vec<PathBuf>, Box<dyn Error + Send + Sync>> {
+fn draw(genotype: &Genotype, arguments: &Arguments) -> Result<Vec<PathBuf>, Failure> {
     let cells = [("normal", Drawing::from(&genotype.normal)), ("reduce", Drawing::from(&genotype.reduce))];
     let mut files = Vec::new();
     let mut write = |folder: &Path, name: String, text: String| {
@@ -227,7 +258,7 @@ fn draw(genotype: &Genotype, arguments: &Arguments) -> Result<Vec<PathBuf>, Box<
         let path = folder.join(name);
         atomic::write(&path, text.as_bytes())?;
         files.push(path);
-        Ok::<_, Box<dyn Error + Send + Sync>>(())
+        Ok::<_, Failure>(())
     };
     for (name, cell) in &cells {
         if let Some(folder) = &arguments.svg {

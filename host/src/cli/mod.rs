@@ -18,9 +18,18 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use darts_host::interrupt::{self, Interrupted};
+use darts_host::progress::stderr_line;
 
-/// What a subcommand returns; the message of the error is the one line that the user sees.
-type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+use common::WrongUsage;
+
+/// Exit status, the same as for arguments that cannot be parsed.
+const WRONG_USAGE: u8 = 2;
+
+/// Why a subcommand failed; the message is the one line that the user sees.
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// What a subcommand returns.
+type Outcome = Result<(), Failure>;
 
 #[derive(Debug, Parser)]
 #[command(name = "darts", version, override_usage = "darts [COMMAND]", max_term_width = 110, args_override_self = true)]
@@ -68,10 +77,12 @@ fn failure(error: &(dyn Error + 'static)) -> ExitCode {
     if error.is::<Interrupted>() {
         return ExitCode::from(interrupt::EXIT_CODE);
     }
-    // Whoever read the output has seen enough of it.
-    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-        return ExitCode::SUCCESS;
+    // Every file's error is wrapped with its name: what is left is stdout's.
+    match error.downcast_ref::<io::Error>() {
+        // Whoever read the output has seen enough of it.
+        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+        Some(error) => stderr_line(format_args!("error: cannot write the results to stdout: {error}")),
+        None => stderr_line(format_args!("error: {error}")),
     }
-    eprintln!("error: {error}");
-    ExitCode::FAILURE
+    if error.is::<WrongUsage>() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
 }

@@ -7,10 +7,9 @@ use std::time::Instant;
 use clap::Args;
 use darts_host::atomic;
 use darts_host::draw::Drawing;
-use darts_host::evaluate::evaluate_network;
 use darts_host::export::Precision;
 use darts_host::graph::count::totals;
-use darts_host::interrupt::{self, Interrupted};
+use darts_host::interrupt;
 use darts_host::model_file::accuracy;
 use darts_host::run_directory::RunDirectory;
 use darts_host::search::run::SearchSettings;
@@ -18,12 +17,11 @@ use darts_host::train::TrainSettings;
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::Outcome;
-use super::common::{Machine, Session, print_json};
+use super::common::{FileError, Machine, Session, print_json};
 use super::search::Order;
 use super::table::Table;
 use super::training::{DataArguments, one_or_more, set};
-use super::{export, search, train};
+use super::{Failure, Outcome, export, search, train};
 
 /// Run the whole pipeline: search, derive, train, export, and evaluate on the core (what `darts` alone does)
 ///
@@ -101,29 +99,28 @@ pub fn run(arguments: &Arguments) -> Outcome {
     set(&mut settings.order, arguments.order.map(Into::into));
     let search_directory = RunDirectory::create(Some(&directory.file("search")), "search")?;
     let found = search::perform(&settings, &source, &session, &search_directory)?;
-    if found.interrupted {
-        return Err(Interrupted.into());
+    if interrupt::requested() {
+        return session.interrupted(&directory);
     }
 
     let settings =
         TrainSettings { epochs: arguments.train_epochs, seed: arguments.seed, normalization, ..TrainSettings::QUICK };
     let train_directory = RunDirectory::create(Some(&directory.file("train")), "train")?;
     let trained = train::perform(&found.genotype, &settings, &source, &session, &train_directory)?;
-    if trained.interrupted {
-        return Err(Interrupted.into());
+    if interrupt::requested() {
+        return session.interrupted(&directory);
     }
 
     let network = &trained.network;
     let f32 = export::perform(network, Precision::F32, directory.file(export::file_name(Precision::F32)))?;
     let f16 = export::perform(network, Precision::F16, directory.file(export::file_name(Precision::F16)))?;
     let core = |model: &export::Exported| {
-        let task = session.progress.task(model.model.display().to_string(), source.test.len() as u64);
-        let logits = session.workers.pool().install(|| model.file.logits(session.kernels, &source.test, &task))?;
-        Ok::<_, darts_host::model_file::ModelFileError>(accuracy(&logits, &source.test))
+        let logits = session.run_model(&model.model.display().to_string(), &model.file, &source.test)?;
+        Ok::<_, Failure>(accuracy(&logits, &source.test))
     };
     let totals = totals(&network.graph()?);
     let accuracy = Accuracy {
-        host: evaluate_network(network, &source.test, session.kernels, &session.workers, |_| {})?.accuracy(),
+        host: session.evaluate("host", network, &source.test)?.accuracy(),
         core_f32: core(&f32)?,
         core_f16: core(&f16)?,
     };
@@ -138,7 +135,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         model_bytes: f32.model_bytes,
         model_bytes_f16: f16.model_bytes,
         workspace_bytes: f32.workspace_bytes,
-        files: directory.files()?,
+        files: directory.files().map_err(FileError::new("list the folder", directory.path()))?,
         seconds: started.elapsed().as_secs_f64(),
     };
     if arguments.json {

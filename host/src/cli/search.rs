@@ -1,22 +1,22 @@
 //! `darts search`: the bilevel search for a cell.
 
-use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use darts_host::data::DataSource;
-use darts_host::interrupt::{self, Interrupted};
+use darts_host::graph::supernet::supernet;
+use darts_host::interrupt;
 use darts_host::run_directory::{self, RunDirectory};
 use darts_host::search::bilevel;
-use darts_host::search::run::{SearchOutcome, SearchSettings, search};
+use darts_host::search::run::{SearchOutcome, SearchSettings, network, search};
 use serde::Serialize;
 
-use super::Outcome;
-use super::common::{Machine, Session, print_json};
+use super::common::{Machine, Session, check_memory, print_json};
 use super::table::Table;
 use super::training::{AugmentArguments, DataArguments, Preset, Watch, non_negative, one_or_more, set};
+use super::{Failure, Outcome};
 
 /// Search a normal and a reduction cell on a data set
 ///
@@ -217,9 +217,15 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let session = Session::start(&arguments.machine, arguments.json)?;
     let source = arguments.data.load(&session)?;
     let settings = arguments.settings(&source)?;
+    let graph = supernet(&network(&settings, &source.train))?;
+    check_memory(&graph, settings.batch_size.min(source.train.len()))?;
+    drop(graph);
     let directory = RunDirectory::create(arguments.out.as_deref(), "search")?;
     interrupt::install()?;
     let outcome = perform(&settings, &source, &session, &directory)?;
+    if interrupt::requested() {
+        return session.interrupted(&directory);
+    }
     let report = Report {
         genotype: outcome.genotype.to_string(),
         epochs: outcome.epochs.len(),
@@ -234,7 +240,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         let folder = directory.path().display();
         writeln!(output, "{}\nwrote {folder}; next: darts train --genotype {folder}", report.genotype)?;
     }
-    if outcome.interrupted { Err(Interrupted.into()) } else { Ok(()) }
+    Ok(())
 }
 
 /// Searches, and leaves configuration, metrics and genotype in `directory`, also when it is interrupted.
@@ -243,7 +249,7 @@ pub fn perform(
     source: &DataSource,
     session: &Session,
     directory: &RunDirectory,
-) -> Result<SearchOutcome, Box<dyn Error + Send + Sync>> {
+) -> Result<SearchOutcome, Failure> {
     let mut watch = Watch::new("search", settings.epochs, &session.progress, directory)?;
     directory.write_json(run_directory::CONFIG, &session.record(settings, source))?;
     let outcome = search(settings, &source.train, session.kernels, session.workers.clone(), &mut watch);

@@ -1,6 +1,5 @@
 //! `darts train`: a derived network from scratch.
 
-use std::error::Error;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,17 +7,17 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use darts_core::Genotype;
 use darts_host::data::{DataError, DataSource};
-use darts_host::evaluate::evaluate_network;
-use darts_host::interrupt::{self, Interrupted};
+use darts_host::graph::derived::derived;
+use darts_host::interrupt;
 use darts_host::run_directory::{self, RunDirectory};
 use darts_host::train::{Schedule, TrainOutcome, TrainSettings, train};
 use serde::Serialize;
 
-use super::Outcome;
-use super::common::{Machine, Network, Session, print_json};
+use super::common::{Machine, Network, Session, check_memory, print_json};
 use super::genotype::resolve;
 use super::table::Table;
 use super::training::{AugmentArguments, DataArguments, Preset, Watch, non_negative, one_or_more, probability, set};
+use super::{Failure, Outcome};
 
 /// Train the network of a genotype and measure it on the test set
 ///
@@ -233,17 +232,16 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let genotype = resolve(&arguments.genotype)?;
     let source = arguments.data.load(&session)?;
     let settings = arguments.settings(&source)?;
+    let graph = derived(&genotype, &settings.config(&source.train))?;
+    check_memory(&graph, settings.batch_size.min(source.train.len()))?;
+    drop(graph);
     let directory = RunDirectory::create(arguments.out.as_deref(), "train")?;
     interrupt::install()?;
     let outcome = perform(&genotype, &settings, &source, &session, &directory)?;
-    if outcome.interrupted {
-        session.progress.line(&format!("wrote {}", directory.path().display()));
-        return Err(Interrupted.into());
+    if interrupt::requested() {
+        return session.interrupted(&directory);
     }
-    let task = session.progress.task("test", source.test.len() as u64);
-    let after_batch = |images| task.advance(images as u64);
-    let test = evaluate_network(&outcome.network, &source.test, session.kernels, &session.workers, after_batch)?;
-    drop(task);
+    let test = session.evaluate("test", &outcome.network, &source.test)?;
     let report = Report {
         genotype: genotype.to_string(),
         epochs: outcome.epochs.len(),
@@ -270,7 +268,7 @@ pub fn perform(
     source: &DataSource,
     session: &Session,
     directory: &RunDirectory,
-) -> Result<TrainOutcome, Box<dyn Error + Send + Sync>> {
+) -> Result<TrainOutcome, Failure> {
     let mut watch = Watch::new("train", settings.epochs, &session.progress, directory)?;
     directory.write_json(run_directory::CONFIG, &session.record(settings, source))?;
     directory.write_text(run_directory::GENOTYPE, &genotype.to_string())?;

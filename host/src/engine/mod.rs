@@ -163,6 +163,13 @@ impl Engine {
         self.norms.update_running(&self.graph, self.images, statistics);
     }
 
+    /// Bytes that training `graph` in batches of `batch` images takes at least: the activations of a batch; weights,
+    /// gradient and momentum.
+    pub fn bytes_needed(graph: &Graph, batch: usize) -> usize {
+        let image = graph.tensors.iter().fold(0, |sum: usize, shape| sum.saturating_add(shape.len()));
+        image.saturating_mul(batch).saturating_add(graph.weights().saturating_mul(3)).saturating_mul(size_of::<f32>())
+    }
+
     /// Bytes of all buffers held now.
     pub fn memory_bytes(&self) -> usize {
         let floats = |buffers: &[AlignedBuffer]| buffers.iter().map(|buffer| buffer.len()).sum::<usize>();

@@ -8,7 +8,7 @@ mod slots;
 
 use std::fmt;
 
-use darts_core::{Metadata, ModelParts, WriteError};
+use darts_core::{Genotype, Metadata, ModelParts, WriteError};
 
 use crate::graph::Graph;
 use crate::graph::derived::NetworkKind;
@@ -90,6 +90,23 @@ pub fn export(network: &TrainedNetwork, precision: Precision) -> Result<Vec<u8>,
     let mut file = vec![0; parts.encoded_len()];
     parts.write(&mut file).map_err(ExportError::Model)?;
     Ok(file)
+}
+
+/// Bytes of the model file of a network of `genotype` whose `graph` was planned as `plan`, before it is trained.
+pub fn model_bytes(graph: &Graph, genotype: &Genotype, plan: &Plan) -> usize {
+    let scale = vec![1.0; graph.input.channels];
+    // What is not known here has the same length for every network.
+    let metadata = Metadata {
+        input: graph.input,
+        classes: graph.classes,
+        layers: 1,
+        channels: 1,
+        kind: darts_core::NetworkKind::Cifar,
+        mean: &scale,
+        deviation: &scale,
+    };
+    // The weights are the last section.
+    ModelParts { metadata, genotype, steps: &plan.steps, weights: &[] }.encoded_len() + plan.weight_bytes
 }
 
 /// Bytes of the workspace in which `graph` computes the logits of one image in `f32`. For a supernet, which has no model

@@ -11,7 +11,7 @@ use super::{TrainSettings, drop_path};
 use crate::data::{Augment, Batch, BatchSettings, Batcher, Dataset, Normalization, Order, Split};
 use crate::engine::{Engine, Gradients, Inputs, Mode, RunningStatistics, Workers};
 use crate::evaluate::evaluate;
-use crate::graph::derived::{DerivedConfig, derived};
+use crate::graph::derived::derived;
 use crate::search::objective::correct;
 use crate::search::optimizer::Sgd;
 use crate::search::run::{Observer, RunError, StepProgress, initial_weights};
@@ -76,15 +76,7 @@ pub fn train(
     workers: Arc<Workers>,
     observer: &mut impl Observer<TrainEpoch>,
 ) -> Result<TrainOutcome, RunError> {
-    let shape = data.shape();
-    let config = DerivedConfig {
-        kind: settings.network,
-        input: [shape.channels, shape.height, shape.width],
-        classes: data.classes(),
-        channels: settings.channels,
-        layers: settings.layers,
-        auxiliary: settings.auxiliary_weight > 0.0,
-    };
+    let config = settings.config(data);
     let graph = derived(genotype, &config)?;
     let normalization = settings.normalization.clone().unwrap_or_else(|| Normalization::of(data));
     let batches = |order, augment| BatchSettings {

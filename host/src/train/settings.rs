@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Augment, Normalization};
-use crate::graph::derived::NetworkKind;
+use crate::data::{Augment, Dataset, Normalization};
+use crate::graph::derived::{DerivedConfig, NetworkKind};
 use crate::search::optimizer::cosine;
 
 /// How the learning rate falls.
@@ -113,6 +113,19 @@ impl TrainSettings {
         augment: Augment { cutout: None, ..Augment::STANDARD },
         ..Self::CIFAR
     };
+
+    /// Size of the network for images of `data`.
+    pub fn config(&self, data: &Dataset) -> DerivedConfig {
+        let shape = data.shape();
+        DerivedConfig {
+            kind: self.network,
+            input: [shape.channels, shape.height, shape.width],
+            classes: data.classes(),
+            channels: self.channels,
+            layers: self.layers,
+            auxiliary: self.auxiliary_weight > 0.0,
+        }
+    }
 
     /// Learning rate of epoch `epoch`.
     pub fn learning_rate(&self, epoch: usize) -> f64 {
