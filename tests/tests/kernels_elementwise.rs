@@ -26,11 +26,13 @@ fn mix() {
                     let terms: Vec<_> = z.iter().zip(&scale).map(|(z, scale)| MixTerm { z, scale }).collect();
                     let shift = guarded(&random.values(channels));
                     let mut y = Guarded::unwritten(pixels * channels);
-                    kernels.mix(&terms, &shift, &mut y);
                     let mut expected = vec![f32::NAN; y.len()];
-                    reference::mix(&terms, &shift, &mut expected);
-                    let size = vec![1.0 + count as f32; y.len()];
-                    assert_close((kernels, channels, pixels, count), &y, &expected, &size);
+                    for accumulate in [false, true] {
+                        kernels.mix(&terms, &shift, &mut y, accumulate);
+                        reference::mix(&terms, &shift, &mut expected, accumulate);
+                        let size = vec![2.0 + 2.0 * count as f32; y.len()];
+                        assert_close((kernels, channels, pixels, count, accumulate), &y, &expected, &size);
+                    }
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use darts_host::data::{DataSource, Dataset};
-use darts_host::engine::{Engine, Workers};
+use darts_host::engine::{Engine, Options, Workers};
 use darts_host::evaluate::{EvaluateError, Evaluation, evaluate_network};
 use darts_host::graph::Graph;
 use darts_host::graph::derived::NetworkKind;
@@ -177,7 +177,7 @@ pub struct NotEnoughMemory {
 
 /// Fails where training `graph` would run out of memory, as far as the system tells how much there is.
 pub fn check_memory(graph: &Graph, batch: usize) -> Result<(), NotEnoughMemory> {
-    let needed = Engine::bytes_needed(graph, batch) as u64;
+    let needed = Engine::bytes_needed(graph, batch, Options::default()) as u64;
     match available_memory() {
         Some(available) if needed > available => Err(NotEnoughMemory { needed, available, batch }),
         _ => Ok(()),

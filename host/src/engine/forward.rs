@@ -1,34 +1,15 @@
 //! The forward pass, region by region.
 
 use std::mem::take;
-use std::ops::Range;
 
 use darts_kernels_simd::MixTerm;
 
-use super::aligned::AlignedBuffer;
-use super::parallel::{Workers, chunks, split};
-use super::scratch::Scratch;
+use super::chunk::{Chunk, Values};
+use super::parallel::Workers;
+use super::scratch::{Buffer, Scratch, TERMS};
 use super::stage::GroupInput;
-use super::{Engine, Inputs, Mode};
-use crate::graph::{INPUT, Region, Source, TensorId, Term, TermWeight};
-
-/// What all tasks of a region share.
-struct Shared<'a> {
-    engine: &'a Engine,
-    region: &'a Region,
-    inputs: &'a Inputs<'a>,
-    /// Where the sums of each stage's output start, where they are wanted.
-    sums: Option<&'a [usize]>,
-}
-
-/// One chunk of the batch in one region.
-struct Task<'a> {
-    images: Range<usize>,
-    /// The chunk's part of each output: those of the region's mixes, then those of its stages.
-    outputs: Vec<&'a mut [f32]>,
-    /// Σz and Σz² of each stage's output.
-    sums: &'a mut [f64],
-}
+use super::{Engine, Inputs, Mode, Network};
+use crate::graph::{INPUT, Source, TensorId, Term, TermWeight};
 
 impl Engine {
     /// Computes the logits of `images` (at most [`batch`](Self::batch)) and keeps what the backward pass needs.
@@ -36,119 +17,148 @@ impl Engine {
     /// # Panics
     /// If the lengths do not fit the graph.
     pub fn forward(&mut self, workers: &Workers, inputs: Inputs, mode: Mode) {
-        let image = self.graph.input.len();
+        let graph = &self.network.graph;
+        let image = graph.input.len();
         let images = inputs.images.len() / image;
         assert!(images * image == inputs.images.len() && (1..=self.batch).contains(&images), "{images} images");
-        assert_eq!(inputs.weights.len(), self.graph.weights(), "weights");
-        assert_eq!(inputs.mix_weights.len(), self.graph.mix_weights, "mixing weights");
-        assert!(inputs.drop_path.is_none_or(|factors| factors.len() == images * self.graph.drop_paths), "drop-path");
-        self.images = images;
-        self.activations[INPUT][..inputs.images.len()].copy_from_slice(inputs.images);
+        assert_eq!(inputs.weights.len(), graph.weights(), "weights");
+        assert_eq!(inputs.mix_weights.len(), graph.mix_weights, "mixing weights");
+        assert!(inputs.drop_path.is_none_or(|factors| factors.len() == images * graph.drop_paths), "drop-path");
+        let regions = graph.regions.len();
+        self.start_batch(images);
         if let Mode::Running(statistics) = mode {
-            self.norms.fold_running(&self.graph, inputs.weights, statistics);
+            let Network { graph, norms, .. } = &mut self.network;
+            norms.fold_running(graph, inputs.weights, statistics);
         }
-        for region in 0..self.graph.regions.len() {
+        for region in 0..regions {
             self.forward_region(workers, region, &inputs, matches!(mode, Mode::Batch));
         }
-        self.forward_heads(inputs.weights);
+        self.forward_heads(workers, inputs.weights);
     }
 
     fn forward_region(&mut self, workers: &Workers, region: usize, inputs: &Inputs, batch_statistics: bool) {
-        let region = &self.graph.regions[region];
-        let outputs = region_outputs(self, region);
-        let lens: Vec<usize> = outputs.iter().map(|&tensor| self.graph.tensors[tensor].len()).collect();
-        let (starts, sums_len) = self.sums_layout(region);
-        let mut buffers: Vec<AlignedBuffer> =
-            outputs.iter().map(|&tensor| take(&mut self.activations[tensor])).collect();
-        let ranges = chunks(self.images);
-        let mut sums = vec![0.0; sums_len * ranges.len()];
-        let mut parts = split(&mut buffers, &lens, &ranges).into_iter();
-        let mut sum_parts = sums.chunks_mut(sums_len.max(1));
-        let tasks = ranges.iter().map(|images| Task {
-            images: images.clone(),
-            outputs: parts.next().unwrap_or_default(),
-            sums: sum_parts.next().unwrap_or_default(),
-        });
-        let shared = Shared { engine: self, region, inputs, sums: batch_statistics.then_some(&starts) };
-        workers.run(tasks.collect(), |mut task, scratch| {
-            for image in task.images.clone() {
-                for index in 0..region.mixes.len() {
-                    shared.forward_mix(index, image, &mut task, scratch);
-                }
-                for index in 0..region.stages.len() {
-                    shared.forward_stage(index, image, &mut task, scratch);
-                }
-            }
-        });
+        let Self { network, chunks, in_use, images, .. } = self;
+        let chunks = &mut chunks[..*in_use];
+        workers.run(chunks, |chunk, scratch| network.forward_region(region, inputs, batch_statistics, chunk, scratch));
         if batch_statistics {
-            for (&stage, start) in region.stages.iter().zip(starts) {
-                if let Some(norm) = self.graph.stages[stage].norm {
-                    let norm = &self.graph.norms[norm];
-                    self.norms.add_up(norm, &sums, start, sums_len);
-                    self.norms.fold_batch(&self.graph, norm, self.images, inputs.weights);
+            let Network { graph, plan, norms, .. } = network;
+            for (&stage, &start) in graph.regions[region].stages.iter().zip(&plan.regions[region].moments) {
+                if let Some(norm) = graph.stages[stage].norm {
+                    let norm = &graph.norms[norm];
+                    norms.add_up(norm, chunks.iter().map(|chunk| &chunk.sums[start..]));
+                    norms.fold_batch(graph, norm, *images, inputs.weights);
                 }
             }
         }
-        for (tensor, buffer) in outputs.into_iter().zip(buffers) {
-            self.activations[tensor] = buffer;
-        }
     }
+}
 
-    /// Where the sums of each stage of a region start, and how many there are in all.
-    fn sums_layout(&self, region: &Region) -> (Vec<usize>, usize) {
-        let mut len = 0;
-        let starts = region.stages.iter().map(|&stage| {
-            let start = len;
-            len += self.graph.stages[stage].norm.map_or(0, |norm| 2 * self.graph.norms[norm].range.len());
-            start
-        });
-        (starts.collect(), len)
-    }
-
+impl Network {
     /// Scale and shift of the batch norm through which a source is read.
     pub(super) fn source_fold(&self, source: Source) -> Option<(&[f32], &[f32])> {
         source.norm.map(|norm| self.norms.fold(&self.graph.norms[norm]))
     }
-}
 
-impl Shared<'_> {
-    /// Values of one image of a tensor, which may be a mix of the region at work.
-    fn read<'a>(&'a self, task: &'a Task, tensor: TensorId, image: usize) -> &'a [f32] {
-        let graph = &self.engine.graph;
-        let len = graph.tensors[tensor].len();
-        let local = self.region.mixes.iter().position(|&mix| graph.mixes[mix].output == tensor);
-        match local {
-            Some(index) => &task.outputs[index][(image - task.images.start) * len..][..len],
-            None => &self.engine.activations[tensor][image * len..][..len],
+    /// Values of one image of a tensor from `all` of a chunk; what is not stored as `f32` is brought to `buffer`.
+    pub(super) fn value<'a>(
+        &self,
+        all: &'a [Values],
+        tensor: TensorId,
+        image: usize,
+        buffer: &'a mut Buffer,
+    ) -> &'a [f32] {
+        match &all[tensor] {
+            Values::F32(values) => &values[Chunk::place(&self.graph, tensor, image)],
+            _ => {
+                self.restore(all, tensor, image, buffer);
+                buffer.get(self.graph.tensors[tensor].len())
+            }
         }
     }
 
-    fn forward_mix(&self, index: usize, image: usize, task: &mut Task, scratch: &mut Scratch) {
-        let Engine { graph, kernels, images, .. } = self.engine;
-        let mix = &graph.mixes[self.region.mixes[index]];
-        let shape = graph.tensors[mix.output];
-        let channels = shape.channels;
-        let (shift, scales) = scratch.scales.sized((mix.terms.len() + 1) * channels).split_at_mut(channels);
-        shift.fill(0.0);
-        for (term, scale) in mix.terms.iter().zip(scales.chunks_exact_mut(channels)) {
-            let weight = mixing_weight(term, self.inputs) * drop_factor(term, self.inputs, image, *images);
-            self.term_scale(term, weight, scale, shift);
+    /// Brings the values of one image that are not stored as `f32` to `buffer`; leaves others where they are.
+    fn restore(&self, all: &[Values], tensor: TensorId, image: usize, buffer: &mut Buffer) {
+        let target = match &all[tensor] {
+            Values::F32(_) => return,
+            _ => buffer.sized(self.graph.tensors[tensor].len()),
+        };
+        match &all[tensor] {
+            Values::F32(_) => {}
+            Values::F16(values) => self.kernels.f16_to_f32(&values[Chunk::place(&self.graph, tensor, image)], target),
+            &Values::Recomputed(stage) => {
+                let input = self.graph.stages[stage].inputs[0].tensor;
+                let Values::F32(values) = &all[input] else {
+                    unreachable!("tensor {input}, the input of a pool, is not stored");
+                };
+                let x = &values[Chunk::place(&self.graph, input, image)];
+                self.plan.stages[stage].pool(self.kernels, x, target);
+            }
         }
-        let target = take(&mut task.outputs[index]);
-        let terms: Vec<MixTerm> = mix
-            .terms
-            .iter()
-            .zip(scales.chunks_exact(channels))
-            .map(|(term, scale)| MixTerm { z: self.read(task, term.source.tensor, image), scale })
-            .collect();
-        let local = image - task.images.start;
-        kernels.mix(&terms, shift, &mut target[local * shape.len()..][..shape.len()]);
-        task.outputs[index] = target;
+    }
+
+    fn forward_region(
+        &self,
+        region: usize,
+        inputs: &Inputs,
+        batch_statistics: bool,
+        chunk: &mut Chunk,
+        scratch: &mut Scratch,
+    ) {
+        if let (0, Values::F32(values)) = (region, &mut chunk.values[INPUT]) {
+            let len = self.graph.input.len();
+            let images = &inputs.images[chunk.images.start * len..chunk.images.end * len];
+            values[..images.len()].copy_from_slice(images);
+        }
+        let plan = &self.plan.regions[region];
+        chunk.sums[..plan.moments_len].fill(0.0);
+        for image in 0..chunk.images.len() {
+            for &mix in &self.graph.regions[region].mixes {
+                self.forward_mix(mix, image, inputs, chunk, scratch);
+            }
+            for (&stage, &start) in self.graph.regions[region].stages.iter().zip(&plan.moments) {
+                let moments = batch_statistics.then_some(start);
+                self.forward_stage(StageWork { stage, image, weights: inputs.weights, moments }, chunk, scratch);
+            }
+        }
+    }
+
+    fn forward_mix(&self, mix: usize, image: usize, inputs: &Inputs, chunk: &mut Chunk, scratch: &mut Scratch) {
+        let mix = &self.graph.mixes[mix];
+        let channels = self.graph.tensors[mix.output].channels;
+        let place = Chunk::place(&self.graph, mix.output, image);
+        let mut values = take(&mut chunk.values[mix.output]);
+        let Values::F32(target) = &mut values else { unreachable!("state {} is not stored", mix.output) };
+        let y = &mut target[place];
+        let Scratch { terms: buffers, scales, .. } = scratch;
+        for (group, terms) in mix.terms.chunks(TERMS).enumerate() {
+            let (shift, scales) = scales.sized((TERMS + 1) * channels).split_at_mut(channels);
+            shift.fill(0.0);
+            for ((term, scale), buffer) in terms.iter().zip(scales.chunks_exact_mut(channels)).zip(&mut *buffers) {
+                let weight = mixing_weight(term, inputs) * self.drop_factor(term, inputs, chunk, image);
+                self.term_scale(term, weight, scale, shift);
+                self.restore(&chunk.values, term.source.tensor, image, buffer);
+            }
+            let mut mixed = [MixTerm { z: &[], scale: &[] }; TERMS];
+            let sources = terms.iter().zip(scales.chunks_exact(channels)).zip(&*buffers);
+            for (mixed, ((term, scale), buffer)) in mixed.iter_mut().zip(sources) {
+                let tensor = term.source.tensor;
+                let z = match &chunk.values[tensor] {
+                    Values::F32(values) => &values[Chunk::place(&self.graph, tensor, image)],
+                    _ => buffer.get(self.graph.tensors[tensor].len()),
+                };
+                *mixed = MixTerm { z, scale };
+            }
+            self.kernels.mix(&mixed[..terms.len()], shift, y, group > 0);
+        }
+        if mix.terms.is_empty() {
+            y.fill(0.0);
+        }
+        chunk.values[mix.output] = values;
     }
 
     /// Writes the factor of each channel of `term` to `scale` and adds its summand to `shift`.
     fn term_scale(&self, term: &Term, weight: f32, scale: &mut [f32], shift: &mut [f32]) {
-        match self.engine.source_fold(term.source) {
+        match self.source_fold(term.source) {
             Some((norm_scale, norm_shift)) => {
                 for (scale, norm_scale) in scale.iter_mut().zip(norm_scale) {
                     *scale = weight * norm_scale;
@@ -161,26 +171,61 @@ impl Shared<'_> {
         }
     }
 
-    fn forward_stage(&self, index: usize, image: usize, task: &mut Task, scratch: &mut Scratch) {
-        let Engine { graph, kernels, plans, .. } = self.engine;
-        let id = self.region.stages[index];
-        let (stage, plan) = (&graph.stages[id], &plans[id]);
-        let shape = graph.tensors[stage.output];
-        let slot = self.region.mixes.len() + index;
-        let target = take(&mut task.outputs[slot]);
-        let z = &mut target[(image - task.images.start) * shape.len()..][..shape.len()];
-        for (group, &source) in stage.inputs.iter().enumerate() {
-            let prelude = plan.prelude(self.engine.source_fold(source));
-            let input = GroupInput { group, x: self.read(task, source.tensor, image), prelude };
-            plan.forward(*kernels, self.inputs.weights, input, z, scratch);
+    /// Runs a stage on one image and, if its batch norm wants them, adds the moments to the chunk's sums from `moments` on.
+    fn forward_stage(&self, work: StageWork, chunk: &mut Chunk, scratch: &mut Scratch) {
+        let stage = &self.graph.stages[work.stage];
+        let work = StageWork { moments: work.moments.filter(|_| stage.norm.is_some()), ..work };
+        let place = Chunk::place(&self.graph, stage.output, work.image);
+        let mut stored = take(&mut scratch.stored);
+        let mut values = take(&mut chunk.values[stage.output]);
+        match &mut values {
+            Values::F32(target) => self.run_stage(work, chunk, &mut target[place], scratch),
+            Values::F16(target) => {
+                let z = stored.sized(place.len());
+                self.run_stage(work, chunk, z, scratch);
+                self.kernels.f32_to_f16(z, &mut target[place]);
+            }
+            Values::Recomputed(_) if work.moments.is_none() => {}
+            Values::Recomputed(_) => self.run_stage(work, chunk, stored.sized(place.len()), scratch),
         }
-        if let (Some(starts), Some(_)) = (self.sums, stage.norm) {
-            let sums = &mut task.sums[starts[index]..][..2 * shape.channels];
-            let (sum, sum_of_squares) = sums.split_at_mut(shape.channels);
-            kernels.channel_moments(z, shape.channels, sum, sum_of_squares);
-        }
-        task.outputs[slot] = target;
+        chunk.values[stage.output] = values;
+        scratch.stored = stored;
     }
+
+    fn run_stage(&self, work: StageWork, chunk: &mut Chunk, z: &mut [f32], scratch: &mut Scratch) {
+        let (stage, plan) = (&self.graph.stages[work.stage], &self.plan.stages[work.stage]);
+        for (group, &source) in stage.inputs.iter().enumerate() {
+            let x = self.value(&chunk.values, source.tensor, work.image, &mut scratch.value);
+            let input = GroupInput { group, x, prelude: plan.prelude(self.source_fold(source)) };
+            plan.forward(self.kernels, work.weights, input, z, &mut scratch.stage);
+        }
+        if let Some(start) = work.moments {
+            let channels = self.graph.tensors[stage.output].channels;
+            let (sum, sum_of_squares) = chunk.sums[start..start + 2 * channels].split_at_mut(channels);
+            self.kernels.channel_moments(z, channels, sum, sum_of_squares);
+        }
+    }
+
+    /// Drop-path factor of a term for one image of the chunk.
+    pub(super) fn drop_factor(&self, term: &Term, inputs: &Inputs, chunk: &Chunk, image: usize) -> f32 {
+        match (term.drop_path, inputs.drop_path) {
+            (Some(mask), Some(factors)) => {
+                let images = factors.len() / self.graph.drop_paths;
+                factors[mask * images + chunk.images.start + image]
+            }
+            _ => 1.0,
+        }
+    }
+}
+
+/// One stage on one image in the forward pass.
+#[derive(Clone, Copy)]
+struct StageWork<'a> {
+    stage: usize,
+    image: usize,
+    weights: &'a [f32],
+    /// Where the chunk's sums of the moments start, if they are wanted.
+    moments: Option<usize>,
 }
 
 /// Mixing weight of a term.
@@ -189,18 +234,4 @@ pub(super) fn mixing_weight(term: &Term, inputs: &Inputs) -> f32 {
         TermWeight::One => 1.0,
         TermWeight::Alpha(index) => inputs.mix_weights[index],
     }
-}
-
-/// Drop-path factor of a term for one image.
-pub(super) fn drop_factor(term: &Term, inputs: &Inputs, image: usize, images: usize) -> f32 {
-    match (term.drop_path, inputs.drop_path) {
-        (Some(mask), Some(factors)) => factors[mask * images + image],
-        _ => 1.0,
-    }
-}
-
-/// Tensors that a region writes: its mixes' states, then its stages' outputs.
-fn region_outputs(engine: &Engine, region: &Region) -> Vec<TensorId> {
-    let mixes = region.mixes.iter().map(|&mix| engine.graph.mixes[mix].output);
-    mixes.chain(region.stages.iter().map(|&stage| engine.graph.stages[stage].output)).collect()
 }

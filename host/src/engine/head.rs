@@ -1,110 +1,146 @@
-//! Classifier heads: global average over all inputs, linear. Small against the rest, so they run on one thread.
+//! Classifier heads: global average over all inputs, in parallel over images, then a linear layer, which is small against
+//! the rest and runs on one thread.
 
 use darts_kernels_simd::{Padding, Prelude};
 
-use super::Engine;
 use super::backward::Gradients;
+use super::chunk::Chunk;
+use super::parallel::Workers;
+use super::scratch::Scratch;
 use super::stage::prelude;
+use super::{Engine, Network};
 use crate::graph::{Head, Source};
 
-/// What a head keeps from the forward pass.
+/// What a head keeps from the forward pass, and its gradients.
 #[derive(Debug, Default)]
 pub(super) struct HeadState {
     /// Averages `[N, features]`.
     features: Vec<f32>,
     /// `[N, classes]`.
     pub logits: Vec<f32>,
+    d_features: Vec<f32>,
+    d_weight: Vec<f32>,
+    d_bias: Vec<f32>,
 }
 
 impl Engine {
-    pub(super) fn forward_heads(&mut self, weights: &[f32]) {
-        self.main = self.forward_head(&self.graph.head, weights);
-        self.auxiliary = self.graph.auxiliary.as_ref().map(|head| self.forward_head(head, weights));
+    pub(super) fn forward_heads(&mut self, workers: &Workers, weights: &[f32]) {
+        let Self { network, chunks, in_use, images, main, auxiliary, .. } = self;
+        let chunks = &mut chunks[..*in_use];
+        for (index, state) in [main, auxiliary].into_iter().enumerate() {
+            let Some(head) = network.head(index == 1) else { continue };
+            workers.run(chunks, |chunk, scratch| network.average(head, index, chunk, scratch));
+            state.features.clear();
+            for chunk in &*chunks {
+                let features = &chunk.features[index][..chunk.images.len() * head.features];
+                state.features.extend_from_slice(features);
+            }
+            state.logits.resize(*images * network.graph.classes, 0.0);
+            let (weight, bias) = (&weights[head.weight.clone()], &weights[head.bias.clone()]);
+            network.kernels.linear(&state.features, weight, bias, &mut state.logits);
+        }
     }
 
-    fn forward_head(&self, head: &Head, weights: &[f32]) -> HeadState {
-        let mut features = vec![0.0; self.images * head.features];
-        let mut activated = Vec::new();
-        for (image, features) in features.chunks_exact_mut(head.features).enumerate() {
-            let mut start = 0;
-            for &source in &head.inputs {
-                let shape = self.graph.tensors[source.tensor];
-                let x = &self.activations[source.tensor][image * shape.len()..][..shape.len()];
-                activated.resize(shape.len(), 0.0);
-                self.kernels.prelude(x, shape, Padding::NONE, self.head_prelude(head, source), &mut activated);
-                self.kernels.global_avg_pool(&activated, shape, &mut features[start..start + shape.channels]);
-                start += shape.channels;
+    /// Backward through the main or the auxiliary head: sets the gradients of its parameters, adds to those of its inputs.
+    pub(super) fn backward_head(
+        &mut self,
+        workers: &Workers,
+        auxiliary: bool,
+        weights: &[f32],
+        dlogits: &[f32],
+        gradients: &mut Gradients,
+    ) {
+        let Self { network, chunks, in_use, live, .. } = self;
+        let state = if auxiliary { &mut self.auxiliary } else { &mut self.main };
+        let Some(head) = network.head(auxiliary) else { return };
+        let HeadState { features, d_features, d_weight, d_bias, .. } = state;
+        d_features.resize(features.len(), 0.0);
+        d_weight.resize(head.weight.len(), 0.0);
+        d_bias.resize(head.bias.len(), 0.0);
+        d_weight.fill(0.0);
+        d_bias.fill(0.0);
+        network.kernels.linear_backward(features, &weights[head.weight.clone()], dlogits, d_features, d_weight, d_bias);
+        if let Some(gradient) = gradients.weights.as_deref_mut() {
+            gradient[head.weight.clone()].copy_from_slice(d_weight);
+            gradient[head.bias.clone()].copy_from_slice(d_bias);
+        }
+        let (d_features, begun) = (&*d_features, &*live);
+        workers.run(&mut chunks[..*in_use], |chunk, scratch| {
+            network.average_backward(head, d_features, begun, chunk, scratch);
+        });
+        head.inputs.iter().for_each(|source| live[source.tensor] = true);
+        let norms: Vec<Source> = head.inputs.iter().copied().filter(|source| source.norm.is_some()).collect();
+        self.add_up_sums(2 * self.network.head(auxiliary).map_or(0, |head| head.features));
+        let mut start = 0;
+        for source in norms {
+            let dw = gradients.weights.as_deref_mut();
+            if let Some(norm) = source.norm {
+                self.network.finish_norm(norm, self.images, 1.0, &self.totals[start..], weights, dw);
+                start += 2 * self.network.graph.tensors[source.tensor].channels;
             }
         }
-        let mut logits = vec![0.0; self.images * self.graph.classes];
-        let (weight, bias) = (&weights[head.weight.clone()], &weights[head.bias.clone()]);
-        self.kernels.linear(&features, weight, bias, &mut logits);
-        HeadState { features, logits }
+    }
+}
+
+impl Network {
+    fn head(&self, auxiliary: bool) -> Option<&Head> {
+        if auxiliary { self.graph.auxiliary.as_ref() } else { Some(&self.graph.head) }
     }
 
     fn head_prelude(&self, head: &Head, source: Source) -> Prelude<'_> {
         prelude(head.relu, self.source_fold(source))
     }
 
-    /// Backward through the main or the auxiliary head: sets the gradients of its parameters, adds to those of its inputs.
-    pub(super) fn backward_head(
-        &mut self,
-        auxiliary: bool,
-        weights: &[f32],
-        dlogits: &[f32],
-        gradients: &mut Gradients,
-    ) {
-        let (head, state) = match (&self.graph.auxiliary, &self.auxiliary) {
-            (Some(head), Some(state)) if auxiliary => (head.clone(), state),
-            _ => (self.graph.head.clone(), &self.main),
-        };
-        let mut d_features = vec![0.0; self.images * head.features];
-        let (mut dw, mut dbias) = (vec![0.0; head.weight.len()], vec![0.0; head.bias.len()]);
-        let weight = &weights[head.weight.clone()];
-        self.kernels.linear_backward(&state.features, weight, dlogits, &mut d_features, &mut dw, &mut dbias);
-        if let Some(gradient) = gradients.weights.as_deref_mut() {
-            gradient[head.weight.clone()].copy_from_slice(&dw);
-            gradient[head.bias.clone()].copy_from_slice(&dbias);
-        }
-        let mut start = 0;
-        for &source in &head.inputs {
-            self.backward_average(&head, source, &d_features[start..], weights, gradients);
-            start += self.graph.tensors[source.tensor].channels;
-        }
-    }
-
-    /// Backward through the average of one input; `d_features` starts at the input's first feature.
-    fn backward_average(
-        &mut self,
-        head: &Head,
-        source: Source,
-        d_features: &[f32],
-        weights: &[f32],
-        gradients: &mut Gradients,
-    ) {
-        let shape = self.graph.tensors[source.tensor];
-        let mut gradient = std::mem::take(&mut self.gradients[source.tensor]);
-        if gradient.is_empty() {
-            gradient = self.acquire_gradient(source.tensor);
-        }
-        let mut spread = vec![0.0; shape.len()];
-        let mut sums = vec![0.0; 2 * shape.channels];
-        for image in 0..self.images {
-            let range = image * shape.len()..(image + 1) * shape.len();
-            let x = &self.activations[source.tensor][range.clone()];
-            let dx = &mut gradient[range];
-            let dy = &d_features[image * head.features..][..shape.channels];
-            self.kernels.global_avg_pool_backward(dy, shape, &mut spread, false);
-            self.kernels.prelude_backward(x, shape, Padding::NONE, self.head_prelude(head, source), &spread, dx, true);
-            if let Some(norm) = source.norm {
-                let mean = &self.norms.mean[self.graph.norms[norm].range.clone()];
-                let (sum, dot) = sums.split_at_mut(shape.channels);
-                self.kernels.norm_backward_reduce(dx, x, mean, 1.0, sum, dot);
+    /// Writes the features of a chunk's images.
+    fn average(&self, head: &Head, index: usize, chunk: &mut Chunk, scratch: &mut Scratch) {
+        let Scratch { stage, value, .. } = scratch;
+        let mut all = std::mem::take(&mut chunk.features[index]);
+        for (image, features) in all.chunks_exact_mut(head.features).enumerate().take(chunk.images.len()) {
+            let mut start = 0;
+            for &source in &head.inputs {
+                let shape = self.graph.tensors[source.tensor];
+                let x = self.value(&chunk.values, source.tensor, image, value);
+                let activated = stage.output.sized(shape.len());
+                self.kernels.prelude(x, shape, Padding::NONE, self.head_prelude(head, source), activated);
+                self.kernels.global_avg_pool(activated, shape, &mut features[start..start + shape.channels]);
+                start += shape.channels;
             }
         }
-        self.gradients[source.tensor] = gradient;
-        if let Some(norm) = source.norm {
-            self.finish_norm(norm, 1.0, &sums, weights, gradients.weights.as_deref_mut());
+        chunk.features[index] = all;
+    }
+
+    /// Backward through the averages of a chunk's images. Leaves the sums for the norms of those inputs that have one in the
+    /// chunk's sums, one behind the other.
+    fn average_backward(
+        &self,
+        head: &Head,
+        d_features: &[f32],
+        begun: &[bool],
+        chunk: &mut Chunk,
+        scratch: &mut Scratch,
+    ) {
+        let Scratch { stage, value, .. } = scratch;
+        chunk.sums[..2 * head.features].fill(0.0);
+        for image in 0..chunk.images.len() {
+            let mut d_features = &d_features[(chunk.images.start + image) * head.features..];
+            let mut sums = 0;
+            for &source in &head.inputs {
+                let shape = self.graph.tensors[source.tensor];
+                let mut gradient = std::mem::take(&mut chunk.gradients[self.slot(source.tensor)]);
+                let dx = &mut gradient[Chunk::place(&self.graph, source.tensor, image)];
+                let x = self.value(&chunk.values, source.tensor, image, value);
+                let spread = stage.input_gradient.sized(shape.len());
+                self.kernels.global_avg_pool_backward(&d_features[..shape.channels], shape, spread, false);
+                let accumulate = begun[source.tensor];
+                let prelude = self.head_prelude(head, source);
+                self.kernels.prelude_backward(x, shape, Padding::NONE, prelude, spread, dx, accumulate);
+                if let Some(norm) = source.norm {
+                    self.reduce(norm, dx, x, 1.0, &mut chunk.sums[sums..]);
+                    sums += 2 * shape.channels;
+                }
+                chunk.gradients[self.slot(source.tensor)] = gradient;
+                d_features = &d_features[shape.channels..];
+            }
         }
     }
 }

@@ -1,19 +1,20 @@
 //! Executes a [`Graph`] on batches, forward and backward, in parallel over images.
 //!
 //! What is kept between the passes is each stage's value before its batch norm and each mixed state; everything else
-//! is computed again where the backward pass needs it.
+//! is computed again where the backward pass needs it. All memory is planned and allotted when the engine is made.
 
 mod aligned;
 mod backward;
+mod chunk;
 mod forward;
 mod head;
 mod norms;
 pub(crate) mod op;
 pub mod parallel;
+mod plan;
+mod reductions;
 mod scratch;
 mod stage;
-
-use std::collections::HashMap;
 
 use darts_kernels_simd::Kernels;
 
@@ -22,9 +23,12 @@ pub use norms::RunningStatistics;
 pub use parallel::{Workers, WorkersError};
 
 use crate::graph::{Graph, INPUT, NormId, TensorId};
-use aligned::AlignedBuffer;
+use chunk::Chunk;
+use head::HeadState;
 use norms::NormState;
-use stage::StagePlan;
+use parallel::{CHUNKS, chunk_images};
+use plan::{Plan, images_per_chunk};
+use scratch::Buffer;
 
 /// Which statistics the batch norms use.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +37,23 @@ pub enum Mode<'a> {
     Batch,
     /// Those collected in training, for evaluation.
     Running(&'a RunningStatistics),
+}
+
+/// How an engine works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Options {
+    /// How stage outputs are kept from the forward to the backward pass.
+    pub saved: Saved,
+}
+
+/// Form of a value that is kept from the forward to the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Saved {
+    /// As it was computed.
+    #[default]
+    F32,
+    /// In IEEE half precision: half the memory, and a relative error of up to 2⁻¹¹ in what is read back.
+    F16,
 }
 
 /// What a forward pass depends on besides the images.
@@ -48,78 +69,91 @@ pub struct Inputs<'a> {
     pub drop_path: Option<&'a [f32]>,
 }
 
-/// Where the gradient with respect to a stage's (normalised) output comes from.
-#[derive(Clone, Copy, Debug)]
-enum Upstream {
-    /// One term of a mix: the gradient of the mix times the term's weight.
-    Mix { mix: usize, term: usize },
-    /// A stage or head, which leaves the gradient in the tensor's own buffer.
-    Own,
-}
-
 /// A graph with its buffers for a largest batch.
 #[derive(Debug)]
 pub struct Engine {
+    network: Network,
+    options: Options,
+    batch: usize,
+    chunks: Vec<Chunk>,
+    /// Chunks and images of the last forward pass.
+    in_use: usize,
+    images: usize,
+    main: HeadState,
+    auxiliary: HeadState,
+    /// Which tensors' gradients are complete or begun in the backward pass at hand.
+    live: Vec<bool>,
+    /// Sums of a region over all chunks.
+    totals: Vec<f64>,
+}
+
+/// What all chunks of a pass share.
+#[derive(Debug)]
+struct Network {
     graph: Graph,
     kernels: Kernels,
-    plans: Vec<StagePlan>,
-    /// Reader of each stage's output.
-    upstream: Vec<Upstream>,
-    /// Whether a tensor is a stage's output (not a state).
-    stage_outputs: Vec<bool>,
-    /// The region after whose backward pass a tensor's gradient is read no more.
-    last_reader: Vec<usize>,
-    batch: usize,
-    /// Values of each tensor, `[N, H, W, C]`.
-    activations: Vec<AlignedBuffer>,
+    plan: Plan,
     norms: NormState,
-    /// Images of the last forward pass.
-    images: usize,
-    main: head::HeadState,
-    auxiliary: Option<head::HeadState>,
-    /// Gradients in use, by tensor.
-    gradients: Vec<AlignedBuffer>,
-    /// Gradient buffers at rest, by length.
-    resting: HashMap<usize, Vec<AlignedBuffer>>,
+    /// The flat weights with every dense matrix transposed in its place.
     transposed: Vec<f32>,
 }
 
 impl Engine {
-    /// Buffers for `graph` and batches of up to `batch` images.
+    /// Buffers for `graph` and batches of up to `batch` images, with the default [`Options`].
     pub fn new(graph: Graph, batch: usize, kernels: Kernels) -> Self {
-        let plans = graph.stages.iter().map(|stage| StagePlan::new(&graph, stage)).collect();
-        let upstream = upstream(&graph);
-        let last_reader = last_readers(&graph);
-        let mut stage_outputs = vec![false; graph.tensors.len()];
-        graph.stages.iter().for_each(|stage| stage_outputs[stage.output] = true);
-        let activations = graph.tensors.iter().map(|shape| AlignedBuffer::new(shape.len() * batch)).collect();
-        Self {
-            plans,
-            upstream,
-            stage_outputs,
-            last_reader,
+        Self::with_options(graph, batch, kernels, Options::default())
+    }
+
+    /// Buffers for `graph` and batches of up to `batch` images.
+    pub fn with_options(graph: Graph, batch: usize, kernels: Kernels, options: Options) -> Self {
+        let plan = Plan::new(&graph, options, false);
+        let mut engine = Self {
+            options,
             batch,
-            activations,
-            norms: NormState::new(graph.statistics()),
+            chunks: Vec::new(),
+            in_use: 0,
             images: 0,
-            main: head::HeadState::default(),
-            auxiliary: graph.auxiliary.is_some().then(head::HeadState::default),
-            gradients: graph.tensors.iter().map(|_| AlignedBuffer::default()).collect(),
-            resting: HashMap::new(),
-            transposed: vec![0.0; graph.weights()],
-            graph,
-            kernels,
+            main: HeadState::default(),
+            auxiliary: HeadState::default(),
+            live: vec![false; graph.tensors.len()],
+            totals: Vec::new(),
+            network: Network {
+                norms: NormState::new(graph.statistics()),
+                transposed: vec![0.0; graph.weights()],
+                plan,
+                graph,
+                kernels,
+            },
+        };
+        engine.allot();
+        engine
+    }
+
+    /// Makes the chunks as the plan has them.
+    fn allot(&mut self) {
+        let Network { graph, plan, .. } = &self.network;
+        let images = images_per_chunk(self.batch);
+        self.chunks = (0..self.batch.min(CHUNKS)).map(|_| Chunk::new(graph, plan, images)).collect();
+        self.totals = vec![0.0; self.chunks.first().map_or(0, |chunk| chunk.sums.len())];
+    }
+
+    /// Deals `images` images out to the chunks.
+    fn start_batch(&mut self, images: usize) {
+        self.images = images;
+        self.in_use = images.min(CHUNKS);
+        for (index, chunk) in self.chunks[..self.in_use].iter_mut().enumerate() {
+            chunk.images = chunk_images(images, index);
         }
     }
 
     /// The graph.
     pub fn graph(&self) -> &Graph {
-        &self.graph
+        &self.network.graph
     }
 
     /// The kernels in use.
     pub fn kernels(&self) -> Kernels {
-        self.kernels
+        self.network.kernels
     }
 
     /// Largest batch.
@@ -134,79 +168,50 @@ impl Engine {
 
     /// Logits `[N, classes]` of the auxiliary head in the last forward pass.
     pub fn auxiliary_logits(&self) -> Option<&[f32]> {
-        self.auxiliary.as_ref().map(|head| head.logits.as_slice())
+        self.graph().auxiliary.is_some().then_some(self.auxiliary.logits.as_slice())
     }
 
     /// Values `[N, H, W, C]` of a tensor in the last forward pass: raw, before any batch norm.
-    pub fn activation(&self, tensor: TensorId) -> &[f32] {
-        &self.activations[tensor][..self.images * self.graph.tensors[tensor].len()]
+    pub fn activation(&self, tensor: TensorId) -> Vec<f32> {
+        let mut buffer = Buffer::default();
+        let mut values = Vec::with_capacity(self.images * self.graph().tensors[tensor].len());
+        for chunk in &self.chunks[..self.in_use] {
+            for image in 0..chunk.images.len() {
+                values.extend_from_slice(self.network.value(&chunk.values, tensor, image, &mut buffer));
+            }
+        }
+        values
     }
 
     /// Scale and shift `[C]` that the batch norm `norm` came to in the last forward pass.
     pub fn fold(&self, norm: NormId) -> (&[f32], &[f32]) {
-        self.norms.fold(&self.graph.norms[norm])
+        self.network.norms.fold(&self.graph().norms[norm])
     }
 
     /// Gradient `[N, H, W, C]` with respect to the input image, kept by the last backward pass only if it was asked for
-    /// with [`keep_input_gradient`](Self::keep_input_gradient).
-    pub fn input_gradient(&self) -> &[f32] {
-        &self.gradients[INPUT]
+    /// with [`keep_input_gradient`](Self::keep_input_gradient); nothing where the result does not depend on the image.
+    pub fn input_gradient(&self) -> Option<Vec<f32>> {
+        let slot = self.network.plan.slots[INPUT].filter(|_| self.live[INPUT])?;
+        let len = self.graph().input.len();
+        let of_chunk = |chunk: &Chunk| chunk.gradients[slot][..chunk.images.len() * len].to_vec();
+        Some(self.chunks[..self.in_use].iter().flat_map(of_chunk).collect())
     }
 
     /// Makes backward passes compute the gradient with respect to the input image.
     pub fn keep_input_gradient(&mut self) {
-        self.plans.iter_mut().for_each(|plan| plan.input_gradient.fill(true));
+        self.network.plan = Plan::new(&self.network.graph, self.options, true);
+        self.allot();
     }
 
     /// Moves running statistics by those of the last forward pass in [`Mode::Batch`] (momentum 0.1).
     pub fn update_running(&self, statistics: &mut RunningStatistics) {
-        self.norms.update_running(&self.graph, self.images, statistics);
+        self.network.norms.update_running(self.graph(), self.images, statistics);
     }
 
-    /// Bytes that training `graph` in batches of `batch` images takes at least: the activations of a batch; weights,
-    /// gradient and momentum.
-    pub fn bytes_needed(graph: &Graph, batch: usize) -> usize {
-        let image = graph.tensors.iter().fold(0, |sum: usize, shape| sum.saturating_add(shape.len()));
-        image.saturating_mul(batch).saturating_add(graph.weights().saturating_mul(3)).saturating_mul(size_of::<f32>())
+    /// Bytes that an engine takes for `graph` and batches of up to `batch` images, with the weights, their gradient and
+    /// their momentum beside it.
+    pub fn bytes_needed(graph: &Graph, batch: usize, options: Options) -> usize {
+        let weights = graph.weights().saturating_mul(3 * size_of::<f32>());
+        Plan::new(graph, options, false).bytes(graph, batch).saturating_add(weights)
     }
-
-    /// Bytes of all buffers held now.
-    pub fn memory_bytes(&self) -> usize {
-        let floats = |buffers: &[AlignedBuffer]| buffers.iter().map(|buffer| buffer.len()).sum::<usize>();
-        let resting: usize = self.resting.values().map(|buffers| floats(buffers)).sum();
-        4 * (floats(&self.activations) + floats(&self.gradients) + resting + self.transposed.len())
-    }
-}
-
-fn upstream(graph: &Graph) -> Vec<Upstream> {
-    let mut by_tensor = vec![Upstream::Own; graph.tensors.len()];
-    for (mix, node) in graph.mixes.iter().enumerate() {
-        for (term, source) in node.terms.iter().map(|term| term.source).enumerate() {
-            by_tensor[source.tensor] = Upstream::Mix { mix, term };
-        }
-    }
-    graph.stages.iter().map(|stage| by_tensor[stage.output]).collect()
-}
-
-fn last_readers(graph: &Graph) -> Vec<usize> {
-    let mut region_of = vec![0; graph.stages.len()];
-    let mut last = vec![0; graph.tensors.len()];
-    for (index, region) in graph.regions.iter().enumerate() {
-        for &stage in &region.stages {
-            region_of[stage] = index;
-            last[graph.stages[stage].output] = index;
-        }
-        for &mix in &region.mixes {
-            last[graph.mixes[mix].output] = index;
-        }
-    }
-    for mix in &graph.mixes {
-        for term in &mix.terms {
-            let made_by = graph.stages.iter().position(|stage| stage.output == term.source.tensor);
-            if let Some(stage) = made_by {
-                last[mix.output] = last[mix.output].min(region_of[stage]);
-            }
-        }
-    }
-    last
 }

@@ -64,13 +64,15 @@ impl NormState {
         }
     }
 
-    /// Adds up the sums of `norm` over the chunks of a batch in order: `sums` holds `stride` values for each chunk, those
-    /// of the norm, Σz then Σz², at `start`.
-    pub fn add_up(&mut self, norm: &Norm, sums: &[f64], start: usize, stride: usize) {
-        let total = |index: usize| sums.iter().skip(index).step_by(stride).sum::<f64>();
-        for (channel, index) in norm.range.clone().enumerate() {
-            self.sum[index] = total(start + channel);
-            self.sum_of_squares[index] = total(start + norm.range.len() + channel);
+    /// Adds up the sums of `norm` over the chunks of a batch in order: each chunk gives Σz, then Σz², at its front.
+    pub fn add_up<'a>(&mut self, norm: &Norm, chunks: impl Iterator<Item = &'a [f64]>) {
+        let channels = norm.range.len();
+        let (sum, sum_of_squares) = (&mut self.sum[norm.range.clone()], &mut self.sum_of_squares[norm.range.clone()]);
+        sum.fill(0.0);
+        sum_of_squares.fill(0.0);
+        for chunk in chunks {
+            sum.iter_mut().zip(&chunk[..channels]).for_each(|(total, part)| *total += part);
+            sum_of_squares.iter_mut().zip(&chunk[channels..]).for_each(|(total, part)| *total += part);
         }
     }
 

@@ -6,12 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
-use super::aligned::AlignedBuffer;
 use super::scratch::Scratch;
 
 /// Chunks that a batch is cut into at most. More than the cores of a small server, few enough that one partial sum of
 /// weight gradients per chunk stays cheap.
-const CHUNKS: usize = 16;
+pub(super) const CHUNKS: usize = 16;
 
 /// A thread pool and one scratch memory per thread.
 #[derive(Debug)]
@@ -45,15 +44,16 @@ impl Workers {
         self.pool.current_num_threads()
     }
 
-    /// The pool, for work that needs no scratch memory.
+    /// The pool, for work that needs no scratch memory. Passes of an engine that run inside of it start without the
+    /// hand-over from a thread outside.
     pub fn pool(&self) -> &rayon::ThreadPool {
         &self.pool
     }
 
     /// Runs `work` once per task, in parallel; returns when all are done.
-    pub(super) fn run<T: Send>(&self, tasks: Vec<T>, work: impl Fn(T, &mut Scratch) + Sync) {
+    pub(super) fn run<T: Send>(&self, tasks: &mut [T], work: impl Fn(&mut T, &mut Scratch) + Sync) {
         self.pool.install(|| {
-            tasks.into_par_iter().with_max_len(1).for_each(|task| work(task, &mut self.own_scratch()));
+            tasks.par_iter_mut().with_max_len(1).for_each(|task| work(task, &mut self.own_scratch()));
         });
     }
 
@@ -63,26 +63,8 @@ impl Workers {
     }
 }
 
-/// Cuts `0..images` into at most [`CHUNKS`] ranges that differ in length by one at most.
-pub(super) fn chunks(images: usize) -> Vec<Range<usize>> {
+/// The images of chunk `chunk` when `0..images` is cut into at most [`CHUNKS`] ranges that differ in length by one at most.
+pub(super) fn chunk_images(images: usize, chunk: usize) -> Range<usize> {
     let count = images.min(CHUNKS);
-    (0..count).map(|chunk| images * chunk / count..images * (chunk + 1) / count).collect()
-}
-
-/// Cuts each buffer `[images, per_image]` at the chunks' borders: the result is indexed by chunk, then by buffer.
-pub(super) fn split<'a>(
-    buffers: &'a mut [AlignedBuffer],
-    per_image: &[usize],
-    chunks: &[Range<usize>],
-) -> Vec<Vec<&'a mut [f32]>> {
-    let mut by_chunk: Vec<Vec<&mut [f32]>> = chunks.iter().map(|_| Vec::with_capacity(buffers.len())).collect();
-    for (buffer, &len) in buffers.iter_mut().zip(per_image) {
-        let mut rest = &mut buffer[..];
-        for (parts, chunk) in by_chunk.iter_mut().zip(chunks) {
-            let (part, behind) = rest.split_at_mut(chunk.len() * len);
-            parts.push(part);
-            rest = behind;
-        }
-    }
-    by_chunk
+    images * chunk / count..images * (chunk + 1) / count
 }

@@ -2,9 +2,27 @@
 
 use super::aligned::AlignedBuffer;
 
+/// Terms of a mix that are added at a time.
+pub(super) const TERMS: usize = 8;
+
 /// Buffers of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
+    /// What a stage computes on the way.
+    pub stage: StageScratch,
+    /// Value of a tensor that is not stored as it is read.
+    pub value: Buffer,
+    /// The same for the terms of a mix that are added at a time.
+    pub terms: [Buffer; TERMS],
+    /// Per-channel scales of these terms, behind their common shift.
+    pub scales: Buffer,
+    /// A stage's value before it is stored in another form.
+    pub stored: Buffer,
+}
+
+/// Buffers of a stage on one image.
+#[derive(Debug, Default)]
+pub(super) struct StageScratch {
     /// Padded input of each operation of the stage at hand.
     pub inputs: Vec<Buffer>,
     /// Unpadded output of an operation.
@@ -15,10 +33,8 @@ pub(super) struct Scratch {
     pub output_gradient: Buffer,
     /// Gradient of an operation's padded input.
     pub input_gradient: Buffer,
-    /// Scratch of the depthwise backward kernel.
-    pub depthwise: Buffer,
-    /// Per-channel scales of the terms of a mix.
-    pub scales: Buffer,
+    /// Scratch of a kernel.
+    pub kernel: Buffer,
 }
 
 /// A buffer that only grows.

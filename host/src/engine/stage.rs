@@ -5,7 +5,7 @@ use std::ops::Range;
 use darts_kernels_simd::{Kernels, Padding, Prelude};
 
 use super::op::PlannedOp;
-use super::scratch::{Buffer, Scratch};
+use super::scratch::{Buffer, StageScratch};
 use crate::graph::{Graph, INPUT, Stage};
 
 /// A stage's operations for each of its concatenated inputs.
@@ -31,6 +31,13 @@ pub(super) struct GroupInput<'a> {
     pub prelude: Prelude<'a>,
 }
 
+/// Where the gradient with respect to one image of an input goes.
+pub(super) struct InputGradient<'a> {
+    pub values: &'a mut [f32],
+    /// Whether it is added to what is there.
+    pub accumulate: bool,
+}
+
 /// The weights as the kernels want them.
 #[derive(Clone, Copy)]
 pub(super) struct Weights<'a> {
@@ -41,7 +48,8 @@ pub(super) struct Weights<'a> {
 }
 
 impl StagePlan {
-    pub fn new(graph: &Graph, stage: &Stage) -> Self {
+    /// `input_gradient`: whether the gradient with respect to the image is wanted, if the stage reads it.
+    pub fn new(graph: &Graph, stage: &Stage, input_gradient: bool) -> Self {
         let mut rows = 0;
         let groups = stage
             .inputs
@@ -55,7 +63,7 @@ impl StagePlan {
             .collect();
         let ranges = stage.ops.iter().flat_map(|op| op.weight_ranges());
         let weights = ranges.reduce(|all, next| all.start.min(next.start)..all.end.max(next.end)).unwrap_or(0..0);
-        let input_gradient = stage.inputs.iter().map(|source| source.tensor != INPUT).collect();
+        let input_gradient = stage.inputs.iter().map(|source| input_gradient || source.tensor != INPUT).collect();
         Self { relu: stage.relu, groups, weights, input_gradient }
     }
 
@@ -72,13 +80,26 @@ impl StagePlan {
     }
 
     /// Computes the stored value `z` of one image from one input group, adding to it for all groups but the first.
-    pub fn forward(&self, kernels: Kernels, weights: &[f32], input: GroupInput, z: &mut [f32], scratch: &mut Scratch) {
+    pub fn forward(
+        &self,
+        kernels: Kernels,
+        weights: &[f32],
+        input: GroupInput,
+        z: &mut [f32],
+        scratch: &mut StageScratch,
+    ) {
         let ops = &self.groups[input.group];
         let x = compute_inputs(kernels, weights, ops, input, scratch);
         ops[ops.len() - 1].forward(kernels, weights, x, z, input.group > 0);
     }
 
-    /// Adds the gradient with respect to one input group (before its ReLU, behind its batch norm) to `dx` where given, and that with respect to the weights to `dw` where given; `dw` holds the range [`weights`](Self::weights).
+    /// Runs the pool that is all of this stage on one image.
+    pub fn pool(&self, kernels: Kernels, x: &[f32], z: &mut [f32]) {
+        self.groups[0][0].forward(kernels, &[], x, z, false);
+    }
+
+    /// Writes or adds the gradient with respect to one input group (before its ReLU, behind its batch norm) where wanted, and
+    /// adds that with respect to the weights to `dw` where given; `dw` holds the range [`weights`](Self::weights).
     /// `scratch.stored_gradient` holds the gradient `dz` of the stored value.
     pub fn backward(
         &self,
@@ -86,15 +107,15 @@ impl StagePlan {
         weights: Weights,
         input: GroupInput,
         mut dw: Option<&mut [f32]>,
-        dx: Option<&mut [f32]>,
-        scratch: &mut Scratch,
+        dx: Option<InputGradient>,
+        scratch: &mut StageScratch,
     ) {
         let GroupInput { group, x, prelude } = input;
         let ops = &self.groups[group];
         if dw.is_some() {
             compute_inputs(kernels, weights.flat, ops, input, scratch);
         }
-        let Scratch { inputs, stored_gradient, output_gradient, input_gradient, depthwise, .. } = scratch;
+        let StageScratch { inputs, stored_gradient, output_gradient, input_gradient, kernel, .. } = scratch;
         for (index, op) in ops.iter().enumerate().rev() {
             let direct = index == 0 && op.reads_directly(prelude);
             let dy = if index + 1 == ops.len() { &*stored_gradient } else { &*output_gradient }.get(op.output.len());
@@ -106,7 +127,7 @@ impl StagePlan {
                 return;
             }
             let d_padded = input_gradient.sized(op.padded().len());
-            op.backward_input(kernels, weights, x, dy, d_padded, depthwise);
+            op.backward_input(kernels, weights, x, dy, d_padded, kernel);
             if index > 0 {
                 let target = output_gradient.sized(op.input.len());
                 crop(d_padded, op, target);
@@ -115,7 +136,7 @@ impl StagePlan {
         if let Some(dx) = dx {
             let first = &ops[0];
             let dy = input_gradient.get(first.padded().len());
-            kernels.prelude_backward(x, first.input, first.padding, prelude, dy, dx, true);
+            kernels.prelude_backward(x, first.input, first.padding, prelude, dy, dx.values, dx.accumulate);
         }
     }
 }
@@ -127,9 +148,9 @@ fn compute_inputs<'a>(
     weights: &[f32],
     ops: &[PlannedOp],
     GroupInput { x, prelude, .. }: GroupInput<'a>,
-    scratch: &'a mut Scratch,
+    scratch: &'a mut StageScratch,
 ) -> &'a [f32] {
-    let Scratch { inputs, output, .. } = scratch;
+    let StageScratch { inputs, output, .. } = scratch;
     if inputs.len() < ops.len() {
         inputs.resize_with(ops.len(), Buffer::default);
     }

@@ -16,14 +16,14 @@ pub struct MixTerm<'a> {
 }
 
 impl Kernels {
-    /// `y[p, c] = shift[c] + Σ_t scale_t[c]·z_t[p, c]` over one image `[P, C]`, in one pass; `y` is overwritten. This
-    /// is a mixed operation, or a whole node, of normalised tensors: the normalisations and the weights are folded into
-    /// the factors.
+    /// `y[p, c] (+)= shift[c] + Σ_t scale_t[c]·z_t[p, c]` over one image `[P, C]`, in one pass; `y` is overwritten unless
+    /// `accumulate`. This is a mixed operation, or a whole node, of normalised tensors: the normalisations and the weights
+    /// are folded into the factors.
     ///
     /// # Panics
     ///
     /// When the length of a tensor differs from that of `y`, or that of a factor from that of `shift`.
-    pub fn mix(self, terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32]) {
+    pub fn mix(self, terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32], accumulate: bool) {
         let channels = shift.len();
         assert!(y.len().is_multiple_of(channels), "mix: {} values are no image of {channels} channels", y.len());
         for term in terms {
@@ -31,7 +31,7 @@ impl Kernels {
         }
         // SAFETY: all tensors have the same length, a multiple of the channels; all factors have one element per
         // channel.
-        unsafe { dispatch!(self, mix_image(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32])) }
+        unsafe { dispatch!(self, mix_image(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32], accumulate: bool)) }
     }
 
     /// `y = max(x, 0)`; `y` is overwritten.
@@ -95,24 +95,30 @@ impl Kernels {
 const PIXELS: usize = 8;
 
 #[inline(always)]
-unsafe fn mix_image<S: Simd>(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32]) {
+unsafe fn mix_image<S: Simd>(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32], accumulate: bool) {
     let channels = shift.len();
     let pixels = y.len() / channels;
     let whole = pixels - pixels % PIXELS;
     // SAFETY: the caller's lengths; each call is given pixels and channels inside them.
     unsafe {
         for first in (0..whole).step_by(PIXELS) {
-            mix_pixels::<S, PIXELS>(terms, shift, y, first);
+            mix_pixels::<S, PIXELS>(terms, shift, y, accumulate, first);
         }
         for first in whole..pixels {
-            mix_pixels::<S, 1>(terms, shift, y, first);
+            mix_pixels::<S, 1>(terms, shift, y, accumulate, first);
         }
     }
 }
 
 /// `N` pixels from `first` on.
 #[inline(always)]
-unsafe fn mix_pixels<S: Simd, const N: usize>(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32], first: usize) {
+unsafe fn mix_pixels<S: Simd, const N: usize>(
+    terms: &[MixTerm<'_>],
+    shift: &[f32],
+    y: &mut [f32],
+    accumulate: bool,
+    first: usize,
+) {
     let channels = shift.len();
     for c in (0..channels).step_by(S::LANES) {
         with_lanes!(S, channels - c, PARTIAL, count, {
@@ -120,6 +126,11 @@ unsafe fn mix_pixels<S: Simd, const N: usize>(terms: &[MixTerm<'_>], shift: &[f3
             unsafe {
                 let mut sums = [load::<S, PARTIAL>(shift.as_ptr().add(c), count); N];
                 let at = first * channels + c;
+                if accumulate {
+                    for (pixel, sum) in sums.iter_mut().enumerate() {
+                        *sum = S::add(*sum, load::<S, PARTIAL>(y.as_ptr().add(at + pixel * channels), count));
+                    }
+                }
                 for term in terms {
                     let scale = load::<S, PARTIAL>(term.scale.as_ptr().add(c), count);
                     for (pixel, sum) in sums.iter_mut().enumerate() {

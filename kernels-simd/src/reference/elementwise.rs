@@ -3,8 +3,8 @@
 use super::{Real, put};
 use crate::MixTerm;
 
-/// `y[p, c] = shift[c] + Σ_t scale_t[c]·z_t[p, c]`; `y` is overwritten.
-pub fn mix(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32]) {
+/// `y[p, c] (+)= shift[c] + Σ_t scale_t[c]·z_t[p, c]`.
+pub fn mix(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32], accumulate: bool) {
     let channels = shift.len();
     for (index, y) in y.iter_mut().enumerate() {
         let c = index % channels;
@@ -12,7 +12,7 @@ pub fn mix(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32]) {
         for term in terms {
             sum += term.scale[c].get() * term.z[index].get();
         }
-        *y = sum as f32;
+        put(y, sum, accumulate);
     }
 }
 

@@ -42,8 +42,9 @@ pub fn channels_first(parts: &[(&[f32], ImageShape)]) -> Vec<f32> {
 
 /// The last forward pass's `tensors`, concatenated, as `[N, C, H, W]`.
 pub fn activations(engine: &Engine, tensors: &[TensorId]) -> Vec<f32> {
-    let parts: Vec<_> =
-        tensors.iter().map(|&tensor| (engine.activation(tensor), engine.graph().tensors[tensor])).collect();
+    let values: Vec<_> = tensors.iter().map(|&tensor| engine.activation(tensor)).collect();
+    let shapes = tensors.iter().map(|&tensor| engine.graph().tensors[tensor]);
+    let parts: Vec<_> = values.iter().map(Vec::as_slice).zip(shapes).collect();
     channels_first(&parts)
 }
 

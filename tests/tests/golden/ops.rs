@@ -56,22 +56,20 @@ fn run_case(machine: &Machine, vectors: &Vectors, checks: &mut Checks, case: &st
     engine.forward(&machine.workers, inputs, Mode::Batch);
     engine.update_running(&mut statistics);
     let shape = image_shape(gy);
-    checks.insert(format!("{case}/y"), &channels_first(&[(engine.activation(output), shape)]));
+    checks.insert(format!("{case}/y"), &channels_first(&[(&engine.activation(output), shape)]));
     let (mut dw, mut dmix) = (vec![0.0; weights.len()], vec![0.0; mix_weights.len()]);
     let gradients = Gradients { weights: Some(&mut dw), mix_weights: &mut dmix };
     engine.backward_from(&machine.workers, inputs, output, &dy, gradients);
     // Nothing flows back through `none`, so that no gradient is there.
-    let dx = engine.input_gradient();
-    let zeros = vec![0.0; images.len()];
-    let dx = if dx.is_empty() { &zeros } else { &dx[..images.len()] };
-    checks.insert(format!("{case}/gx"), &channels_first(&[(dx, image_shape(x))]));
+    let dx = engine.input_gradient().unwrap_or_else(|| vec![0.0; images.len()]);
+    checks.insert(format!("{case}/gx"), &channels_first(&[(&dx, image_shape(x))]));
     checks.insert(format!("{case}/gmix"), &dmix);
     insert_parameters(checks, &graph, &format!("{case}/gparam/"), &dw);
     insert_statistics(checks, &graph, &format!("{case}/after/"), &statistics);
     strip_layer(checks);
 
     engine.forward(&machine.workers, inputs, Mode::Running(&statistics));
-    checks.insert(format!("{case}/y_eval_after"), &channels_first(&[(engine.activation(output), shape)]));
+    checks.insert(format!("{case}/y_eval_after"), &channels_first(&[(&engine.activation(output), shape)]));
 }
 
 /// Drops the graph's name of the layer from the names of results.

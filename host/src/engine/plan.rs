@@ -1,0 +1,252 @@
+//! What the engine works out about a graph once: how each stage runs, how each value is kept from the forward to the
+//! backward pass, where each gradient lies, and what each region writes.
+
+use super::parallel::CHUNKS;
+use super::stage::StagePlan;
+use super::{Options, Saved};
+use crate::graph::{Graph, INPUT, NormId, Op, Region, Source, Stage, TensorId};
+
+/// Where the gradient with respect to a stage's (normalised) output comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Upstream {
+    /// One term of a mix: the gradient of the mix times the term's weight.
+    Mix { mix: usize, term: usize },
+    /// A stage or head, which leaves the gradient in the tensor's own buffer.
+    Own,
+}
+
+/// How a tensor's values are kept from the forward to the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Storage {
+    F32,
+    F16,
+    /// Not at all: the pool of this stage is run again whenever it is read.
+    Recomputed(usize),
+}
+
+/// What a region writes in either pass, and where.
+#[derive(Debug, Default)]
+pub(super) struct RegionPlan {
+    /// Where the moments of each stage's output start, and how many there are in all.
+    pub moments: Vec<usize>,
+    pub moments_len: usize,
+    /// Tensors whose gradients are written.
+    pub targets: Vec<TensorId>,
+    /// What the backward pass reduces over the batch, and where its sums start.
+    pub reductions: Vec<(Reduction, usize)>,
+    pub sums_len: usize,
+    /// Where each stage's weight gradients start in a chunk's part.
+    pub weights: Vec<usize>,
+    pub weights_len: usize,
+    /// For each stage, what becomes of the gradient of each of its inputs.
+    pub reads: Vec<Vec<Option<Written>>>,
+    /// For each mix, its own target, and what becomes of each of its terms.
+    pub mixes: Vec<(usize, Vec<Written>)>,
+}
+
+/// Where the gradient of something that is read goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    /// Index of the target; for a term of a mix only if its source is a state.
+    pub target: Option<usize>,
+    /// Where its sums start, if there are any.
+    pub sums: Option<usize>,
+}
+
+/// Sums over the batch that a region's barrier has to complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reduction {
+    /// Σ dy and Σ dy·(z − mean) of a norm that a stage reads.
+    Read(NormId),
+    /// The same for a term of a mix.
+    Term { mix: usize, term: usize },
+}
+
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub stages: Vec<StagePlan>,
+    /// Reader of each stage's output.
+    pub upstream: Vec<Upstream>,
+    /// By tensor.
+    pub storage: Vec<Storage>,
+    pub regions: Vec<RegionPlan>,
+    /// The region after whose backward pass a tensor's gradient is read no more.
+    pub last_reader: Vec<usize>,
+    /// Buffer of each tensor's gradient; tensors whose gradients never live at the same time share one.
+    pub slots: Vec<Option<usize>>,
+    /// Elements of each buffer per image.
+    pub slot_lens: Vec<usize>,
+}
+
+impl Plan {
+    /// `input_gradient`: whether the gradient with respect to the image is wanted.
+    pub fn new(graph: &Graph, options: Options, input_gradient: bool) -> Self {
+        let stages: Vec<StagePlan> =
+            graph.stages.iter().map(|stage| StagePlan::new(graph, stage, input_gradient)).collect();
+        let mut is_state = vec![true; graph.tensors.len()];
+        graph.stages.iter().for_each(|stage| is_state[stage.output] = false);
+        let regions: Vec<RegionPlan> =
+            graph.regions.iter().map(|region| RegionPlan::new(graph, &stages, &is_state, region)).collect();
+        let last_reader = last_readers(graph);
+        let (slots, slot_lens) = gradient_slots(graph, &regions, &last_reader);
+        let storage = storage(graph, options.saved);
+        Self { stages, upstream: upstream(graph), storage, regions, last_reader, slots, slot_lens }
+    }
+
+    /// Bytes of all buffers of an engine for batches of `batch` images.
+    pub fn bytes(&self, graph: &Graph, batch: usize) -> usize {
+        let mut image = self.slot_lens.iter().fold(0usize, |sum, &len| sum.saturating_add(len.saturating_mul(4)));
+        for (shape, storage) in graph.tensors.iter().zip(&self.storage) {
+            let bytes = match storage {
+                Storage::F32 => 4,
+                Storage::F16 => 2,
+                Storage::Recomputed(_) => 0,
+            };
+            image = image.saturating_add(shape.len().saturating_mul(bytes));
+        }
+        let images = batch.min(CHUNKS).saturating_mul(images_per_chunk(batch));
+        let weights = self.weights_len().saturating_mul(batch.min(CHUNKS)).saturating_add(graph.weights());
+        image.saturating_mul(images).saturating_add(weights.saturating_mul(size_of::<f32>()))
+    }
+
+    /// Largest part of the weight gradients that one region computes.
+    pub fn weights_len(&self) -> usize {
+        self.regions.iter().map(|region| region.weights_len).max().unwrap_or(0)
+    }
+}
+
+/// Images of the longest chunk of a batch.
+pub(super) fn images_per_chunk(batch: usize) -> usize {
+    batch.div_ceil(batch.clamp(1, CHUNKS))
+}
+
+impl RegionPlan {
+    fn new(graph: &Graph, stages: &[StagePlan], is_state: &[bool], region: &Region) -> Self {
+        let mut plan = Self::default();
+        for &stage in &region.stages {
+            plan.add_stage(graph, &graph.stages[stage], &stages[stage]);
+        }
+        for &mix in &region.mixes {
+            let own = plan.target(graph.mixes[mix].output);
+            let mut terms = Vec::new();
+            for (index, term) in graph.mixes[mix].terms.iter().enumerate() {
+                plan.reductions.push((Reduction::Term { mix, term: index }, plan.sums_len));
+                let sums = Some(plan.sums_len);
+                plan.sums_len += match term.source.norm {
+                    Some(norm) => 2 * graph.norms[norm].range.len(),
+                    None => 1,
+                };
+                let Source { tensor, norm } = term.source;
+                let target = (norm.is_none() && is_state[tensor]).then(|| plan.target(tensor));
+                terms.push(Written { target, sums });
+            }
+            plan.mixes.push((own, terms));
+        }
+        plan
+    }
+
+    fn add_stage(&mut self, graph: &Graph, stage: &Stage, plan: &StagePlan) {
+        self.moments.push(self.moments_len);
+        self.moments_len += stage.norm.map_or(0, |norm| 2 * graph.norms[norm].range.len());
+        self.weights.push(self.weights_len);
+        self.weights_len += plan.weights.len();
+        let reads = stage.inputs.iter().zip(&plan.input_gradient).map(|(source, &wanted)| {
+            let target = wanted.then(|| self.target(source.tensor))?;
+            let sums = source.norm.map(|norm| {
+                let start = self.sums_len;
+                self.reductions.push((Reduction::Read(norm), start));
+                self.sums_len += 2 * graph.norms[norm].range.len();
+                start
+            });
+            Some(Written { target: Some(target), sums })
+        });
+        let reads = reads.collect();
+        self.reads.push(reads);
+    }
+
+    /// Index of a target, which is added if it is new.
+    fn target(&mut self, tensor: TensorId) -> usize {
+        let known = self.targets.iter().position(|&target| target == tensor);
+        known.unwrap_or_else(|| {
+            self.targets.push(tensor);
+            self.targets.len() - 1
+        })
+    }
+}
+
+fn upstream(graph: &Graph) -> Vec<Upstream> {
+    let mut by_tensor = vec![Upstream::Own; graph.tensors.len()];
+    for (mix, node) in graph.mixes.iter().enumerate() {
+        for (term, source) in node.terms.iter().map(|term| term.source).enumerate() {
+            by_tensor[source.tensor] = Upstream::Mix { mix, term };
+        }
+    }
+    graph.stages.iter().map(|stage| by_tensor[stage.output]).collect()
+}
+
+/// A pool of a stored image costs about what it takes to read its result from memory. States are kept as they are: they are
+/// few, and everything is computed from them.
+fn storage(graph: &Graph, saved: Saved) -> Vec<Storage> {
+    let mut storage = vec![Storage::F32; graph.tensors.len()];
+    for (index, stage) in graph.stages.iter().enumerate() {
+        let raw = stage.inputs.len() == 1 && stage.inputs[0].norm.is_none() && !stage.relu;
+        let from_state = graph.stages.iter().all(|other| other.output != stage.inputs[0].tensor);
+        storage[stage.output] = match stage.ops.as_slice() {
+            [Op::MaxPool { .. } | Op::AvgPool { .. }] if raw && from_state => Storage::Recomputed(index),
+            _ if saved == Saved::F16 => Storage::F16,
+            _ => Storage::F32,
+        };
+    }
+    storage
+}
+
+fn last_readers(graph: &Graph) -> Vec<usize> {
+    let mut region_of = vec![0; graph.stages.len()];
+    let mut last = vec![0; graph.tensors.len()];
+    for (index, region) in graph.regions.iter().enumerate() {
+        for &stage in &region.stages {
+            region_of[stage] = index;
+            last[graph.stages[stage].output] = index;
+        }
+        for &mix in &region.mixes {
+            last[graph.mixes[mix].output] = index;
+        }
+    }
+    let mut made_by = vec![None; graph.tensors.len()];
+    graph.stages.iter().enumerate().for_each(|(index, stage)| made_by[stage.output] = Some(index));
+    for mix in &graph.mixes {
+        for stage in mix.terms.iter().filter_map(|term| made_by[term.source.tensor]) {
+            last[mix.output] = last[mix.output].min(region_of[stage]);
+        }
+    }
+    last
+}
+
+/// Buffers for gradients, in the order of the backward pass: what is read no more makes room for the next of its size.
+fn gradient_slots(graph: &Graph, regions: &[RegionPlan], last_reader: &[usize]) -> (Vec<Option<usize>>, Vec<usize>) {
+    let mut slots = vec![None; graph.tensors.len()];
+    let mut lens: Vec<usize> = Vec::new();
+    let mut free: Vec<usize> = Vec::new();
+    let heads = std::iter::once(&graph.head).chain(&graph.auxiliary);
+    let head_inputs: Vec<TensorId> = heads.flat_map(|head| &head.inputs).map(|source| source.tensor).collect();
+    let mut allot = |tensor: TensorId, slots: &mut Vec<Option<usize>>, free: &mut Vec<usize>| {
+        if slots[tensor].is_none() {
+            let len = graph.tensors[tensor].len();
+            let slot = free.iter().position(|&slot| lens[slot] == len).map(|index| free.swap_remove(index));
+            slots[tensor] = Some(slot.unwrap_or_else(|| {
+                lens.push(len);
+                lens.len() - 1
+            }));
+        }
+    };
+    head_inputs.iter().for_each(|&tensor| allot(tensor, &mut slots, &mut free));
+    for (index, region) in regions.iter().enumerate().rev() {
+        region.targets.iter().for_each(|&tensor| allot(tensor, &mut slots, &mut free));
+        for (tensor, slot) in slots.iter().enumerate() {
+            if let (&Some(slot), true, true) = (slot, last_reader[tensor] == index, tensor != INPUT) {
+                free.push(slot);
+            }
+        }
+    }
+    (slots, lens)
+}
