@@ -51,4 +51,5 @@ pub use ops::norm::{
     norm_fold_running, norm_update_running,
 };
 pub use ops::prelude::Prelude;
-pub use shape::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, valid_extent};
+pub use ops::separable::Moments;
+pub use shape::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, SeparableShape, valid_extent};

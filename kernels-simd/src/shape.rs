@@ -2,6 +2,14 @@
 //! of the caller. Convolutions are *valid* (no padding of their own): the caller pads with [`Padding`] while it applies
 //! the activation that precedes the convolution, which is one pass that has to be made anyway.
 
+use core::ops::Range;
+
+/// Elements of a line of the cache.
+const LINE: usize = 16;
+
+/// Output pixels, at least, that a separable convolution takes together.
+const STRIP_PIXELS: usize = 32;
+
 /// Height, width and channels of one image, `[H, W, C]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageShape {
@@ -221,6 +229,112 @@ impl DenseShape {
     pub const fn output_len(&self) -> usize {
         let pixels = self.output().pixels();
         if pixels == 0 { 0 } else { (pixels - 1) * self.output_pixel_stride + self.output_channels }
+    }
+}
+
+/// A depthwise convolution with "same" padding and a 1×1 convolution over its output, the building block of separable
+/// convolutions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeparableShape {
+    /// The input without padding, `[H, W, C]`.
+    pub input: ImageShape,
+    /// Filter extent of the depthwise convolution in both directions, odd.
+    pub kernel: usize,
+    /// Step of the depthwise window in both directions.
+    pub stride: usize,
+    /// Distance between neighbouring taps.
+    pub dilation: usize,
+    /// Channels of the output.
+    pub output_channels: usize,
+}
+
+impl SeparableShape {
+    /// Zeros around the input: `dilation · (kernel − 1) / 2` on each side.
+    pub const fn padding(&self) -> Padding {
+        let border = self.dilation * (self.kernel - 1) / 2;
+        Padding::symmetric(border, border)
+    }
+    /// The depthwise convolution, over the padded input.
+    pub const fn depthwise(&self) -> DepthwiseShape {
+        DepthwiseShape {
+            input: self.input.padded(self.padding()),
+            kernel: self.kernel,
+            stride: self.stride,
+            dilation: self.dilation,
+        }
+    }
+    /// The 1×1 convolution, over the output of the depthwise one.
+    pub const fn pointwise(&self) -> DenseShape {
+        DenseShape::pointwise(self.depthwise().output(), self.output_channels)
+    }
+    /// The output, `[H_out, W_out, C_out]`.
+    pub const fn output(&self) -> ImageShape {
+        self.pointwise().output()
+    }
+    /// Elements of the scratch of the forward pass.
+    pub const fn forward_scratch(&self) -> usize {
+        LINE - 1 + self.ring_rows() * self.ring_row() + self.strip_len() + 2 * self.output_channels
+    }
+    /// See [`is_sane`].
+    pub(crate) const fn is_sane(&self) -> bool {
+        let Self { input, kernel, stride, dilation, output_channels } = *self;
+        if !input.is_sane() || kernel % 2 == 0 || !is_sane(&[kernel, stride, dilation], &[&[kernel, dilation]]) {
+            return false;
+        }
+        let border = 2 * self.padding().top;
+        let (Some(height), Some(width)) = (input.height.checked_add(border), input.width.checked_add(border)) else {
+            return false;
+        };
+        is_sane(
+            &[input.channels, output_channels],
+            &[
+                &[height, width, input.channels],
+                &[height, width, output_channels],
+                &[kernel, kernel, input.channels],
+                &[input.channels, output_channels],
+            ],
+        )
+    }
+    /// The part of a scratch that starts at a line of the cache.
+    pub(crate) fn aligned(scratch: &mut [f32]) -> &mut [f32] {
+        let skip = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE - 1);
+        &mut scratch[skip..]
+    }
+    /// Output rows that are computed together.
+    pub(crate) const fn strip_rows(&self) -> usize {
+        let (height, width) = (self.output().height, self.output().width);
+        let rows = if width == 0 { 1 } else { STRIP_PIXELS.div_ceil(width) };
+        if rows < height {
+            rows
+        } else if height == 0 {
+            1
+        } else {
+            height
+        }
+    }
+    /// Elements of one strip of the depthwise convolution's output.
+    pub(crate) const fn strip_len(&self) -> usize {
+        (self.strip_rows() * self.output().width * self.input.channels).next_multiple_of(LINE)
+    }
+    /// Input rows under the windows of one strip.
+    pub(crate) const fn ring_rows(&self) -> usize {
+        self.dilation * (self.kernel - 1) + 1 + (self.strip_rows() - 1) * self.stride
+    }
+    /// Elements of one padded input row, whole lines.
+    pub(crate) const fn ring_row(&self) -> usize {
+        (self.depthwise().input.width * self.input.channels).next_multiple_of(LINE)
+    }
+    /// The rows of taps of output row `row` that lie inside the image.
+    pub(crate) const fn taps(&self, row: usize) -> Range<usize> {
+        let (start, border) = (row * self.stride, self.padding().top);
+        let first = border.saturating_sub(start).div_ceil(self.dilation);
+        let end = (self.input.height + border).saturating_sub(start).div_ceil(self.dilation);
+        first..if end < self.kernel { end } else { self.kernel }
+    }
+    /// Input rows above the end of the windows of output row `row`.
+    pub(crate) const fn rows_needed(&self, row: usize) -> usize {
+        let end = row * self.stride + self.padding().top + 1;
+        if end < self.input.height { end } else { self.input.height }
     }
 }
 

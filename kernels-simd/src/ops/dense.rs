@@ -26,9 +26,7 @@ impl Kernels {
             assert_eq!(bias.len(), shape.output_channels, "dense: length of bias for {shape:?}");
         }
         // SAFETY: the lengths fit the shape.
-        unsafe {
-            dispatch!(self, forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32], shape: DenseShape, accumulate: bool));
-        }
+        unsafe { forward(self, x, w, bias, y, shape, accumulate) }
     }
 
     /// Gradient of [`Kernels::dense`] with respect to its input: `dx = dy * wᵀ`, or `dx += dy * wᵀ` if `accumulate`, over the
@@ -48,9 +46,7 @@ impl Kernels {
     ) {
         check("dense_backward_input", shape, dx.len(), dy.len(), w_transposed.len());
         // SAFETY: the lengths fit the shape.
-        unsafe {
-            dispatch!(self, backward_input(dy: &[f32], w_transposed: &[f32], dx: &mut [f32], shape: DenseShape, accumulate: bool));
-        }
+        unsafe { backward_input(self, dy, w_transposed, dx, shape, accumulate) }
     }
 
     /// Gradient of [`Kernels::dense`] with respect to its weights: adds `Σ_pixels x·dy` to `dw` `[kh, kw, C_in, C_out]`; `dy` is
@@ -102,19 +98,40 @@ fn check(name: &str, shape: DenseShape, input: usize, output: usize, weights: us
 
 /// `c[p, :] (+)= bias + Σ_s a_s[p, :] · b_s` for the `s`-th of `segments` pairs of matrices: `a_s` `[pixels, depth]`, `b_s`
 /// `[depth, columns]`, one behind the other.
-struct Product {
-    a: *const f32,
-    a_pixel: usize,
-    a_segment: usize,
-    segments: usize,
-    depth: usize,
-    b: *const f32,
-    columns: usize,
+pub(super) struct Product {
+    pub a: *const f32,
+    pub a_pixel: usize,
+    pub a_segment: usize,
+    pub segments: usize,
+    pub depth: usize,
+    pub b: *const f32,
+    pub columns: usize,
     /// Null for none.
-    bias: *const f32,
-    accumulate: bool,
-    c: *mut f32,
-    c_pixel: usize,
+    pub bias: *const f32,
+    pub accumulate: bool,
+    pub c: *mut f32,
+    pub c_pixel: usize,
+    /// `[2, columns]`: each column's sum and sum of squares of `c` are added; null for none.
+    pub moments: *mut f32,
+}
+
+impl Product {
+    /// Computes `pixels` rows of `c`.
+    ///
+    /// # Safety
+    ///
+    /// The pointers cover the matrices.
+    pub unsafe fn compute(&self, kernels: Kernels, pixels: usize) {
+        let product = self;
+        // SAFETY: promised by the caller.
+        unsafe { dispatch!(kernels, product_rows(product: &Product, pixels: usize)) }
+    }
+}
+
+#[inline(always)]
+unsafe fn product_rows<S: Simd>(product: &Product, pixels: usize) {
+    // SAFETY: promised by the caller.
+    unsafe { cover::<S, _>(product, pixels, product.columns) }
 }
 
 impl Tiles for Product {
@@ -167,12 +184,27 @@ impl Tiles for Product {
                     store::<S, PARTIAL>(c.add(r * self.c_pixel + v * S::LANES), *sum, lanes);
                 }
             }
+            if !self.moments.is_null() {
+                for v in 0..V {
+                    // Two chains each, so that additions do not wait for each other.
+                    let (mut sum, mut squares) = ([S::splat(0.0); 2], [S::splat(0.0); 2]);
+                    for (r, sums) in sums.iter().enumerate() {
+                        sum[r % 2] = S::add(sum[r % 2], sums[v]);
+                        squares[r % 2] = S::mul_add(sums[v], sums[v], squares[r % 2]);
+                    }
+                    for (moment, value) in [sum, squares].into_iter().enumerate() {
+                        let target = self.moments.add(moment * self.columns + column + v * S::LANES);
+                        let before = load::<S, PARTIAL>(target, lanes);
+                        store::<S, PARTIAL>(target, S::add(before, S::add(value[0], value[1])), lanes);
+                    }
+                }
+            }
         }
     }
 }
 
-#[inline(always)]
-unsafe fn forward<S: Simd>(
+unsafe fn forward(
+    kernels: Kernels,
     x: &[f32],
     w: &[f32],
     bias: Option<&[f32]>,
@@ -199,8 +231,9 @@ unsafe fn forward<S: Simd>(
                 accumulate,
                 c: y.as_mut_ptr().add(row * pixels * shape.output_pixel_stride),
                 c_pixel: shape.output_pixel_stride,
+                moments: ptr::null_mut(),
             };
-            cover::<S, _>(&product, pixels, shape.output_channels);
+            product.compute(kernels, pixels);
         }
     }
 }
@@ -212,8 +245,8 @@ fn is_matrix_product(shape: DenseShape) -> bool {
         && (shape.offset_height, shape.offset_width) == (0, 0)
 }
 
-#[inline(always)]
-unsafe fn backward_input<S: Simd>(
+unsafe fn backward_input(
+    kernels: Kernels,
     dy: &[f32],
     w_transposed: &[f32],
     dx: &mut [f32],
@@ -244,8 +277,9 @@ unsafe fn backward_input<S: Simd>(
                 accumulate: accumulate || !merged,
                 c: dx.as_mut_ptr().add((y * input.width + x) * input.channels),
                 c_pixel: shape.stride_width * input.channels,
+                moments: ptr::null_mut(),
             };
-            cover::<S, _>(&product, pixels, input.channels);
+            product.compute(kernels, pixels);
         }
     }
 }

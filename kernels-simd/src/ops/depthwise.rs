@@ -71,31 +71,38 @@ fn check(name: &str, shape: DepthwiseShape, input: usize, output: usize, weights
 }
 
 /// The taps of one pixel of the result. Tap `(i, j)` multiplies the element `i * source_row + j * source_column` behind the
-/// place of the pixel in the source with the weight `i * weight_row + j * weight_column` behind the first one.
+/// place of the pixel in the source with the weight `i * weight_row + j * weight_column` behind the first one. Where the
+/// source is a ring of rows, those from `rows_to_end` on lie `ring` elements further back, at its beginning.
 #[derive(Clone, Copy)]
-struct Window {
-    rows: usize,
-    columns: usize,
-    source_row: usize,
-    source_column: usize,
-    weight_row: isize,
-    weight_column: isize,
+pub(super) struct Window {
+    pub rows: usize,
+    pub columns: usize,
+    pub source_row: usize,
+    pub source_column: usize,
+    pub weight_row: isize,
+    pub weight_column: isize,
+    pub rows_to_end: usize,
+    pub ring: isize,
 }
 
 /// `pixels` pixels of the result, `target_step` elements apart, from places `source_step` elements apart.
-struct Row {
-    window: Window,
-    source: *const f32,
-    source_step: usize,
-    weights: *const f32,
-    target: *mut f32,
-    target_step: usize,
-    pixels: usize,
+pub(super) struct Row {
+    pub window: Window,
+    pub source: *const f32,
+    pub source_step: usize,
+    pub weights: *const f32,
+    pub target: *mut f32,
+    pub target_step: usize,
+    pub pixels: usize,
 }
 
 impl Row {
     /// Computes all pixels of `channels` channels.
-    unsafe fn compute(&self, kernels: Kernels, channels: usize) {
+    ///
+    /// # Safety
+    ///
+    /// The pointers cover all windows, weights and pixels.
+    pub unsafe fn compute(&self, kernels: Kernels, channels: usize) {
         let row_of = self;
         // SAFETY: promised by the caller.
         unsafe { dispatch!(kernels, row(row_of: &Row, channels: usize)) }
@@ -180,7 +187,8 @@ unsafe fn block<
         let weights = row.weights.add(channel);
         let mut sums = [S::splat(0.0); P];
         for i in 0..window.rows {
-            let source = source.add(i * window.source_row);
+            let ring = if i < window.rows_to_end { 0 } else { window.ring };
+            let source = source.offset((i * window.source_row) as isize - ring);
             let weights = weights.offset(i as isize * window.weight_row);
             if const { STEP > 0 } {
                 let unit = row.source_step / STEP;
@@ -222,6 +230,8 @@ unsafe fn forward(kernels: Kernels, x: &[f32], w: &[f32], y: &mut [f32], shape: 
         source_column: shape.dilation * input.channels,
         weight_row: (shape.kernel * input.channels) as isize,
         weight_column: input.channels as isize,
+        rows_to_end: shape.kernel,
+        ring: 0,
     };
     for y_row in 0..output.height {
         // SAFETY: the shape says that all windows lie inside the input, and the lengths fit the shape.
@@ -276,6 +286,8 @@ unsafe fn backward_input(
                         source_column: output_step * channels,
                         weight_row: -((tap_step * shape.kernel * channels) as isize),
                         weight_column: -((tap_step * channels) as isize),
+                        rows_to_end: rows.taps,
+                        ring: 0,
                     },
                     source: scratch
                         .as_ptr()

@@ -11,4 +11,5 @@ mod loss;
 pub(crate) mod norm;
 mod pool;
 pub(crate) mod prelude;
+pub(crate) mod separable;
 mod tiles;

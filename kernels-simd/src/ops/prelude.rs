@@ -36,7 +36,18 @@ impl<'a> Prelude<'a> {
         }
     }
 
-    fn check(self, shape: ImageShape) {
+    /// `y` = the pixels `x` after the prelude.
+    ///
+    /// # Safety
+    ///
+    /// `x` and `y` have the same length, that of whole pixels of as many channels as the slices of the prelude.
+    pub(super) unsafe fn row(self, kernels: Kernels, x: &[f32], y: &mut [f32]) {
+        let prelude = self;
+        // SAFETY: promised by the caller.
+        unsafe { dispatch!(kernels, forward_row(x: &[f32], prelude: Prelude<'_>, y: &mut [f32])) }
+    }
+
+    pub(super) fn check(self, shape: ImageShape) {
         assert!(shape.is_sane(), "prelude: the elements of {shape:?} cannot be counted");
         if let Some((scale, shift)) = self.affine() {
             assert_eq!(
@@ -123,13 +134,19 @@ unsafe fn forward<S: Simd>(x: &[f32], shape: ImageShape, padding: Padding, prelu
         y[left + row..].fill(0.0);
         let y = &mut y[left..left + row];
         // SAFETY: x and y are rows of whole pixels, and scale and shift have one element per channel.
-        unsafe {
-            match prelude {
-                Prelude::Copy => y.copy_from_slice(x),
-                Prelude::Relu => relu_row::<S>(x, y),
-                Prelude::Affine { scale, shift } => affine_row::<S>(x, scale, shift, f32::NEG_INFINITY, y),
-                Prelude::AffineRelu { scale, shift } => affine_row::<S>(x, scale, shift, 0.0, y),
-            }
+        unsafe { forward_row::<S>(x, prelude, y) }
+    }
+}
+
+#[inline(always)]
+unsafe fn forward_row<S: Simd>(x: &[f32], prelude: Prelude<'_>, y: &mut [f32]) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match prelude {
+            Prelude::Copy => y.copy_from_slice(x),
+            Prelude::Relu => relu_row::<S>(x, y),
+            Prelude::Affine { scale, shift } => affine_row::<S>(x, scale, shift, f32::NEG_INFINITY, y),
+            Prelude::AffineRelu { scale, shift } => affine_row::<S>(x, scale, shift, 0.0, y),
         }
     }
 }

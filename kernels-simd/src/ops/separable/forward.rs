@@ -1,0 +1,209 @@
+//! The forward pass.
+
+use core::ptr;
+
+use super::ring::Ring;
+use crate::kernels::Kernels;
+use crate::ops::dense::Product;
+use crate::ops::depthwise::{Row, Window};
+use crate::ops::prelude::Prelude;
+use crate::shape::SeparableShape;
+
+/// Where the sums that a batch normalisation needs go: both are added to, one element per channel.
+#[derive(Debug)]
+pub struct Moments<'a> {
+    /// `Σ z`.
+    pub sum: &'a mut [f64],
+    /// `Σ z²`.
+    pub sum_of_squares: &'a mut [f64],
+}
+
+/// Output pixels whose moments are added up in `f32` before they go to `f64`.
+const SUMMED_PIXELS: usize = 1024;
+
+impl Kernels {
+    /// A separable convolution of one image `x` `[H, W, C]`, after `prelude` and with "same" padding: depthwise with
+    /// `depthwise` `[k, k, C]`, then pointwise with `pointwise` `[C, C_out]` and `bias` `[C_out]`. Overwrites `z` `[H_out,
+    /// W_out, C_out]`, or with `accumulate` adds to it. `moments`, as [`Kernels::channel_moments`] of the final `z`, are added up
+    /// on the way. `scratch` holds [`SeparableShape::forward_scratch`] elements, of any value.
+    ///
+    /// # Panics
+    ///
+    /// When a length does not fit the shape; `scratch` may be longer.
+    #[allow(clippy::too_many_arguments)]
+    pub fn separable(
+        self,
+        x: &[f32],
+        shape: SeparableShape,
+        prelude: Prelude<'_>,
+        depthwise: &[f32],
+        pointwise: &[f32],
+        bias: Option<&[f32]>,
+        z: &mut [f32],
+        accumulate: bool,
+        moments: Option<Moments<'_>>,
+        scratch: &mut [f32],
+    ) {
+        assert!(
+            shape.is_sane()
+                && x.len() == shape.input.len()
+                && z.len() == shape.output().len()
+                && depthwise.len() == shape.depthwise().weights()
+                && pointwise.len() == shape.pointwise().weights()
+                && scratch.len() >= shape.forward_scratch(),
+            "separable: x, z, weights and scratch of {}, {}, {}, {} and {} elements do not fit {shape:?}",
+            x.len(),
+            z.len(),
+            depthwise.len(),
+            pointwise.len(),
+            scratch.len()
+        );
+        prelude.check(shape.input);
+        let outputs = shape.output_channels;
+        assert!(bias.is_none_or(|bias| bias.len() == outputs), "separable: length of bias for {shape:?}");
+        if let Some(moments) = &moments {
+            let lengths = (moments.sum.len(), moments.sum_of_squares.len());
+            assert_eq!(lengths, (outputs, outputs), "separable: moments for {shape:?}");
+        }
+        // SAFETY: the lengths fit the shape.
+        unsafe { forward(self, x, shape, prelude, depthwise, pointwise, bias, z, accumulate, moments, scratch) }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+unsafe fn forward(
+    kernels: Kernels,
+    x: &[f32],
+    shape: SeparableShape,
+    prelude: Prelude<'_>,
+    depthwise: &[f32],
+    pointwise: &[f32],
+    bias: Option<&[f32]>,
+    z: &mut [f32],
+    accumulate: bool,
+    mut moments: Option<Moments<'_>>,
+    scratch: &mut [f32],
+) {
+    let output = shape.output();
+    let (strip_rows, ring_rows, outputs) = (shape.strip_rows(), shape.ring_rows(), shape.output_channels);
+    let scratch = SeparableShape::aligned(scratch);
+    let (ring, scratch) = scratch.split_at_mut(ring_rows * shape.ring_row());
+    let (strip, scratch) = scratch.split_at_mut(shape.strip_len());
+    let partial = &mut scratch[..2 * outputs];
+    partial.fill(0.0);
+    let left = shape.padding().left * shape.input.channels;
+    let ring = Ring::new(ring, ring_rows, left..left + shape.input.width * shape.input.channels);
+    let (mut preluded, mut summed) = (0, 0);
+    for first in (0..output.height).step_by(strip_rows) {
+        let rows = strip_rows.min(output.height - first);
+        let pixels = rows * output.width;
+        // SAFETY: the lengths fit the shape; the rows that a strip needs fit the ring.
+        unsafe {
+            let needed = shape.rows_needed(first + rows - 1);
+            prelude_rows(kernels, x, shape, prelude, ring, preluded..needed);
+            preluded = preluded.max(needed);
+            for row in 0..rows {
+                let target = strip.as_mut_ptr().add(row * output.width * shape.input.channels);
+                depthwise_row(kernels, shape, ring, first + row, depthwise, target);
+            }
+            let product = Product {
+                a: strip.as_ptr(),
+                a_pixel: shape.input.channels,
+                a_segment: 0,
+                segments: 1,
+                depth: shape.input.channels,
+                b: pointwise.as_ptr(),
+                columns: outputs,
+                bias: bias.map_or(ptr::null(), <[f32]>::as_ptr),
+                accumulate,
+                c: z.as_mut_ptr().add(first * output.width * outputs),
+                c_pixel: outputs,
+                moments: if moments.is_some() { partial.as_mut_ptr() } else { ptr::null_mut() },
+            };
+            product.compute(kernels, pixels);
+        }
+        summed += pixels;
+        if let Some(moments) = &mut moments
+            && (summed >= SUMMED_PIXELS || first + rows == output.height)
+        {
+            let (sum, squares) = partial.split_at(outputs);
+            add(moments.sum, sum);
+            add(moments.sum_of_squares, squares);
+            partial.fill(0.0);
+            summed = 0;
+        }
+    }
+}
+
+/// Adds sums to sums in double precision.
+pub(super) fn add(target: &mut [f64], values: &[f32]) {
+    for (target, &value) in target.iter_mut().zip(values) {
+        *target += f64::from(value);
+    }
+}
+
+/// Fills the ring with the rows `rows` of `x` after the prelude.
+///
+/// # Safety
+///
+/// `x` is the image of the shape, `prelude` fits it, and the ring has rows of [`SeparableShape::ring_row`] elements.
+pub(super) unsafe fn prelude_rows(
+    kernels: Kernels,
+    x: &[f32],
+    shape: SeparableShape,
+    prelude: Prelude<'_>,
+    ring: Ring,
+    rows: core::ops::Range<usize>,
+) {
+    let len = shape.input.width * shape.input.channels;
+    for h in rows {
+        // SAFETY: a row of the ring has the padding on both sides of the row of the image.
+        unsafe {
+            let left = shape.padding().left * shape.input.channels;
+            let target = core::slice::from_raw_parts_mut(ring.start.add(ring.offset(h) + left), len);
+            prelude.row(kernels, &x[h * len..][..len], target);
+        }
+    }
+}
+
+/// Computes row `row` of the output of the depthwise convolution from the rows in the ring.
+///
+/// # Safety
+///
+/// The ring holds the rows of the image under the window, `depthwise` the weights, and `target` has a row of the output.
+pub(super) unsafe fn depthwise_row(
+    kernels: Kernels,
+    shape: SeparableShape,
+    ring: Ring,
+    row: usize,
+    depthwise: &[f32],
+    target: *mut f32,
+) {
+    let channels = shape.input.channels;
+    // Taps above and below the image are left out.
+    let taps = shape.taps(row);
+    let h = row * shape.stride + taps.start * shape.dilation - shape.padding().top;
+    let columns = Window {
+        rows: 0,
+        columns: shape.kernel,
+        source_row: 0,
+        source_column: shape.dilation * channels,
+        weight_row: (shape.kernel * channels) as isize,
+        weight_column: channels as isize,
+        rows_to_end: 0,
+        ring: 0,
+    };
+    // SAFETY: promised by the caller.
+    unsafe {
+        let pixels = Row {
+            window: ring.window(h, shape.dilation, taps.len(), columns),
+            source: ring.start.add(ring.offset(h)),
+            source_step: shape.stride * channels,
+            weights: depthwise.as_ptr().add(taps.start * shape.kernel * channels),
+            target,
+            target_step: channels,
+            pixels: shape.output().width,
+        };
+        pixels.compute(kernels, channels);
+    }
+}

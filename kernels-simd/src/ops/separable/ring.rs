@@ -1,0 +1,42 @@
+//! Rows of an image in a ring: the last few of them, with zeros left and right.
+
+use core::ops::Range;
+
+use crate::ops::depthwise::Window;
+
+/// `rows` rows of `row_len` elements; row `h` of the image lives in slot `h % rows`. What lies left and right of the image
+/// in a slot stays as it is, zero.
+#[derive(Clone, Copy)]
+pub(super) struct Ring {
+    pub start: *mut f32,
+    pub rows: usize,
+    pub row_len: usize,
+}
+
+impl Ring {
+    /// A ring over `storage`, whose slots get zeros in all but the elements `inside`.
+    pub fn new(storage: &mut [f32], rows: usize, inside: Range<usize>) -> Self {
+        let row_len = storage.len() / rows;
+        for row in storage.chunks_exact_mut(row_len) {
+            row[..inside.start].fill(0.0);
+            row[inside.end..].fill(0.0);
+        }
+        Self { start: storage.as_mut_ptr(), rows, row_len }
+    }
+
+    /// Element of the ring at which row `h` starts.
+    pub fn offset(&self, h: usize) -> usize {
+        h % self.rows * self.row_len
+    }
+
+    /// `window` with `taps` rows, `step` rows of the image apart from `first` on.
+    pub fn window(&self, first: usize, step: usize, taps: usize, window: Window) -> Window {
+        Window {
+            rows: taps,
+            source_row: step * self.row_len,
+            rows_to_end: (self.rows - first % self.rows).div_ceil(step),
+            ring: (self.rows * self.row_len) as isize,
+            ..window
+        }
+    }
+}
