@@ -81,13 +81,13 @@ impl<'a> Scanner<'a> {
             let position = self.at - word.len();
             return Err(GenotypeError::Syntax { position, expected: "Genotype(…), NAME = Genotype(…) or JSON" });
         }
-        self.expect('(', "( after Genotype")?;
+        self.require('(', "( after Genotype")?;
         let (mut normal, mut normal_concat, mut reduce, mut reduce_concat) = (None, None, None, None);
         while !self.take(')') {
             let key = self.word();
             let position = self.at - key.len();
             let duplicate = |key| GenotypeError::Duplicate { position, key };
-            self.expect('=', "normal=, normal_concat=, reduce= or reduce_concat=, or )")?;
+            self.require('=', "normal=, normal_concat=, reduce= or reduce_concat=, or )")?;
             match key {
                 "normal" => set(&mut normal, self.edges()?).map_err(|()| duplicate("normal"))?,
                 "normal_concat" => set(&mut normal_concat, self.concat()?).map_err(|()| duplicate("normal_concat"))?,
@@ -99,7 +99,7 @@ impl<'a> Scanner<'a> {
                 }
             }
             if !self.take(',') {
-                self.expect(')', ", or )")?;
+                self.require(')', ", or )")?;
                 break;
             }
         }
@@ -117,12 +117,12 @@ impl<'a> Scanner<'a> {
 
     fn edges(&mut self) -> Result<Vec<(&'a str, u8), MAX_EDGES>, GenotypeError> {
         self.list("[ and edges ('operation', state)", "at most 24 edges", |scanner| {
-            scanner.expect('(', "an edge ('operation', state)")?;
+            scanner.require('(', "an edge ('operation', state)")?;
             let name = scanner.quoted()?;
-            scanner.expect(',', ", and the state that the edge starts from")?;
+            scanner.require(',', ", and the state that the edge starts from")?;
             let source = scanner.number()?;
             scanner.take(',');
-            scanner.expect(')', ") after the state")?;
+            scanner.require(')', ") after the state")?;
             Ok((name, source))
         })
     }
@@ -136,11 +136,11 @@ impl<'a> Scanner<'a> {
             let position = self.at - word.len();
             return Err(GenotypeError::Syntax { position, expected: "range(…) or [ and states" });
         }
-        self.expect('(', "( after range")?;
+        self.require('(', "( after range")?;
         let first = self.number()?;
-        self.expect(',', ", and the state after the last")?;
+        self.require(',', ", and the state after the last")?;
         let end = self.number()?;
-        self.expect(')', ") after the range")?;
+        self.require(')', ") after the range")?;
         if usize::from(end) - usize::from(first).min(usize::from(end)) > MAX_STATES {
             return Err(self.error("a range of at most 14 states"));
         }
@@ -154,12 +154,12 @@ impl<'a> Scanner<'a> {
         mut item: impl FnMut(&mut Self) -> Result<T, GenotypeError>,
     ) -> Result<Vec<T, N>, GenotypeError> {
         let mut items = Vec::new();
-        self.expect('[', open)?;
+        self.require('[', open)?;
         while !self.take(']') {
             let value = item(self)?;
             items.push(value).map_err(|_| self.error(bound))?;
             if !self.take(',') {
-                self.expect(']', ", or ]")?;
+                self.require(']', ", or ]")?;
                 break;
             }
         }
@@ -188,7 +188,7 @@ impl<'a> Scanner<'a> {
         found
     }
 
-    fn expect(&mut self, character: char, expected: &'static str) -> Result<(), GenotypeError> {
+    fn require(&mut self, character: char, expected: &'static str) -> Result<(), GenotypeError> {
         if self.take(character) { Ok(()) } else { Err(self.error(expected)) }
     }
 
@@ -213,7 +213,7 @@ impl<'a> Scanner<'a> {
     fn quoted(&mut self) -> Result<&'a str, GenotypeError> {
         let quote = if self.take('"') { '"' } else { '\'' };
         if quote == '\'' {
-            self.expect('\'', "the name of an operation in quotes")?;
+            self.require('\'', "the name of an operation in quotes")?;
         }
         let rest = self.text.get(self.at..).unwrap_or_default();
         let (name, _) = rest.split_once(quote).ok_or_else(|| self.error("a closing quote"))?;
