@@ -1,7 +1,5 @@
 //! Evaluation of a network on a data set.
 
-use std::convert::Infallible;
-
 use darts_kernels_simd::{ImageShape, Kernels};
 
 use crate::data::{Augment, Batch, BatchSettings, Batcher, DataError, Dataset, Order};
@@ -56,30 +54,27 @@ pub enum EvaluateError {
         /// Those of the data set.
         found: (ImageShape, usize),
     },
+    /// The network's output is no number.
+    #[error(
+        "the loss on the {images} images is {loss}: the weights grew too large in training; train again with a smaller \
+         learning rate or a smaller gradient clip"
+    )]
+    NotFinite {
+        /// Mean cross-entropy.
+        loss: f64,
+        /// Number of images.
+        images: usize,
+    },
     /// `after_batch` asked for a stop.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
 }
 
 /// Runs all batches of an epoch of `batcher`; `after_batch` is told the number of images of each.
-pub fn evaluate(
-    engine: &mut Engine,
-    workers: &Workers,
-    weights: &[f32],
-    mix_weights: &[f32],
-    mode: Mode,
-    batcher: &mut Batcher,
-    mut after_batch: impl FnMut(usize),
-) -> Evaluation {
-    let Ok(evaluation) = evaluate_while(engine, workers, weights, mix_weights, mode, batcher, |images| {
-        after_batch(images);
-        Ok::<_, Infallible>(())
-    });
-    evaluation
-}
-
-/// The same, up to the first error of `after_batch`.
-fn evaluate_while<E>(
+///
+/// # Errors
+/// The first error of `after_batch`, which ends the evaluation.
+pub fn evaluate<E>(
     engine: &mut Engine,
     workers: &Workers,
     weights: &[f32],
@@ -112,7 +107,7 @@ fn evaluate_while<E>(
 /// of images of each batch, and may end the evaluation.
 ///
 /// # Errors
-/// If images or classes are not the network's, or `after_batch` asks for a stop.
+/// If images or classes are not the network's, the loss is no number, or `after_batch` asks for a stop.
 pub fn evaluate_network(
     network: &TrainedNetwork,
     data: &Dataset,
@@ -136,5 +131,7 @@ pub fn evaluate_network(
     let mut engine = Engine::new(graph, BATCH, kernels);
     let TrainedNetwork { weights, statistics, .. } = network;
     let mode = Mode::Running(statistics);
-    Ok(evaluate_while(&mut engine, workers, weights, &[], mode, &mut batcher, after_batch)?)
+    let evaluation = evaluate(&mut engine, workers, weights, &[], mode, &mut batcher, after_batch)?;
+    let Evaluation { loss, images, .. } = evaluation;
+    if loss.is_finite() { Ok(evaluation) } else { Err(EvaluateError::NotFinite { loss, images }) }
 }

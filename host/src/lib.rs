@@ -4,13 +4,14 @@
 //! ```
 //! use std::sync::Arc;
 //!
+//! use darts_host::atomic::WriteError;
 //! use darts_host::data::{self, LoadOptions};
 //! use darts_host::engine::Workers;
 //! use darts_host::search::run::{Observer, SearchEpoch, SearchSettings, search};
 //!
 //! struct Print;
 //! impl Observer<SearchEpoch> for Print {
-//!     fn epoch(&mut self, record: &SearchEpoch) -> std::io::Result<()> {
+//!     fn epoch(&mut self, record: &SearchEpoch) -> Result<(), WriteError> {
 //!         println!("epoch {}: loss {:.3}, {}", record.epoch, record.train_loss, record.genotype);
 //!         Ok(())
 //!     }

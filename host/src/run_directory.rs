@@ -14,6 +14,8 @@ pub const CONFIG: &str = "config.json";
 pub const METRICS: &str = "metrics.jsonl";
 /// The genotype, in the original's form.
 pub const GENOTYPE: &str = "genotype.txt";
+/// α as of the last step of a search.
+pub const ALPHA: &str = "alpha.json";
 /// The weights of a derived network.
 pub const WEIGHTS: &str = "weights.safetensors";
 /// The model file.

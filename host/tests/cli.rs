@@ -355,6 +355,16 @@ fn training_ends_with_weights_and_the_accuracy_on_the_test_set() {
         &["other", "model.darts", "--weights"],
     );
     assert_eq!(run(darts(&["inspect", "--channels", "4"]).arg(&model)).status.code(), Some(USAGE));
+
+    // Weights whose sums are no numbers.
+    let diverged = folder.path().join("diverged.safetensors");
+    let mut network = network;
+    network.weights.fill(1e30);
+    network.save(&diverged).expect("writable");
+    contains(
+        &failure(darts(&["eval", "--json", "--weights"]).arg(&diverged).arg(&model)),
+        &["loss", "images", "NaN", "learning rate"],
+    );
 }
 
 #[test]
@@ -386,16 +396,14 @@ fn a_run_that_cannot_start_says_why_and_leaves_nothing() {
     }
 }
 
+/// Starts `command`, presses Ctrl-C once the file `path` has something in it, and checks the exit status and that nothing was
+/// printed on stdout.
 #[cfg(unix)]
-#[test]
-fn ctrl_c_saves_what_is_done_and_has_its_own_status() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().join("run");
-    let mut command = darts(&TINY_SEARCH);
-    let mut child = command.args(["--json", "--out"]).arg(&out).stdout(Stdio::piped()).spawn().expect("it starts");
-    let metrics = out.join("metrics.jsonl");
-    while fs::metadata(&metrics).map_or(0, |metadata| metadata.len()) == 0 {
-        assert!(child.try_wait().expect("it can be asked").is_none(), "the search ended too early");
+#[track_caller]
+fn interrupt_when_there_is(path: &Path, command: &mut Command) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    while fs::metadata(path).map_or(0, |metadata| metadata.len()) == 0 {
+        assert!(child.try_wait().expect("it can be asked").is_none(), "it ended too early");
         std::thread::yield_now();
     }
     let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
@@ -403,8 +411,37 @@ fn ctrl_c_saves_what_is_done_and_has_its_own_status() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(130));
     assert!(output.stdout.is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_in_a_search_saves_the_alpha_of_that_moment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("run");
+    let metrics = out.join("metrics.jsonl");
+    interrupt_when_there_is(&metrics, darts(&TINY_SEARCH).args(["--epochs", "100000", "--out"]).arg(&out));
     let genotype = read(&out.join("genotype.txt"));
     assert!(darts_core::Genotype::parse(genotype.trim()).is_ok(), "{genotype}");
+    let alpha: Value = serde_json::from_str(&read(&out.join("alpha.json"))).expect("JSON");
+    let epochs = lines(&metrics);
+    assert_eq!(alpha["complete_epochs"], epochs.len());
+    assert_eq!(alpha["normal"].as_array().map(Vec::len), Some(2));
+    assert!(epochs.iter().all(|epoch| epoch["alpha_normal"] != alpha["normal"]), "{alpha}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_training_saves_every_epoch_and_at_ctrl_c() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("run");
+    let mut command = darts(&["train", "--preset", "quick", "--genotype", "DARTS_V2", "--limit", "20", "--batch", "9"]);
+    command.args(["--channels", "1", "--layers", "1", "--epochs", "100000", "--out"]).arg(&out);
+    interrupt_when_there_is(&out.join("weights.safetensors"), &mut command);
+    let epochs = lines(&out.join("metrics.jsonl"));
+    assert!(!epochs.is_empty() && epochs[0]["valid_accuracy"].is_number(), "two of twenty images are held out");
+    darts_host::weights::TrainedNetwork::load(&out).expect("the weights can be read");
+    let config: Value = serde_json::from_str(&read(&out.join("config.json"))).expect("JSON");
+    assert_eq!(config["settings"]["held_out"], 2);
 }
 
 #[cfg(unix)]
@@ -415,17 +452,8 @@ fn ctrl_c_after_the_last_step_stops_the_test() {
     let data = folder.path().join("data");
     write_idx(&data, 28, 6000);
     let mut command = darts(&["train", "--preset", "quick", "--genotype", "DARTS_V2", "--limit", "20"]);
-    command.args(["--batch", "20", "--epochs", "1", "--json", "--data"]).arg(&data).arg("--out").arg(&out);
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
-    while !out.join("weights.safetensors").exists() {
-        assert!(child.try_wait().expect("it can be asked").is_none(), "it ended too early");
-        std::thread::yield_now();
-    }
-    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
-    assert!(signal.success());
-    let output = child.wait_with_output().expect("it ends");
-    assert_eq!(output.status.code(), Some(130));
-    assert!(output.stdout.is_empty());
+    command.args(["--batch", "20", "--validation", "0", "--epochs", "1", "--json", "--data"]).arg(&data);
+    interrupt_when_there_is(&out.join("weights.safetensors"), command.arg("--out").arg(&out));
 }
 
 #[test]
@@ -511,14 +539,8 @@ fn write_idx(folder: &Path, side: u32, images: u32) {
 #[test]
 fn without_arguments_the_pipeline_starts_in_a_folder_of_its_own_and_can_be_stopped() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut command = darts(&[]);
-    let mut child = command.current_dir(&folder).stderr(Stdio::null()).spawn().expect("it starts");
-    while !folder.path().join("runs/run-1/search/config.json").exists() {
-        assert!(child.try_wait().expect("it can be asked").is_none(), "it ended too early");
-        std::thread::yield_now();
-    }
-    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
-    assert!(signal.success());
-    assert_eq!(child.wait().expect("it ends").code(), Some(130));
-    assert!(folder.path().join("runs/run-1/search/genotype.txt").exists());
+    let search = folder.path().join("runs/run-1/search");
+    interrupt_when_there_is(&search.join("config.json"), darts(&[]).current_dir(&folder));
+    assert!(search.join("genotype.txt").exists());
+    assert!(search.join("alpha.json").exists());
 }

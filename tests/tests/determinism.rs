@@ -7,7 +7,7 @@ use darts_host::data::{Augment, Dataset};
 use darts_host::engine::Workers;
 use darts_host::search::bilevel::Order;
 use darts_host::search::run::{Observer, SearchEpoch, SearchSettings, search};
-use darts_host::train::{TrainEpoch, TrainSettings, train};
+use darts_host::train::{TrainEpoch, TrainObserver, TrainSettings, train};
 use darts_kernels_simd::{ImageShape, Kernels};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -17,6 +17,7 @@ const THREADS: [usize; 3] = [1, 2, 5];
 struct Silent;
 impl Observer<SearchEpoch> for Silent {}
 impl Observer<TrainEpoch> for Silent {}
+impl TrainObserver for Silent {}
 
 fn data() -> Dataset {
     let shape = ImageShape::new(9, 10, 2);
@@ -60,7 +61,7 @@ fn training_with_everything_on() {
         drop_path: 0.4,
         label_smoothing: 0.1,
         augment: Augment { cutout: Some(4), ..Augment::STANDARD },
-        held_out: 9,
+        held_out: Some(9),
         ..TrainSettings::QUICK
     };
     let results = THREADS.map(|threads| {

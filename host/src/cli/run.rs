@@ -103,8 +103,13 @@ pub fn run(arguments: &Arguments) -> Outcome {
         return session.interrupted(&directory);
     }
 
-    let settings =
-        TrainSettings { epochs: arguments.train_epochs, seed: arguments.seed, normalization, ..TrainSettings::QUICK };
+    let settings = TrainSettings {
+        epochs: arguments.train_epochs,
+        seed: arguments.seed,
+        normalization,
+        held_out: Some(TrainSettings::QUICK.held_out(&source.train)),
+        ..TrainSettings::QUICK
+    };
     let train_directory = RunDirectory::create(Some(&directory.file("train")), "train")?;
     let trained = train::perform(&found.genotype, &settings, &source, &session, &train_directory)?;
     if interrupt::requested() {

@@ -9,8 +9,8 @@ use darts_host::data::DataSource;
 use darts_host::graph::supernet::supernet;
 use darts_host::interrupt;
 use darts_host::run_directory::{self, RunDirectory};
-use darts_host::search::bilevel;
 use darts_host::search::run::{SearchOutcome, SearchSettings, network, search};
+use darts_host::search::{alpha, bilevel};
 use serde::Serialize;
 
 use super::common::{Machine, Session, check_memory, print_json};
@@ -243,7 +243,22 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// Searches, and leaves configuration, metrics and genotype in `directory`, also when it is interrupted.
+/// α of normal and of reduction cells, `[edges][operations]`.
+#[derive(Serialize)]
+struct AlphaRecord {
+    complete_epochs: usize,
+    normal: Vec<Vec<f32>>,
+    reduce: Vec<Vec<f32>>,
+}
+
+impl From<&SearchOutcome> for AlphaRecord {
+    fn from(outcome: &SearchOutcome) -> Self {
+        let [normal, reduce] = alpha::rows(&outcome.alpha);
+        Self { complete_epochs: outcome.epochs.len(), normal, reduce }
+    }
+}
+
+/// Searches, and leaves configuration, metrics, genotype and α in `directory`, also when it is interrupted.
 pub fn perform(
     settings: &SearchSettings,
     source: &DataSource,
@@ -255,5 +270,6 @@ pub fn perform(
     let outcome = search(settings, &source.train, session.kernels, session.workers.clone(), &mut watch);
     let outcome = watch.finish(outcome)?;
     directory.write_text(run_directory::GENOTYPE, &outcome.genotype.to_string())?;
+    directory.write_json(run_directory::ALPHA, &AlphaRecord::from(&outcome))?;
     Ok(outcome)
 }

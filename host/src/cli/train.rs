@@ -44,7 +44,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = one_or_more())]
     batch: Option<usize>,
 
-    /// Hold out so many training images, as many of each class, and measure on them after every epoch.
+    /// Hold out so many training images, as many of each class, and measure on them after every epoch; 0 trains on all.
     #[arg(long, value_name = "N")]
     validation: Option<usize>,
 
@@ -157,7 +157,7 @@ impl Arguments {
         set(&mut settings.layers, self.size.layers);
         set(&mut settings.epochs, self.epochs);
         set(&mut settings.batch_size, self.batch);
-        set(&mut settings.held_out, self.validation);
+        settings.held_out = Some(self.validation.unwrap_or_else(|| settings.held_out(&source.train)));
         set(&mut settings.seed, self.seed);
         set(&mut settings.schedule, self.optimizer.schedule());
         set(&mut settings.learning_rate, self.optimizer.learning_rate);
@@ -210,7 +210,7 @@ fn long_help() -> String {
     row("  label-smoothing", |settings| settings.label_smoothing.to_string());
     row("  crop-padding", |settings| settings.augment.crop_padding.to_string());
     row("  cutout", |settings| settings.augment.cutout.unwrap_or(0).to_string());
-    row("  validation", |settings| settings.held_out.to_string());
+    row("  validation", |settings| settings.held_out.map_or("a tenth".to_owned(), |images| images.to_string()));
     row("  seed", |settings| settings.seed.to_string());
     format!("{table}\n{EXAMPLES}")
 }
@@ -274,6 +274,9 @@ pub fn perform(
     directory.write_text(run_directory::GENOTYPE, &genotype.to_string())?;
     let outcome = train(genotype, settings, &source.train, session.kernels, session.workers.clone(), &mut watch);
     let outcome = watch.finish(outcome)?;
-    outcome.network.save(&directory.file(run_directory::WEIGHTS))?;
+    // Complete epochs have been saved.
+    if outcome.interrupted {
+        outcome.network.save(&directory.file(run_directory::WEIGHTS))?;
+    }
     Ok(outcome)
 }

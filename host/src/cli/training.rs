@@ -1,15 +1,15 @@
 //! Arguments and reports that searching and training share.
 
-use std::io;
-
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
+use darts_host::atomic::WriteError;
 use darts_host::data::{self, Augment, DataError, DataSource, LoadOptions, Normalization};
 use darts_host::interrupt;
 use darts_host::progress::{Progress, Task};
-use darts_host::run_directory::{Metrics, RunDirectory};
+use darts_host::run_directory::{self, Metrics, RunDirectory};
 use darts_host::search::run::{Observer, SearchEpoch, StepProgress};
-use darts_host::train::TrainEpoch;
+use darts_host::train::{TrainEpoch, TrainObserver};
+use darts_host::weights::TrainedNetwork;
 use serde::Serialize;
 
 use super::common::Session;
@@ -144,7 +144,7 @@ impl<'a> Watch<'a> {
         epochs: usize,
         progress: &'a Progress,
         directory: &'a RunDirectory,
-    ) -> Result<Self, darts_host::atomic::WriteError> {
+    ) -> Result<Self, WriteError> {
         Ok(Self { name, epochs, progress, directory, metrics: directory.metrics()?, task: None, recorded: false })
     }
 
@@ -163,10 +163,10 @@ impl<'a> Watch<'a> {
         task.advance(1);
     }
 
-    fn record(&mut self, record: &impl Serialize, line: &str) -> io::Result<()> {
+    fn record(&mut self, record: &impl Serialize, line: &str) -> Result<(), WriteError> {
         self.recorded = true;
         self.progress.line(line);
-        self.metrics.push(record).map_err(|error| error.source)
+        self.metrics.push(record)
     }
 }
 
@@ -175,7 +175,7 @@ impl Observer<SearchEpoch> for Watch<'_> {
         self.show_step(at);
     }
 
-    fn epoch(&mut self, record: &SearchEpoch) -> io::Result<()> {
+    fn epoch(&mut self, record: &SearchEpoch) -> Result<(), WriteError> {
         let line = format!(
             "{} epoch {}/{}  train loss {:.3} accuracy {:.1} %  valid loss {:.3} accuracy {:.1} %  \
              entropy {:.3} {:.3}  skips {} {}  {:.1} s\n  {}",
@@ -194,8 +194,7 @@ impl Observer<SearchEpoch> for Watch<'_> {
             record.genotype,
         );
         self.record(record, &line)?;
-        let written = self.directory.write_text(darts_host::run_directory::GENOTYPE, &record.genotype);
-        written.map_err(|error| error.source)
+        self.directory.write_text(run_directory::GENOTYPE, &record.genotype)
     }
 
     fn stop(&self) -> bool {
@@ -208,7 +207,7 @@ impl Observer<TrainEpoch> for Watch<'_> {
         self.show_step(at);
     }
 
-    fn epoch(&mut self, record: &TrainEpoch) -> io::Result<()> {
+    fn epoch(&mut self, record: &TrainEpoch) -> Result<(), WriteError> {
         let mut line = format!(
             "{} epoch {}/{}  train loss {:.3} accuracy {:.1} %",
             self.name,
@@ -225,6 +224,12 @@ impl Observer<TrainEpoch> for Watch<'_> {
 
     fn stop(&self) -> bool {
         interrupt::requested()
+    }
+}
+
+impl TrainObserver for Watch<'_> {
+    fn network(&mut self, network: &TrainedNetwork) -> Result<(), WriteError> {
+        network.save(&self.directory.file(run_directory::WEIGHTS))
     }
 }
 

@@ -14,6 +14,12 @@ pub fn initial(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..len).map(|_| 1e-3 * draw()).collect()
 }
 
+/// The two matrices of α, of normal and of reduction cells, row by row.
+pub fn rows(alpha: &[f32]) -> [Vec<Vec<f32>>; 2] {
+    let (normal, reduce) = alpha.split_at(alpha.len() / 2);
+    [normal, reduce].map(|matrix| matrix.chunks_exact(COLUMNS).map(<[f32]>::to_vec).collect())
+}
+
 /// The mixing weights: softmax of every row of α.
 pub fn softmax_rows(alpha: &[f32]) -> Vec<f32> {
     let mut weights = alpha.to_vec();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use darts_core::{Genotype, Primitive};
+use darts_core::Genotype;
 use darts_kernels_simd::Kernels;
 use serde::{Deserialize, Serialize};
 
@@ -11,12 +11,14 @@ use super::alpha::{self, AlphaSummary};
 use super::bilevel::{Bilevel, Order, StepReport};
 use super::objective::SupernetObjective;
 use super::optimizer::{Adam, Sgd, cosine};
+use crate::atomic::WriteError;
 use crate::data::draw::{Purpose, generator};
 use crate::data::{self, Augment, BatchSettings, Batcher, DataError, Dataset, Normalization, Split};
 use crate::engine::{Engine, Mode, Workers};
 use crate::evaluate::evaluate;
 use crate::graph::Graph;
 use crate::graph::supernet::{ConfigError, SupernetConfig, supernet};
+use crate::interrupt::Interrupted;
 
 /// Everything that decides a search, apart from the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,13 +136,20 @@ pub trait Observer<Epoch> {
     /// An epoch is done. An error ends the run.
     ///
     /// # Errors
-    /// Whatever the observer cannot go on with, such as a log that cannot be written.
-    fn epoch(&mut self, _record: &Epoch) -> Result<(), std::io::Error> {
+    /// A file that the observer cannot write.
+    fn epoch(&mut self, _record: &Epoch) -> Result<(), WriteError> {
         Ok(())
     }
-    /// Whether to stop after the step at hand.
+    /// Whether to stop after the step at hand, or after the batch of an evaluation.
     fn stop(&self) -> bool {
         false
+    }
+    /// [`stop`](Self::stop) as an error, for use with `?`.
+    ///
+    /// # Errors
+    /// [`Interrupted`] if the observer wants to stop.
+    fn go_on(&self) -> Result<(), Interrupted> {
+        if self.stop() { Err(Interrupted) } else { Ok(()) }
     }
 }
 
@@ -162,9 +171,9 @@ pub struct StepProgress {
 /// What a search ends with.
 #[derive(Clone, Debug)]
 pub struct SearchOutcome {
-    /// The derived cell.
+    /// The cell that α stands for.
     pub genotype: Genotype,
-    /// α of normal, then of reduction cells.
+    /// α of normal, then of reduction cells, as of the last step.
     pub alpha: Vec<f32>,
     /// Last weights of the supernet.
     pub weights: Vec<f32>,
@@ -198,8 +207,8 @@ pub enum RunError {
         step: usize,
     },
     /// The observer failed.
-    #[error("cannot write the log: {0}; check the space on the disk")]
-    Observer(#[from] std::io::Error),
+    #[error(transparent)]
+    Observer(#[from] WriteError),
 }
 
 impl RunError {
@@ -273,12 +282,15 @@ pub fn search(
         let mix_weights = alpha::softmax_rows(&bilevel.alpha);
         let SupernetObjective { engine, statistics, .. } = &mut objective;
         let mode = if settings.batch_statistics { Mode::Batch } else { Mode::Running(statistics) };
-        let valid = evaluate(engine, &workers, &bilevel.weights, &mix_weights, mode, &mut held, |_| {});
+        let go_on = |_| observer.go_on();
+        let Ok(valid) = evaluate(engine, &workers, &bilevel.weights, &mix_weights, mode, &mut held, go_on) else {
+            return Ok(outcome(settings, bilevel, records, true));
+        };
         let norm = kernels.sum_of_squares(&bilevel.weights);
         let last = train.batches_per_epoch() - 1;
         RunError::check_finite(&[("the validation loss", valid.loss), ("the norm of the weights", norm)], epoch, last)?;
         let [normal, reduce] = alpha::summaries(&bilevel.alpha, settings.nodes, settings.multiplier);
-        let [alpha_normal, alpha_reduce] = alpha_rows(&bilevel.alpha);
+        let [alpha_normal, alpha_reduce] = alpha::rows(&bilevel.alpha);
         let record = SearchEpoch {
             epoch,
             learning_rate,
@@ -355,10 +367,4 @@ impl Totals {
 fn outcome(settings: &SearchSettings, bilevel: Bilevel, epochs: Vec<SearchEpoch>, interrupted: bool) -> SearchOutcome {
     let genotype = alpha::genotype(&bilevel.alpha, settings.nodes, settings.multiplier);
     SearchOutcome { genotype, alpha: bilevel.alpha, weights: bilevel.weights, epochs, interrupted }
-}
-
-/// The two matrices of α, row by row.
-fn alpha_rows(alpha: &[f32]) -> [Vec<Vec<f32>>; 2] {
-    let (normal, reduce) = alpha.split_at(alpha.len() / 2);
-    [normal, reduce].map(|matrix| matrix.chunks_exact(Primitive::SEARCH.len()).map(<[f32]>::to_vec).collect())
 }

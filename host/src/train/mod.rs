@@ -4,5 +4,5 @@ mod drop_path;
 mod run;
 mod settings;
 
-pub use run::{TrainEpoch, TrainOutcome, train};
+pub use run::{TrainEpoch, TrainObserver, TrainOutcome, train};
 pub use settings::{Schedule, TrainSettings};

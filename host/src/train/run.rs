@@ -8,6 +8,7 @@ use darts_kernels_simd::Kernels;
 use serde::{Deserialize, Serialize};
 
 use super::{TrainSettings, drop_path};
+use crate::atomic::WriteError;
 use crate::data::{Augment, Batch, BatchSettings, Batcher, Dataset, Normalization, Order, Split};
 use crate::engine::{Engine, Gradients, Inputs, Mode, RunningStatistics, Workers};
 use crate::evaluate::evaluate;
@@ -38,10 +39,21 @@ pub struct TrainEpoch {
     pub seconds: f64,
 }
 
+/// Watches a training; what it is told beside an [`Observer`] has empty defaults too.
+pub trait TrainObserver: Observer<TrainEpoch> {
+    /// The network as an epoch leaves it, before [`epoch`](Observer::epoch) is told of the epoch. An error ends the training.
+    ///
+    /// # Errors
+    /// A file that the observer cannot write.
+    fn network(&mut self, _network: &TrainedNetwork) -> Result<(), WriteError> {
+        Ok(())
+    }
+}
+
 /// What a training ends with.
 #[derive(Clone, Debug)]
 pub struct TrainOutcome {
-    /// The network.
+    /// The network as of the last step.
     pub network: TrainedNetwork,
     /// Records of all complete epochs.
     pub epochs: Vec<TrainEpoch>,
@@ -54,10 +66,9 @@ struct Trainer<'a> {
     settings: &'a TrainSettings,
     engine: Engine,
     workers: Arc<Workers>,
-    weights: Vec<f32>,
+    network: TrainedNetwork,
     gradient: Vec<f32>,
     sgd: Sgd,
-    statistics: RunningStatistics,
     batch: Batch,
     factors: Vec<f32>,
     dlogits: Vec<f32>,
@@ -74,7 +85,7 @@ pub fn train(
     data: &Dataset,
     kernels: Kernels,
     workers: Arc<Workers>,
-    observer: &mut impl Observer<TrainEpoch>,
+    observer: &mut impl TrainObserver,
 ) -> Result<TrainOutcome, RunError> {
     let config = settings.config(data);
     let graph = derived(genotype, &config)?;
@@ -86,11 +97,12 @@ pub fn train(
         augment,
         normalization: normalization.clone(),
     };
-    let (first, second) = if settings.held_out == 0 {
-        ((0..data.len()).collect(), Vec::new())
-    } else {
-        let split = Split::hold_out(data, settings.held_out, settings.seed)?;
-        (split.first, split.second)
+    let (first, second) = match settings.held_out(data) {
+        0 => ((0..data.len()).collect(), Vec::new()),
+        held_out => {
+            let split = Split::hold_out(data, held_out, settings.seed)?;
+            (split.first, split.second)
+        }
     };
     let mut training = Batcher::new(data, first, batches(Order::Shuffled, settings.augment))?;
     let mut held = Batcher::new(data, second, batches(Order::Sequential, Augment::NONE))?;
@@ -105,8 +117,14 @@ pub fn train(
             weight_decay: settings.weight_decay as f32,
             grad_clip: settings.grad_clip as f32,
         },
-        weights,
-        statistics: RunningStatistics::new(&graph),
+        network: TrainedNetwork {
+            config,
+            genotype: genotype.clone(),
+            weights,
+            statistics: RunningStatistics::new(&graph),
+            normalization,
+            class_names: data.class_names().to_vec(),
+        },
         engine: Engine::new(graph, settings.batch_size, kernels),
         workers,
         batch: Batch::default(),
@@ -121,18 +139,11 @@ pub fn train(
             interrupted = true;
             break;
         };
+        observer.network(&trainer.network)?;
         observer.epoch(&record)?;
         epochs.push(record);
     }
-    let network = TrainedNetwork {
-        config,
-        genotype: genotype.clone(),
-        weights: trainer.weights,
-        statistics: trainer.statistics,
-        normalization,
-        class_names: data.class_names().to_vec(),
-    };
-    Ok(TrainOutcome { network, epochs, interrupted })
+    Ok(TrainOutcome { network: trainer.network, epochs, interrupted })
 }
 
 impl Trainer<'_> {
@@ -142,7 +153,7 @@ impl Trainer<'_> {
         epoch: usize,
         training: &mut Batcher,
         held: &mut Batcher,
-        observer: &mut impl Observer<TrainEpoch>,
+        observer: &mut impl TrainObserver,
     ) -> Result<Option<TrainEpoch>, RunError> {
         let started = Instant::now();
         let (mut total, mut hits) = (0.0, 0);
@@ -160,11 +171,16 @@ impl Trainer<'_> {
                 return Ok(None);
             }
         }
-        let valid = (held.images() > 0).then(|| {
-            let Self { engine, workers, weights, statistics, .. } = self;
-            evaluate(engine, workers, weights, &[], Mode::Running(statistics), held, |_| {})
-        });
-        let norm = self.engine.kernels().sum_of_squares(&self.weights);
+        let Self { engine, workers, network: TrainedNetwork { weights, statistics, .. }, .. } = self;
+        let valid = if held.images() > 0 {
+            let mode = Mode::Running(statistics);
+            let valid = evaluate(engine, workers, weights, &[], mode, held, |_| observer.go_on());
+            let Ok(valid) = valid else { return Ok(None) };
+            Some(valid)
+        } else {
+            None
+        };
+        let norm = engine.kernels().sum_of_squares(weights);
         let valid_loss = valid.as_ref().map_or(0.0, |valid| valid.loss);
         let values = [("the validation loss", valid_loss), ("the norm of the weights", norm)];
         RunError::check_finite(&values, epoch, steps - 1)?;
@@ -190,9 +206,9 @@ impl Trainer<'_> {
             drop_path::draw(&mut self.factors, masks, images, probability, settings.seed, epoch, step);
             self.factors.as_slice()
         });
-        let inputs = Inputs { weights: &self.weights, mix_weights: &[], images: &self.batch.images, drop_path };
+        let inputs = Inputs { weights: &self.network.weights, mix_weights: &[], images: &self.batch.images, drop_path };
         self.engine.forward(&self.workers, inputs, Mode::Batch);
-        self.engine.update_running(&mut self.statistics);
+        self.engine.update_running(&mut self.network.statistics);
         let smoothing = settings.label_smoothing as f32;
         let logits = self.engine.logits();
         self.dlogits.resize(logits.len(), 0.0);
@@ -208,7 +224,7 @@ impl Trainer<'_> {
         let gradients = Gradients { weights: Some(&mut self.gradient), mix_weights: &mut [] };
         self.engine.backward(&self.workers, inputs, &self.dlogits, auxiliary, gradients);
         let learning_rate = settings.learning_rate(epoch) as f32;
-        let norm = self.sgd.step(kernels, &mut self.weights, &mut self.gradient, learning_rate);
+        let norm = self.sgd.step(kernels, &mut self.network.weights, &mut self.gradient, learning_rate);
         (loss, norm)
     }
 }

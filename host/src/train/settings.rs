@@ -56,8 +56,8 @@ pub struct TrainSettings {
     pub augment: Augment,
     /// Scale of the pixels; computed from the training set where absent.
     pub normalization: Option<Normalization>,
-    /// Training images held out for validation; 0 trains on all.
-    pub held_out: usize,
+    /// Training images held out for validation; 0 trains on all, `None` on nine in ten.
+    pub held_out: Option<usize>,
     /// Seed of everything that is drawn.
     pub seed: u64,
 }
@@ -81,7 +81,7 @@ impl TrainSettings {
         label_smoothing: 0.0,
         augment: Augment { cutout: Some(16), ..Augment::STANDARD },
         normalization: None,
-        held_out: 0,
+        held_out: None,
         seed: 0,
     };
 
@@ -125,6 +125,11 @@ impl TrainSettings {
             layers: self.layers,
             auxiliary: self.auxiliary_weight > 0.0,
         }
+    }
+
+    /// How many images of `data` are held out.
+    pub fn held_out(&self, data: &Dataset) -> usize {
+        self.held_out.unwrap_or(data.len() / 10)
     }
 
     /// Learning rate of epoch `epoch`.
