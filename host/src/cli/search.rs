@@ -1,7 +1,6 @@
 //! `darts search`: the bilevel search for a cell.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
@@ -13,9 +12,11 @@ use darts_host::search::run::{SearchOutcome, SearchSettings, network, search};
 use darts_host::search::{alpha, bilevel};
 use serde::Serialize;
 
-use super::common::{Machine, Session, check_memory, print_json};
-use super::table::Table;
-use super::training::{AugmentArguments, DataArguments, Preset, Watch, non_negative, one_or_more, set};
+use super::common::{Machine, Session, print_json};
+use super::training::{
+    AugmentArguments, DataArguments, Preset, PresetOptions, RunArguments, SgdArguments, Watch, augment_options,
+    non_negative, preset_table, set, sgd_options,
+};
 use super::{Failure, Outcome};
 
 /// Search a normal and a reduction cell on a data set
@@ -27,38 +28,17 @@ use super::{Failure, Outcome};
 #[derive(Debug, Args)]
 #[command(after_long_help = long_help(), after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Where options that are not given come from.
-    #[arg(long, value_name = "NAME", default_value = "paper")]
-    preset: Preset,
+    #[command(flatten)]
+    run: RunArguments,
 
     /// How α's gradient sees the weights.
     #[arg(long, value_name = "ORDER")]
     order: Option<Order>,
 
-    /// Passes over the half of the training images that the weights learn on.
-    #[arg(long, value_name = "N", value_parser = one_or_more())]
-    epochs: Option<usize>,
-
-    /// Images in a batch.
-    #[arg(long, value_name = "N", value_parser = one_or_more())]
-    batch: Option<usize>,
-
-    /// Seed of weights, α, order of images and augmentation.
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-
-    /// Run directory, new or empty [default: runs/search-N].
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-
-    /// Print one JSON object at the end and no progress.
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
     network: Network,
-    #[command(flatten)]
-    weights: WeightOptimizer,
+    #[command(flatten, next_help_heading = "Weights (SGD with momentum, cosine schedule)")]
+    weights: SgdArguments,
     #[command(flatten)]
     architecture: ArchitectureOptimizer,
     #[command(flatten)]
@@ -111,26 +91,6 @@ struct Network {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Weights (SGD with momentum, cosine schedule)")]
-struct WeightOptimizer {
-    /// Learning rate of the first epoch.
-    #[arg(long, value_name = "X", value_parser = non_negative)]
-    learning_rate: Option<f64>,
-    /// Learning rate that the schedule goes down to.
-    #[arg(long, value_name = "X", value_parser = non_negative)]
-    learning_rate_min: Option<f64>,
-    /// Momentum.
-    #[arg(long, value_name = "X", value_parser = non_negative)]
-    momentum: Option<f64>,
-    /// Weight decay.
-    #[arg(long, value_name = "X", value_parser = non_negative)]
-    weight_decay: Option<f64>,
-    /// Largest norm of the gradient.
-    #[arg(long, value_name = "X", value_parser = non_negative)]
-    grad_clip: Option<f64>,
-}
-
-#[derive(Debug, Args)]
 #[command(next_help_heading = "Architecture (Adam)")]
 struct ArchitectureOptimizer {
     /// Learning rate of α.
@@ -149,23 +109,19 @@ struct ArchitectureOptimizer {
 
 impl Arguments {
     fn settings(&self, source: &DataSource) -> Result<SearchSettings, darts_host::data::DataError> {
-        let mut settings = match self.preset {
+        let mut settings = match self.run.preset {
             Preset::Paper => SearchSettings::PAPER,
             Preset::Quick => SearchSettings::QUICK,
         };
         set(&mut settings.order, self.order.map(Into::into));
-        set(&mut settings.epochs, self.epochs);
-        set(&mut settings.batch_size, self.batch);
-        set(&mut settings.seed, self.seed);
+        set(&mut settings.epochs, self.run.epochs);
+        set(&mut settings.batch_size, self.run.batch);
+        set(&mut settings.seed, self.run.seed);
         set(&mut settings.channels, self.network.channels);
         set(&mut settings.layers, self.network.layers);
         set(&mut settings.nodes, self.network.nodes);
         set(&mut settings.multiplier, self.network.multiplier);
-        set(&mut settings.learning_rate, self.weights.learning_rate);
-        set(&mut settings.learning_rate_min, self.weights.learning_rate_min);
-        set(&mut settings.momentum, self.weights.momentum);
-        set(&mut settings.weight_decay, self.weights.weight_decay);
-        set(&mut settings.grad_clip, self.weights.grad_clip);
+        self.weights.apply(&mut settings.sgd);
         set(&mut settings.arch_learning_rate, self.architecture.arch_learning_rate);
         set(&mut settings.arch_weight_decay, self.architecture.arch_weight_decay);
         settings.zero_alpha = self.architecture.zero_alpha;
@@ -178,29 +134,26 @@ impl Arguments {
 
 /// The examples, and what the presets stand for.
 fn long_help() -> String {
-    let presets = [SearchSettings::PAPER, SearchSettings::QUICK];
-    let mut table = Table::new(&["preset", "paper", "quick"]);
-    let mut row = |name: &str, value: fn(&SearchSettings) -> String| {
-        table.row([name.to_owned(), value(&presets[0]), value(&presets[1])]);
-    };
-    row("  order", |settings| format!("{:?}", settings.order).to_lowercase());
-    row("  epochs", |settings| settings.epochs.to_string());
-    row("  batch", |settings| settings.batch_size.to_string());
-    row("  channels", |settings| settings.channels.to_string());
-    row("  layers", |settings| settings.layers.to_string());
-    row("  nodes", |settings| settings.nodes.to_string());
-    row("  multiplier", |settings| settings.multiplier.to_string());
-    row("  learning-rate", |settings| settings.learning_rate.to_string());
-    row("  learning-rate-min", |settings| settings.learning_rate_min.to_string());
-    row("  momentum", |settings| settings.momentum.to_string());
-    row("  weight-decay", |settings| settings.weight_decay.to_string());
-    row("  grad-clip", |settings| settings.grad_clip.to_string());
-    row("  arch-learning-rate", |settings| settings.arch_learning_rate.to_string());
-    row("  arch-weight-decay", |settings| settings.arch_weight_decay.to_string());
-    row("  crop-padding", |settings| settings.augment.crop_padding.to_string());
-    row("  cutout", |settings| settings.augment.cutout.unwrap_or(0).to_string());
-    row("  seed", |settings| settings.seed.to_string());
-    format!("{table}\n{EXAMPLES}")
+    let presets = [SearchSettings::PAPER, SearchSettings::QUICK].map(|settings| preset_options(&settings));
+    format!("{}\n{EXAMPLES}", preset_table(&["paper", "quick"], &presets))
+}
+
+fn preset_options(settings: &SearchSettings) -> PresetOptions {
+    let mut options = vec![
+        ("order", format!("{:?}", settings.order).to_lowercase()),
+        ("epochs", settings.epochs.to_string()),
+        ("batch", settings.batch_size.to_string()),
+        ("channels", settings.channels.to_string()),
+        ("layers", settings.layers.to_string()),
+        ("nodes", settings.nodes.to_string()),
+        ("multiplier", settings.multiplier.to_string()),
+    ];
+    options.extend(sgd_options(&settings.sgd));
+    options.push(("arch-learning-rate", settings.arch_learning_rate.to_string()));
+    options.push(("arch-weight-decay", settings.arch_weight_decay.to_string()));
+    options.extend(augment_options(&settings.augment));
+    options.push(("seed", settings.seed.to_string()));
+    options
 }
 
 #[derive(Serialize)]
@@ -214,14 +167,12 @@ struct Report<'a> {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let started = Instant::now();
-    let session = Session::start(&arguments.machine, arguments.json)?;
+    let session = Session::start(&arguments.machine, arguments.run.json)?;
     let source = arguments.data.load(&session)?;
     let settings = arguments.settings(&source)?;
     let graph = supernet(&network(&settings, &source.train))?;
-    check_memory(&graph, settings.batch_size.min(source.train.len()))?;
+    let directory = arguments.run.open("search", &graph, settings.batch_size.min(source.train.len()))?;
     drop(graph);
-    let directory = RunDirectory::create(arguments.out.as_deref(), "search")?;
-    interrupt::install()?;
     let outcome = perform(&settings, &source, &session, &directory)?;
     if interrupt::requested() {
         return session.interrupted(&directory);
@@ -233,7 +184,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         seconds: started.elapsed().as_secs_f64(),
         out: directory.path(),
     };
-    if arguments.json {
+    if arguments.run.json {
         print_json(&report)?;
     } else {
         let mut output = io::stdout().lock();

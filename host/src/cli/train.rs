@@ -1,7 +1,7 @@
 //! `darts train`: a derived network from scratch.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
@@ -13,10 +13,12 @@ use darts_host::run_directory::{self, RunDirectory};
 use darts_host::train::{Schedule, TrainOutcome, TrainSettings, train};
 use serde::Serialize;
 
-use super::common::{Machine, Network, Session, check_memory, print_json};
+use super::common::{Machine, Network, Session, print_json};
 use super::genotype::resolve;
-use super::table::Table;
-use super::training::{AugmentArguments, DataArguments, Preset, Watch, non_negative, one_or_more, probability, set};
+use super::training::{
+    AugmentArguments, DataArguments, Preset, PresetOptions, RunArguments, SgdArguments, Watch, augment_options,
+    non_negative, one_or_more, preset_table, probability, set, sgd_options,
+};
 use super::{Failure, Outcome};
 
 /// Train the network of a genotype and measure it on the test set
@@ -32,33 +34,13 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME|FILE|TEXT|RUN")]
     genotype: String,
 
-    /// Where options that are not given come from.
-    #[arg(long, value_name = "NAME", default_value = "paper")]
-    preset: Preset,
+    #[command(flatten)]
+    run: RunArguments,
 
-    /// Passes over the training images.
-    #[arg(long, value_name = "N", value_parser = one_or_more())]
-    epochs: Option<usize>,
-
-    /// Images in a batch.
-    #[arg(long, value_name = "N", value_parser = one_or_more())]
-    batch: Option<usize>,
-
-    /// Hold out so many training images, as many of each class, and measure on them after every epoch; 0 trains on all.
+    /// Hold out so many training images, as many of each class, and measure on them after every epoch; 0 trains on all
+    /// [default: a tenth].
     #[arg(long, value_name = "N")]
     validation: Option<usize>,
-
-    /// Seed of weights, order of images, augmentation and drop-path.
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-
-    /// Run directory, new or empty [default: runs/train-N].
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-
-    /// Print one JSON object at the end and no progress.
-    #[arg(long)]
-    json: bool,
 
     #[command(flatten)]
     size: Size,
@@ -107,21 +89,8 @@ struct Optimizer {
     /// Factor of each step of the step schedule [default: 0.97].
     #[arg(long, value_name = "X", value_parser = non_negative, requires = "schedule")]
     step_factor: Option<f64>,
-    /// Learning rate of the first epoch.
-    #[arg(long, value_name = "X", value_parser = non_negative)]
-    learning_rate: Option<f64>,
-    /// Learning rate that the cosine goes down to.
-    #[arg(long, value_name = "X", value_parser = non_negative)]
-    learning_rate_min: Option<f64>,
-    /// Momentum.
-    #[arg(long, value_name = "X", value_parser = non_negative)]
-    momentum: Option<f64>,
-    /// Weight decay.
-    #[arg(long, value_name = "X", value_parser = non_negative)]
-    weight_decay: Option<f64>,
-    /// Largest norm of the gradient.
-    #[arg(long, value_name = "X", value_parser = non_negative)]
-    grad_clip: Option<f64>,
+    #[command(flatten)]
+    sgd: SgdArguments,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -148,23 +117,19 @@ struct Regularization {
 
 impl Arguments {
     fn settings(&self, source: &DataSource) -> Result<TrainSettings, DataError> {
-        let mut settings = match (self.preset, self.size.network) {
+        let mut settings = match (self.run.preset, self.size.network) {
             (Preset::Quick, network) => TrainSettings { network: network.into(), ..TrainSettings::QUICK },
             (Preset::Paper, Network::Cifar) => TrainSettings::CIFAR,
             (Preset::Paper, Network::Imagenet) => TrainSettings::IMAGENET,
         };
         set(&mut settings.channels, self.size.channels);
         set(&mut settings.layers, self.size.layers);
-        set(&mut settings.epochs, self.epochs);
-        set(&mut settings.batch_size, self.batch);
+        set(&mut settings.epochs, self.run.epochs);
+        set(&mut settings.batch_size, self.run.batch);
         settings.held_out = Some(self.validation.unwrap_or_else(|| settings.held_out(&source.train)));
-        set(&mut settings.seed, self.seed);
+        set(&mut settings.seed, self.run.seed);
         set(&mut settings.schedule, self.optimizer.schedule());
-        set(&mut settings.learning_rate, self.optimizer.learning_rate);
-        set(&mut settings.learning_rate_min, self.optimizer.learning_rate_min);
-        set(&mut settings.momentum, self.optimizer.momentum);
-        set(&mut settings.weight_decay, self.optimizer.weight_decay);
-        set(&mut settings.grad_clip, self.optimizer.grad_clip);
+        self.optimizer.sgd.apply(&mut settings.sgd);
         set(&mut settings.auxiliary_weight, self.regularization.auxiliary);
         set(&mut settings.drop_path, self.regularization.drop_path);
         set(&mut settings.label_smoothing, self.regularization.label_smoothing);
@@ -188,31 +153,31 @@ impl Optimizer {
 /// The examples, and what the presets stand for.
 fn long_help() -> String {
     let presets = [TrainSettings::CIFAR, TrainSettings::IMAGENET, TrainSettings::QUICK];
-    let mut table = Table::new(&["preset", "paper", "paper, imagenet", "quick"]);
-    let mut row = |name: &str, value: fn(&TrainSettings) -> String| {
-        table.row([name.to_owned()].into_iter().chain(presets.iter().map(value)));
+    let presets = presets.map(|settings| preset_options(&settings));
+    format!("{}\n{EXAMPLES}", preset_table(&["paper", "paper, imagenet", "quick"], &presets))
+}
+
+fn preset_options(settings: &TrainSettings) -> PresetOptions {
+    let schedule = match settings.schedule {
+        Schedule::Cosine => "cosine",
+        Schedule::Step { .. } => "step",
     };
-    row("  channels", |settings| settings.channels.to_string());
-    row("  layers", |settings| settings.layers.to_string());
-    row("  epochs", |settings| settings.epochs.to_string());
-    row("  batch", |settings| settings.batch_size.to_string());
-    row("  schedule", |settings| match settings.schedule {
-        Schedule::Cosine => "cosine".to_owned(),
-        Schedule::Step { .. } => "step".to_owned(),
-    });
-    row("  learning-rate", |settings| settings.learning_rate.to_string());
-    row("  learning-rate-min", |settings| settings.learning_rate_min.to_string());
-    row("  momentum", |settings| settings.momentum.to_string());
-    row("  weight-decay", |settings| settings.weight_decay.to_string());
-    row("  grad-clip", |settings| settings.grad_clip.to_string());
-    row("  auxiliary", |settings| settings.auxiliary_weight.to_string());
-    row("  drop-path", |settings| settings.drop_path.to_string());
-    row("  label-smoothing", |settings| settings.label_smoothing.to_string());
-    row("  crop-padding", |settings| settings.augment.crop_padding.to_string());
-    row("  cutout", |settings| settings.augment.cutout.unwrap_or(0).to_string());
-    row("  validation", |settings| settings.held_out.map_or("a tenth".to_owned(), |images| images.to_string()));
-    row("  seed", |settings| settings.seed.to_string());
-    format!("{table}\n{EXAMPLES}")
+    let held_out = settings.held_out.map_or("a tenth".to_owned(), |images| images.to_string());
+    let mut options = vec![
+        ("channels", settings.channels.to_string()),
+        ("layers", settings.layers.to_string()),
+        ("epochs", settings.epochs.to_string()),
+        ("batch", settings.batch_size.to_string()),
+        ("validation", held_out),
+        ("schedule", schedule.to_owned()),
+    ];
+    options.extend(sgd_options(&settings.sgd));
+    options.push(("auxiliary", settings.auxiliary_weight.to_string()));
+    options.push(("drop-path", settings.drop_path.to_string()));
+    options.push(("label-smoothing", settings.label_smoothing.to_string()));
+    options.extend(augment_options(&settings.augment));
+    options.push(("seed", settings.seed.to_string()));
+    options
 }
 
 #[derive(Serialize)]
@@ -228,15 +193,13 @@ struct Report<'a> {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let started = Instant::now();
-    let session = Session::start(&arguments.machine, arguments.json)?;
+    let session = Session::start(&arguments.machine, arguments.run.json)?;
     let genotype = resolve(&arguments.genotype)?;
     let source = arguments.data.load(&session)?;
     let settings = arguments.settings(&source)?;
     let graph = derived(&genotype, &settings.config(&source.train))?;
-    check_memory(&graph, settings.batch_size.min(source.train.len()))?;
+    let directory = arguments.run.open("train", &graph, settings.batch_size.min(source.train.len()))?;
     drop(graph);
-    let directory = RunDirectory::create(arguments.out.as_deref(), "train")?;
-    interrupt::install()?;
     let outcome = perform(&genotype, &settings, &source, &session, &directory)?;
     if interrupt::requested() {
         return session.interrupted(&directory);
@@ -251,7 +214,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         seconds: started.elapsed().as_secs_f64(),
         out: directory.path(),
     };
-    if arguments.json {
+    if arguments.run.json {
         print_json(&report)?;
     } else {
         let mut output = io::stdout().lock();

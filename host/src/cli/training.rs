@@ -1,18 +1,24 @@
 //! Arguments and reports that searching and training share.
 
+use std::path::PathBuf;
+
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use darts_host::atomic::WriteError;
 use darts_host::data::{self, Augment, DataError, DataSource, LoadOptions, Normalization};
+use darts_host::graph::Graph;
 use darts_host::interrupt;
 use darts_host::progress::{Progress, Task};
 use darts_host::run_directory::{self, Metrics, RunDirectory};
+use darts_host::search::optimizer::SgdSettings;
 use darts_host::search::run::{Observer, SearchEpoch, StepProgress};
 use darts_host::train::{TrainEpoch, TrainObserver};
 use darts_host::weights::TrainedNetwork;
 use serde::Serialize;
 
-use super::common::Session;
+use super::Failure;
+use super::common::{Session, check_memory};
+use super::table::Table;
 
 /// Where options that are not given come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -21,6 +27,75 @@ pub enum Preset {
     Paper,
     /// A small network and few epochs, for a first look.
     Quick,
+}
+
+/// What a search and a training have in common.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Where options that are not given come from.
+    #[arg(long, value_name = "NAME", default_value = "paper")]
+    pub preset: Preset,
+
+    /// Passes over the images that the weights learn on.
+    #[arg(long, value_name = "N", value_parser = one_or_more())]
+    pub epochs: Option<usize>,
+
+    /// Images in a batch.
+    #[arg(long, value_name = "N", value_parser = one_or_more())]
+    pub batch: Option<usize>,
+
+    /// Seed of everything that is drawn.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Run directory, new or empty [default: runs/COMMAND-N].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Print one JSON object at the end and no progress.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl RunArguments {
+    /// Makes the run directory, if the memory has room for `graph` at batches of `batch` images. From here on Ctrl-C saves.
+    pub fn open(&self, command: &str, graph: &Graph, batch: usize) -> Result<RunDirectory, Failure> {
+        check_memory(graph, batch)?;
+        let directory = RunDirectory::create(self.out.as_deref(), command)?;
+        interrupt::install()?;
+        Ok(directory)
+    }
+}
+
+/// The optimizer of the weights.
+#[derive(Debug, Args)]
+pub struct SgdArguments {
+    /// Learning rate of the first epoch.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    learning_rate: Option<f64>,
+    /// Learning rate that the cosine goes down to.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    learning_rate_min: Option<f64>,
+    /// Momentum.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    momentum: Option<f64>,
+    /// Weight decay.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    weight_decay: Option<f64>,
+    /// Largest norm of the gradient.
+    #[arg(long, value_name = "X", value_parser = non_negative)]
+    grad_clip: Option<f64>,
+}
+
+impl SgdArguments {
+    /// Changes `sgd` as the command line says.
+    pub fn apply(&self, sgd: &mut SgdSettings) {
+        set(&mut sgd.learning_rate, self.learning_rate);
+        set(&mut sgd.learning_rate_min, self.learning_rate_min);
+        set(&mut sgd.momentum, self.momentum);
+        set(&mut sgd.weight_decay, self.weight_decay);
+        set(&mut sgd.grad_clip, self.grad_clip);
+    }
 }
 
 /// Where images come from and how they are prepared.
@@ -96,6 +171,34 @@ impl AugmentArguments {
         augment.flip &= !self.no_flip;
         set(&mut augment.cutout, self.cutout.map(|side| (side > 0).then_some(side)));
     }
+}
+
+/// The options of a preset and their values, in the order in which they are shown.
+pub type PresetOptions = Vec<(&'static str, String)>;
+
+/// The options of [`SgdArguments`].
+pub fn sgd_options(sgd: &SgdSettings) -> PresetOptions {
+    vec![
+        ("learning-rate", sgd.learning_rate.to_string()),
+        ("learning-rate-min", sgd.learning_rate_min.to_string()),
+        ("momentum", sgd.momentum.to_string()),
+        ("weight-decay", sgd.weight_decay.to_string()),
+        ("grad-clip", sgd.grad_clip.to_string()),
+    ]
+}
+
+/// Those of the options of [`AugmentArguments`] in which presets differ.
+pub fn augment_options(augment: &Augment) -> PresetOptions {
+    vec![("crop-padding", augment.crop_padding.to_string()), ("cutout", augment.cutout.unwrap_or(0).to_string())]
+}
+
+/// A table of presets: `titles` of the columns, and what is in each, with the same options.
+pub fn preset_table(titles: &[&str], presets: &[PresetOptions]) -> Table {
+    let mut table = Table::new(&[&["preset"], titles].concat());
+    for (row, (name, _)) in presets[0].iter().enumerate() {
+        table.row([format!("  {name}")].into_iter().chain(presets.iter().map(|options| options[row].1.clone())));
+    }
+    table
 }
 
 /// A value of the command line beats that of the preset.

@@ -4,8 +4,7 @@ use darts_core::{CellGenotype, Genotype, Primitive};
 use darts_kernels_simd::ImageShape;
 use serde::{Deserialize, Serialize};
 
-use super::builder::strided;
-use super::primitives::is_reduction;
+use super::cells::{Cell, check_sizes, stack, tensors};
 use super::supernet::{ConfigError, check};
 use super::{Graph, GraphBuilder, Head, INPUT, Op, Source, Term, TermWeight};
 
@@ -39,12 +38,7 @@ pub struct DerivedConfig {
 impl DerivedConfig {
     /// Checks every size.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        check("the number of input channels", self.input[0], 1..=1024)?;
-        check("the image height", self.input[1], 1..=4096)?;
-        check("the image width", self.input[2], 1..=4096)?;
-        check("the number of classes", self.classes, 2..=65536)?;
-        check("the number of channels", self.channels, 1..=4096)?;
-        check("the number of cells", self.layers, 1..=1000)?;
+        check_sizes(self.input, self.classes, self.channels, self.layers)?;
         if self.kind == NetworkKind::ImageNet && self.channels % 2 == 1 {
             return Err(ConfigError { what: "the number of channels", value: self.channels, range: "even".into() });
         }
@@ -64,60 +58,32 @@ pub fn derived(genotype: &Genotype, config: &DerivedConfig) -> Result<Graph, Con
     }
     let [channels, height, width] = config.input;
     let mut builder = GraphBuilder::new(ImageShape::new(height, width, channels), config.classes, true);
-    let mut channels = config.channels;
-    let (mut previous, mut reduced) = match config.kind {
+    let (previous, reduced) = match config.kind {
         NetworkKind::Cifar => {
-            let stem = builder.cifar_stem(3 * channels);
+            let stem = builder.cifar_stem(3 * config.channels);
             ([vec![stem], vec![stem]], false)
         }
-        NetworkKind::ImageNet => (imagenet_stems(&mut builder, channels), true),
+        NetworkKind::ImageNet => (imagenet_stems(&mut builder, config.channels), true),
     };
-    let mut outputs = vec![previous[1].clone()];
-    let mut auxiliary_input = None;
-    for cell in 0..config.layers {
-        let reduction = is_reduction(cell, config.layers);
-        if reduction {
-            channels *= 2;
-        }
-        let [s0, s1] = previous;
-        let name = format!("cells.{cell}");
-        let states = [
-            builder.preprocess(&format!("{name}.preprocess0"), s0, channels, reduced),
-            builder.preprocess(&format!("{name}.preprocess1"), s1.clone(), channels, false),
-        ];
-        let cell_genotype = if reduction { &genotype.reduce } else { &genotype.normal };
-        let output = derived_cell(&mut builder, cell_genotype, &name, states, reduction);
-        if cell == 2 * config.layers / 3 {
-            auxiliary_input = Some(output.clone());
-        }
-        previous = [s1, output.clone()];
-        outputs.push(output);
-        reduced = reduction;
-    }
-    let auxiliary = match auxiliary_input {
-        Some(input) if config.auxiliary => Some(auxiliary_head(&mut builder, config.kind, input)?),
-        _ => None,
+    let build = |builder: &mut GraphBuilder, cell: &Cell| {
+        derived_cell(builder, if cell.reduction { &genotype.reduce } else { &genotype.normal }, cell)
     };
-    let [_, last] = previous;
-    let head = builder.head("classifier", last, false);
-    let outputs = outputs.iter().map(|states| states.iter().map(|source| source.tensor).collect()).collect();
-    Ok(builder.finish(head, auxiliary, outputs, 0))
+    let outputs = stack(&mut builder, config.layers, config.channels, previous, reduced, build);
+    let auxiliary_input = outputs[1 + 2 * config.layers / 3].clone();
+    let auxiliary = config.auxiliary.then(|| auxiliary_head(&mut builder, config.kind, auxiliary_input)).transpose()?;
+    let head = builder.head("classifier", outputs[config.layers].clone(), false);
+    Ok(builder.finish(head, auxiliary, tensors(&outputs), 0))
 }
 
-fn derived_cell(
-    builder: &mut GraphBuilder,
-    genotype: &CellGenotype,
-    name: &str,
-    inputs: [Source; 2],
-    reduction: bool,
-) -> Vec<Source> {
-    let mut states = inputs.to_vec();
+fn derived_cell(builder: &mut GraphBuilder, genotype: &CellGenotype, cell: &Cell) -> Vec<Source> {
+    let name = &cell.name;
+    let mut states = cell.inputs.to_vec();
     for (node, edges) in genotype.edges.chunks(2).enumerate() {
         let mut terms = Vec::new();
         for (half, edge) in edges.iter().enumerate() {
-            let stride = if reduction && edge.source < 2 { 2 } else { 1 };
+            let source = usize::from(edge.source);
+            let (input, stride) = (states[source], cell.stride(source));
             let op = format!("{name}._ops.{}", 2 * node + half);
-            let input = states[usize::from(edge.source)];
             // `none` has a mask too, although it adds nothing: the numbers of the masks are the original's.
             let identity = edge.primitive == Primitive::SkipConnect && stride == 1;
             let drop_path = (!identity).then(|| builder.drop_path());
@@ -125,8 +91,7 @@ fn derived_cell(
                 terms.push(Term { source, weight: TermWeight::One, drop_path });
             }
         }
-        let input = builder.shape(inputs[0]);
-        let shape = if reduction { strided(input, 2) } else { input };
+        let shape = cell.node_shape(builder);
         states.push(builder.mix(&format!("{name}.node{node}"), shape, terms));
     }
     genotype.concat.iter().map(|&state| states[usize::from(state)]).collect()

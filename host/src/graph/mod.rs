@@ -5,6 +5,7 @@
 //! it to a plan for the core.
 
 mod builder;
+mod cells;
 pub mod count;
 pub mod derived;
 pub mod parameters;

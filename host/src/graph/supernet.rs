@@ -4,8 +4,7 @@ use darts_core::Primitive;
 use darts_kernels_simd::ImageShape;
 use serde::{Deserialize, Serialize};
 
-use super::builder::strided;
-use super::primitives::is_reduction;
+use super::cells::{Cell, check_sizes, stack, tensors};
 use super::{Graph, GraphBuilder, Source, Term, TermWeight};
 
 /// Size of a supernet.
@@ -49,12 +48,7 @@ pub fn check(what: &'static str, value: usize, range: std::ops::RangeInclusive<u
 impl SupernetConfig {
     /// Checks every size.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        check("the number of input channels", self.input[0], 1..=1024)?;
-        check("the image height", self.input[1], 1..=4096)?;
-        check("the image width", self.input[2], 1..=4096)?;
-        check("the number of classes", self.classes, 2..=65536)?;
-        check("the number of channels", self.channels, 1..=4096)?;
-        check("the number of cells", self.layers, 1..=1000)?;
+        check_sizes(self.input, self.classes, self.channels, self.layers)?;
         check("the number of nodes", self.nodes, 1..=darts_core::MAX_NODES)?;
         check("the multiplier", self.multiplier, 1..=self.nodes)
     }
@@ -76,58 +70,32 @@ pub fn supernet(config: &SupernetConfig) -> Result<Graph, ConfigError> {
     let [channels, height, width] = config.input;
     let mut builder = GraphBuilder::new(ImageShape::new(height, width, channels), config.classes, false);
     let stem = builder.cifar_stem(3 * config.channels);
-    let mut outputs = vec![vec![stem]];
-    let mut previous = [vec![stem], vec![stem]];
-    let mut channels = config.channels;
-    let mut reduced = false;
-    for cell in 0..config.layers {
-        let reduction = is_reduction(cell, config.layers);
-        if reduction {
-            channels *= 2;
-        }
-        let [s0, s1] = previous;
-        let name = format!("cells.{cell}");
-        let states = [
-            builder.preprocess(&format!("{name}.preprocess0"), s0, channels, reduced),
-            builder.preprocess(&format!("{name}.preprocess1"), s1.clone(), channels, false),
-        ];
-        let output = mixed_cell(&mut builder, config, &name, states, reduction);
-        previous = [s1, output.clone()];
-        outputs.push(output);
-        reduced = reduction;
-    }
-    let [_, last] = previous;
-    let head = builder.head("classifier", last, false);
-    let outputs = outputs.iter().map(|states| states.iter().map(|source| source.tensor).collect()).collect();
-    Ok(builder.finish(head, None, outputs, 2 * config.alpha_len()))
+    let previous = [vec![stem], vec![stem]];
+    let build = |builder: &mut GraphBuilder, cell: &Cell| mixed_cell(builder, config, cell);
+    let outputs = stack(&mut builder, config.layers, config.channels, previous, false, build);
+    let head = builder.head("classifier", outputs[config.layers].clone(), false);
+    Ok(builder.finish(head, None, tensors(&outputs), 2 * config.alpha_len()))
 }
 
 /// One cell of mixed operations; returns the states of its output.
-fn mixed_cell(
-    builder: &mut GraphBuilder,
-    config: &SupernetConfig,
-    name: &str,
-    inputs: [Source; 2],
-    reduction: bool,
-) -> Vec<Source> {
-    let mut states = inputs.to_vec();
+fn mixed_cell(builder: &mut GraphBuilder, config: &SupernetConfig, cell: &Cell) -> Vec<Source> {
+    let name = &cell.name;
+    let mut states = cell.inputs.to_vec();
     let mut edge = 0;
-    let matrix = if reduction { config.alpha_len() } else { 0 };
+    let matrix = if cell.reduction { config.alpha_len() } else { 0 };
     for node in 0..config.nodes {
         let mut terms = Vec::new();
         for (from, &state) in states.iter().enumerate() {
-            let stride = if reduction && from < 2 { 2 } else { 1 };
             for (column, &primitive) in Primitive::SEARCH.iter().enumerate() {
                 let op = format!("{name}._ops.{edge}._ops.{column}");
-                if let Some(source) = builder.primitive(primitive, &op, state, stride, true) {
+                if let Some(source) = builder.primitive(primitive, &op, state, cell.stride(from), true) {
                     let weight = TermWeight::Alpha(matrix + edge * Primitive::SEARCH.len() + column);
                     terms.push(Term { source, weight, drop_path: None });
                 }
             }
             edge += 1;
         }
-        let input = builder.shape(inputs[0]);
-        let shape = if reduction { strided(input, 2) } else { input };
+        let shape = cell.node_shape(builder);
         states.push(builder.mix(&format!("{name}.node{node}"), shape, terms));
     }
     states.split_off(states.len() - config.multiplier)

@@ -1,6 +1,22 @@
 //! The two optimizers: SGD with momentum for the weights, Adam for α; weight decay is added to the gradient in both.
 
 use darts_kernels_simd::Kernels;
+use serde::{Deserialize, Serialize};
+
+/// How the weights of a search or of a training are optimized.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SgdSettings {
+    /// Learning rate of the first epoch.
+    pub learning_rate: f64,
+    /// Where the cosine schedule would arrive after the last epoch.
+    pub learning_rate_min: f64,
+    /// Decay of the momentum.
+    pub momentum: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of a gradient.
+    pub grad_clip: f64,
+}
 
 /// SGD with momentum and gradient clipping.
 #[derive(Clone, Debug)]
@@ -16,6 +32,16 @@ pub struct Sgd {
 }
 
 impl Sgd {
+    /// Before the first step, for `len` weights.
+    pub fn new(settings: &SgdSettings, len: usize) -> Self {
+        Self {
+            momentum: vec![0.0; len],
+            momentum_decay: settings.momentum as f32,
+            weight_decay: settings.weight_decay as f32,
+            grad_clip: settings.grad_clip as f32,
+        }
+    }
+
     /// One step, `gradient` being used up. Returns the norm of the gradient before clipping.
     pub fn step(&mut self, kernels: Kernels, weights: &mut [f32], gradient: &mut [f32], learning_rate: f32) -> f64 {
         let norm = kernels.sum_of_squares(gradient).sqrt();

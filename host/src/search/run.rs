@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::alpha::{self, AlphaSummary};
 use super::bilevel::{Bilevel, Order, StepReport};
 use super::objective::SupernetObjective;
-use super::optimizer::{Adam, Sgd, cosine};
+use super::optimizer::{Adam, Sgd, SgdSettings, cosine};
 use crate::atomic::WriteError;
 use crate::data::draw::{Purpose, generator};
 use crate::data::{self, Augment, BatchSettings, Batcher, DataError, Dataset, Normalization, Split};
@@ -37,16 +37,9 @@ pub struct SearchSettings {
     pub epochs: usize,
     /// Images in a batch.
     pub batch_size: usize,
-    /// Learning rate of the weights in the first epoch.
-    pub learning_rate: f64,
-    /// Where the cosine schedule would arrive after the last epoch.
-    pub learning_rate_min: f64,
-    /// Momentum of the weights.
-    pub momentum: f64,
-    /// Weight decay of the weights.
-    pub weight_decay: f64,
-    /// Largest norm of the weights' gradient.
-    pub grad_clip: f64,
+    /// How the weights learn, with a cosine schedule.
+    #[serde(flatten)]
+    pub sgd: SgdSettings,
     /// Learning rate of α.
     pub arch_learning_rate: f64,
     /// Weight decay of α.
@@ -74,11 +67,13 @@ impl SearchSettings {
         order: Order::Second,
         epochs: 50,
         batch_size: 64,
-        learning_rate: 0.025,
-        learning_rate_min: 0.001,
-        momentum: 0.9,
-        weight_decay: 3e-4,
-        grad_clip: 5.0,
+        sgd: SgdSettings {
+            learning_rate: 0.025,
+            learning_rate_min: 0.001,
+            momentum: 0.9,
+            weight_decay: 3e-4,
+            grad_clip: 5.0,
+        },
         arch_learning_rate: 3e-4,
         arch_weight_decay: 1e-3,
         zero_alpha: false,
@@ -94,7 +89,7 @@ impl SearchSettings {
         layers: 4,
         order: Order::First,
         epochs: 3,
-        learning_rate: 0.05,
+        sgd: SgdSettings { learning_rate: 0.05, ..Self::PAPER.sgd },
         arch_learning_rate: 6e-3,
         ..Self::PAPER
     };
@@ -263,7 +258,7 @@ pub fn search(
     let mut records = Vec::new();
     for epoch in 0..settings.epochs {
         let started = Instant::now();
-        let learning_rate = cosine(settings.learning_rate, settings.learning_rate_min, epoch, settings.epochs);
+        let learning_rate = cosine(settings.sgd.learning_rate, settings.sgd.learning_rate_min, epoch, settings.epochs);
         let mut totals = Totals::default();
         for step in 0..train.batches_per_epoch() {
             workers.pool().install(|| {
@@ -328,12 +323,7 @@ fn start(settings: &SearchSettings, graph: &Graph, kernels: Kernels) -> Bilevel 
     } else {
         alpha::initial(graph.mix_weights, &mut generator(settings.seed, Purpose::Alpha, 0, 0))
     };
-    let sgd = Sgd {
-        momentum: vec![0.0; weights.len()],
-        momentum_decay: settings.momentum as f32,
-        weight_decay: settings.weight_decay as f32,
-        grad_clip: settings.grad_clip as f32,
-    };
+    let sgd = Sgd::new(&settings.sgd, weights.len());
     let adam = Adam::new(alpha.len(), settings.arch_learning_rate, [0.5, 0.999], settings.arch_weight_decay);
     Bilevel::new(weights, alpha, sgd, adam, settings.order, kernels)
 }

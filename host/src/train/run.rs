@@ -111,12 +111,7 @@ pub fn train(
     let mut trainer = Trainer {
         settings,
         gradient: vec![0.0; weights.len()],
-        sgd: Sgd {
-            momentum: vec![0.0; weights.len()],
-            momentum_decay: settings.momentum as f32,
-            weight_decay: settings.weight_decay as f32,
-            grad_clip: settings.grad_clip as f32,
-        },
+        sgd: Sgd::new(&settings.sgd, weights.len()),
         network: TrainedNetwork {
             config,
             genotype: genotype.clone(),

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Augment, Dataset, Normalization};
 use crate::graph::derived::{DerivedConfig, NetworkKind};
-use crate::search::optimizer::cosine;
+use crate::search::optimizer::{SgdSettings, cosine};
+use crate::search::run::SearchSettings;
 
 /// How the learning rate falls.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,18 +35,11 @@ pub struct TrainSettings {
     pub epochs: usize,
     /// Images in a batch.
     pub batch_size: usize,
-    /// Learning rate of the first epoch.
-    pub learning_rate: f64,
-    /// Least learning rate of the cosine schedule.
-    pub learning_rate_min: f64,
+    /// How the weights learn.
+    #[serde(flatten)]
+    pub sgd: SgdSettings,
     /// How the learning rate falls.
     pub schedule: Schedule,
-    /// Momentum.
-    pub momentum: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Largest norm of a gradient.
-    pub grad_clip: f64,
     /// Weight of the auxiliary head's loss; 0 leaves the head out.
     pub auxiliary_weight: f64,
     /// Probability of drop-path at the last epoch, to which it rises linearly.
@@ -70,12 +64,8 @@ impl TrainSettings {
         layers: 20,
         epochs: 600,
         batch_size: 96,
-        learning_rate: 0.025,
-        learning_rate_min: 0.0,
+        sgd: SgdSettings { learning_rate_min: 0.0, ..SearchSettings::PAPER.sgd },
         schedule: Schedule::Cosine,
-        momentum: 0.9,
-        weight_decay: 3e-4,
-        grad_clip: 5.0,
         auxiliary_weight: 0.4,
         drop_path: 0.2,
         label_smoothing: 0.0,
@@ -92,9 +82,8 @@ impl TrainSettings {
         layers: 14,
         epochs: 250,
         batch_size: 128,
-        learning_rate: 0.1,
+        sgd: SgdSettings { learning_rate: 0.1, weight_decay: 3e-5, ..Self::CIFAR.sgd },
         schedule: Schedule::Step { epochs: 1, factor: 0.97 },
-        weight_decay: 3e-5,
         drop_path: 0.0,
         label_smoothing: 0.1,
         augment: Augment { cutout: None, ..Augment::STANDARD },
@@ -107,7 +96,7 @@ impl TrainSettings {
         layers: 5,
         epochs: 12,
         batch_size: 64,
-        learning_rate: 0.1,
+        sgd: SgdSettings { learning_rate: 0.1, ..Self::CIFAR.sgd },
         auxiliary_weight: 0.0,
         drop_path: 0.0,
         augment: Augment { cutout: None, ..Augment::STANDARD },
@@ -135,8 +124,8 @@ impl TrainSettings {
     /// Learning rate of epoch `epoch`.
     pub fn learning_rate(&self, epoch: usize) -> f64 {
         match self.schedule {
-            Schedule::Cosine => cosine(self.learning_rate, self.learning_rate_min, epoch, self.epochs),
-            Schedule::Step { epochs, factor } => self.learning_rate * factor.powi((epoch / epochs.max(1)) as i32),
+            Schedule::Cosine => cosine(self.sgd.learning_rate, self.sgd.learning_rate_min, epoch, self.epochs),
+            Schedule::Step { epochs, factor } => self.sgd.learning_rate * factor.powi((epoch / epochs.max(1)) as i32),
         }
     }
 
