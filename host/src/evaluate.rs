@@ -2,6 +2,7 @@
 
 use darts_kernels_simd::{ImageShape, Kernels};
 
+use crate::data::prefetch::prefetch;
 use crate::data::{Augment, Batch, BatchSettings, Batcher, DataError, Dataset, Order};
 use crate::engine::{Engine, Inputs, Mode, Workers};
 use crate::graph::supernet::ConfigError;
@@ -84,21 +85,27 @@ pub fn evaluate<E>(
     mut after_batch: impl FnMut(usize) -> Result<(), E>,
 ) -> Result<Evaluation, E> {
     let mut evaluation = Evaluation::default();
-    let mut batch = Batch::default();
     let mut unused = Vec::new();
-    for index in 0..batcher.batches_per_epoch() {
-        workers.pool().install(|| batcher.fill(0, index, &mut batch));
-        let inputs = Inputs { weights, mix_weights, images: &batch.images, drop_path: None };
-        engine.forward(workers, inputs, mode);
-        let logits = engine.logits();
-        unused.resize(logits.len(), 0.0);
-        let loss = engine.kernels().softmax_cross_entropy(logits, &batch.labels, 0.0, &mut unused);
-        evaluation.loss += loss * batch.count() as f64;
-        evaluation.correct += correct(logits, &batch.labels);
-        evaluation.images += batch.count();
-        evaluation.logits.extend_from_slice(logits);
-        after_batch(batch.count())?;
-    }
+    let count = batcher.batches_per_epoch();
+    prefetch(
+        count,
+        |index, batch: &mut Batch| batcher.fill(0, index, batch),
+        |batches| {
+            while let Some(batch) = batches.next() {
+                let inputs = Inputs { weights, mix_weights, images: &batch.images, drop_path: None };
+                engine.forward(workers, inputs, mode);
+                let logits = engine.logits();
+                unused.resize(logits.len(), 0.0);
+                let loss = engine.kernels().softmax_cross_entropy(logits, &batch.labels, 0.0, &mut unused);
+                evaluation.loss += loss * batch.count() as f64;
+                evaluation.correct += correct(logits, &batch.labels);
+                evaluation.images += batch.count();
+                evaluation.logits.extend_from_slice(logits);
+                after_batch(batch.count())?;
+            }
+            Ok(())
+        },
+    )?;
     evaluation.loss /= evaluation.images.max(1) as f64;
     Ok(evaluation)
 }

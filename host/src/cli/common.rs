@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use darts_host::data::{DataSource, Dataset};
-use darts_host::engine::{Engine, Options, Workers};
+use darts_host::engine::{Engine, Options, Saved, Workers};
 use darts_host::evaluate::{EvaluateError, Evaluation, evaluate_network};
 use darts_host::graph::Graph;
 use darts_host::graph::derived::NetworkKind;
@@ -78,6 +78,18 @@ impl Session {
             ModelFileError::Interrupted(interrupted) => interrupted.into(),
             error => error.into(),
         })
+    }
+
+    /// Says what training `graph` takes of memory; fails where that is more than there is, as far as the system tells.
+    pub fn check_memory(&self, graph: &Graph, batch: usize, saved: Saved) -> Result<(), NotEnoughMemory> {
+        let needed = Engine::bytes_needed(graph, batch, Options { saved }) as u64;
+        match available_memory() {
+            Some(available) if needed > available => Err(NotEnoughMemory { needed, available, batch }),
+            _ => {
+                self.progress.line(&format!("memory       {} for the network and a batch", HumanBytes(needed)));
+                Ok(())
+            }
+        }
     }
 
     /// How a command ends after Ctrl-C: stdout stays empty.
@@ -173,15 +185,6 @@ pub struct NotEnoughMemory {
     needed: u64,
     available: u64,
     batch: usize,
-}
-
-/// Fails where training `graph` would run out of memory, as far as the system tells how much there is.
-pub fn check_memory(graph: &Graph, batch: usize) -> Result<(), NotEnoughMemory> {
-    let needed = Engine::bytes_needed(graph, batch, Options::default()) as u64;
-    match available_memory() {
-        Some(available) if needed > available => Err(NotEnoughMemory { needed, available, batch }),
-        _ => Ok(()),
-    }
 }
 
 /// Bytes that can be allocated without swapping; Linux only.

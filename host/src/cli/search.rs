@@ -117,6 +117,7 @@ impl Arguments {
         set(&mut settings.epochs, self.run.epochs);
         set(&mut settings.batch_size, self.run.batch);
         set(&mut settings.seed, self.run.seed);
+        settings.saved = self.run.saved.into();
         set(&mut settings.channels, self.network.channels);
         set(&mut settings.layers, self.network.layers);
         set(&mut settings.nodes, self.network.nodes);
@@ -171,7 +172,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let source = arguments.data.load(&session)?;
     let settings = arguments.settings(&source)?;
     let graph = supernet(&network(&settings, &source.train))?;
-    let directory = arguments.run.open("search", &graph, settings.batch_size.min(source.train.len()))?;
+    let directory = arguments.run.open("search", &session, &graph, settings.batch_size.min(source.train.len()))?;
     drop(graph);
     let outcome = perform(&settings, &source, &session, &directory)?;
     if interrupt::requested() {

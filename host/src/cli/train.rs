@@ -128,6 +128,7 @@ impl Arguments {
         set(&mut settings.batch_size, self.run.batch);
         settings.held_out = Some(self.validation.unwrap_or_else(|| settings.held_out(&source.train)));
         set(&mut settings.seed, self.run.seed);
+        settings.saved = self.run.saved.into();
         set(&mut settings.schedule, self.optimizer.schedule());
         self.optimizer.sgd.apply(&mut settings.sgd);
         set(&mut settings.auxiliary_weight, self.regularization.auxiliary);
@@ -198,7 +199,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let source = arguments.data.load(&session)?;
     let settings = arguments.settings(&source)?;
     let graph = derived(&genotype, &settings.config(&source.train))?;
-    let directory = arguments.run.open("train", &graph, settings.batch_size.min(source.train.len()))?;
+    let directory = arguments.run.open("train", &session, &graph, settings.batch_size.min(source.train.len()))?;
     drop(graph);
     let outcome = perform(&genotype, &settings, &source, &session, &directory)?;
     if interrupt::requested() {

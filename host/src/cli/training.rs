@@ -7,17 +7,17 @@ use clap::{Args, ValueEnum};
 use darts_host::atomic::WriteError;
 use darts_host::data::{self, Augment, DataError, DataSource, LoadOptions, Normalization};
 use darts_host::graph::Graph;
-use darts_host::interrupt;
 use darts_host::progress::{Progress, Task};
 use darts_host::run_directory::{self, Metrics, RunDirectory};
 use darts_host::search::optimizer::SgdSettings;
 use darts_host::search::run::{Observer, SearchEpoch, StepProgress};
 use darts_host::train::{TrainEpoch, TrainObserver};
 use darts_host::weights::TrainedNetwork;
+use darts_host::{engine, interrupt};
 use serde::Serialize;
 
 use super::Failure;
-use super::common::{Session, check_memory};
+use super::common::Session;
 use super::table::Table;
 
 /// Where options that are not given come from.
@@ -48,6 +48,10 @@ pub struct RunArguments {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
+    /// How values are kept from the forward to the backward pass.
+    #[arg(long, value_name = "FORM", default_value = "f32")]
+    pub saved: Saved,
+
     /// Run directory, new or empty [default: runs/COMMAND-N].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -59,8 +63,8 @@ pub struct RunArguments {
 
 impl RunArguments {
     /// Makes the run directory, if the memory has room for `graph` at batches of `batch` images. From here on Ctrl-C saves.
-    pub fn open(&self, command: &str, graph: &Graph, batch: usize) -> Result<RunDirectory, Failure> {
-        check_memory(graph, batch)?;
+    pub fn open(&self, command: &str, session: &Session, graph: &Graph, batch: usize) -> Result<RunDirectory, Failure> {
+        session.check_memory(graph, batch, self.saved.into())?;
         let directory = RunDirectory::create(self.out.as_deref(), command)?;
         interrupt::install()?;
         Ok(directory)
@@ -199,6 +203,24 @@ pub fn preset_table(titles: &[&str], presets: &[PresetOptions]) -> Table {
         table.row([format!("  {name}")].into_iter().chain(presets.iter().map(|options| options[row].1.clone())));
     }
     table
+}
+
+/// Form of what is kept between the forward and the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Saved {
+    /// As computed.
+    F32,
+    /// Rounded to half precision, in half the memory.
+    F16,
+}
+
+impl From<Saved> for engine::Saved {
+    fn from(saved: Saved) -> Self {
+        match saved {
+            Saved::F32 => Self::F32,
+            Saved::F16 => Self::F16,
+        }
+    }
 }
 
 /// A value of the command line beats that of the preset.

@@ -1,10 +1,8 @@
 //! Batches of network inputs.
 
-use darts_kernels_simd::ImageShape;
-use rayon::prelude::*;
-
-use super::draw::{Purpose, generator, sample, shuffle};
+use super::draw::{Purpose, Sampler, generator, shuffle};
 use super::{Augment, DataError, Dataset, Normalization};
+use darts_kernels_simd::ImageShape;
 
 /// How batches are chosen from the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +55,11 @@ pub struct Batcher<'a> {
     settings: BatchSettings,
     table: Vec<[f32; 256]>,
     /// The permutation of the epoch last asked for, which is cheap to keep and costly to make for every batch.
-    permutation: Option<(usize, Vec<usize>)>,
+    permutation: Vec<usize>,
+    permutation_of: Option<usize>,
+    sampler: Sampler,
+    /// The images of the batch at hand, as indices into the data set.
+    chosen: Vec<usize>,
 }
 
 impl<'a> Batcher<'a> {
@@ -78,7 +80,8 @@ impl<'a> Batcher<'a> {
         }
         let Normalization { mean, std } = settings.normalization.clone();
         let table = Normalization::new(mean, std, data.shape().channels)?.table();
-        Ok(Self { data, indices, settings, table, permutation: None })
+        let (permutation, sampler, chosen) = (Vec::new(), Sampler::default(), Vec::new());
+        Ok(Self { data, indices, settings, table, permutation, permutation_of: None, sampler, chosen })
     }
 
     /// Height, width and channels of the images.
@@ -102,7 +105,7 @@ impl<'a> Batcher<'a> {
     /// # Panics
     /// If `batch` is not below [`batches_per_epoch`](Self::batches_per_epoch), unless in random order.
     pub fn fill(&mut self, epoch: usize, batch: usize, output: &mut Batch) {
-        let chosen = self.choose(epoch, batch);
+        self.choose(epoch, batch);
         let (data, table, augment) = (self.data, &self.table, self.settings.augment);
         let shape = data.shape();
         let purpose = match self.settings.order {
@@ -112,35 +115,36 @@ impl<'a> Batcher<'a> {
         };
         let (seed, first) = (self.settings.seed, batch * self.settings.batch_size);
         output.labels.clear();
-        output.labels.extend(chosen.iter().map(|&index| u32::from(data.labels()[index])));
-        output.images.resize(chosen.len() * shape.len(), 0.0);
-        output.images.par_chunks_exact_mut(shape.len()).zip(&chosen).enumerate().for_each(
-            |(place, (image, &index))| {
-                let draw = augment.draw(&mut generator(seed, purpose, epoch, first + place), shape);
-                augment.render(&draw, data.image(index), shape, table, image);
-            },
-        );
+        output.labels.extend(self.chosen.iter().map(|&index| u32::from(data.labels()[index])));
+        output.images.resize(self.chosen.len() * shape.len(), 0.0);
+        let images = output.images.chunks_exact_mut(shape.len());
+        for (place, (image, &index)) in images.zip(&self.chosen).enumerate() {
+            let draw = augment.draw(&mut generator(seed, purpose, epoch, first + place), shape);
+            augment.render(&draw, data.image(index), shape, table, image);
+        }
     }
 
-    /// The images of a batch, as indices into the data set.
-    fn choose(&mut self, epoch: usize, batch: usize) -> Vec<usize> {
+    /// Chooses the images of a batch.
+    fn choose(&mut self, epoch: usize, batch: usize) {
         let BatchSettings { batch_size, order, seed, .. } = self.settings;
+        self.chosen.clear();
         if order == Order::Random {
             let mut rng = generator(seed, Purpose::Sample, epoch, batch * batch_size);
-            let drawn = sample(&mut rng, self.indices.len(), batch_size);
-            return drawn.into_iter().map(|place| self.indices[place]).collect();
+            let drawn = self.sampler.draw(&mut rng, self.indices.len(), batch_size);
+            self.chosen.extend(drawn.map(|place| self.indices[place]));
+            return;
         }
         assert!(batch < self.batches_per_epoch(), "batch {batch} of {}", self.batches_per_epoch());
         let places = batch * batch_size..self.indices.len().min((batch + 1) * batch_size);
         if order == Order::Sequential {
-            return self.indices[places].to_vec();
+            self.chosen.extend_from_slice(&self.indices[places]);
+            return;
         }
-        if self.permutation.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            let mut permutation = self.indices.clone();
-            shuffle(&mut generator(seed, Purpose::Shuffle, epoch, 0), &mut permutation);
-            self.permutation = Some((epoch, permutation));
+        if self.permutation_of != Some(epoch) {
+            self.permutation.clone_from(&self.indices);
+            shuffle(&mut generator(seed, Purpose::Shuffle, epoch, 0), &mut self.permutation);
+            self.permutation_of = Some(epoch);
         }
-        let (_, permutation) = self.permutation.as_ref().expect("it was made above");
-        permutation[places].to_vec()
+        self.chosen.extend_from_slice(&self.permutation[places]);
     }
 }

@@ -3,6 +3,8 @@
 //! The generator is counter-based: key from the seed and the purpose, stream from the epoch, position from the sample. No
 //! state is carried from one draw to the next, so any batch of any epoch can be drawn first, last or alone, on any thread.
 
+use std::collections::HashMap;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -47,17 +49,22 @@ pub(super) fn shuffle<T>(rng: &mut impl Rng, items: &mut [T]) {
     }
 }
 
-/// `count` different numbers below `bound`, in random order: the first steps of a shuffle, of which only the places that
-/// were touched are stored.
-pub(super) fn sample(rng: &mut impl Rng, bound: usize, count: usize) -> Vec<usize> {
-    let mut moved = std::collections::HashMap::new();
-    (0..count)
-        .map(|place| {
+/// Draws different numbers: the first steps of a shuffle, of which only the places that were touched are stored.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sampler {
+    moved: HashMap<usize, usize>,
+}
+
+impl Sampler {
+    /// `count` different numbers below `bound`, in random order.
+    pub fn draw(&mut self, rng: &mut impl Rng, bound: usize, count: usize) -> impl Iterator<Item = usize> {
+        self.moved.clear();
+        (0..count).map(move |place| {
             let chosen = place + below(rng, bound - place);
-            let displaced = moved.get(&place).copied().unwrap_or(place);
-            moved.insert(chosen, displaced).unwrap_or(chosen)
+            let displaced = self.moved.get(&place).copied().unwrap_or(place);
+            self.moved.insert(chosen, displaced).unwrap_or(chosen)
         })
-        .collect()
+    }
 }
 
 #[cfg(test)]
@@ -68,7 +75,8 @@ mod tests {
     fn a_sample_has_different_numbers_below_the_bound_and_reaches_all() {
         let mut seen = [0; 7];
         for position in 0..400 {
-            let mut drawn = sample(&mut generator(1, Purpose::Sample, 0, position), 7, 3);
+            let mut rng = generator(1, Purpose::Sample, 0, position);
+            let mut drawn: Vec<_> = Sampler::default().draw(&mut rng, 7, 3).collect();
             drawn.iter().for_each(|&number| seen[number] += 1);
             drawn.sort_unstable();
             drawn.dedup();
@@ -76,7 +84,7 @@ mod tests {
         }
         // Expected 171 each, standard deviation 10.
         assert!(seen.iter().all(|count| (120..230).contains(count)), "{seen:?}");
-        let mut all = sample(&mut generator(2, Purpose::Sample, 0, 0), 50, 50);
+        let mut all: Vec<_> = Sampler::default().draw(&mut generator(2, Purpose::Sample, 0, 0), 50, 50).collect();
         all.sort_unstable();
         assert!(all.into_iter().eq(0..50));
     }

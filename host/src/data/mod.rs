@@ -31,6 +31,7 @@ mod error;
 mod folder;
 mod idx;
 mod normalization;
+pub mod prefetch;
 mod split;
 
 use std::path::{Path, PathBuf};

@@ -26,6 +26,7 @@ impl Engine {
         assert!(inputs.drop_path.is_none_or(|factors| factors.len() == images * graph.drop_paths), "drop-path");
         let regions = graph.regions.len();
         self.start_batch(images);
+        workers.prepare(|scratch| self.network.prepare(scratch));
         if let Mode::Running(statistics) = mode {
             let Network { graph, norms, .. } = &mut self.network;
             norms.fold_running(graph, inputs.weights, statistics);
@@ -54,6 +55,19 @@ impl Engine {
 }
 
 impl Network {
+    /// Makes all buffers as large as any pass needs them.
+    fn prepare(&self, scratch: &mut Scratch) {
+        let stages = self.graph.stages.iter().map(|stage| stage.output);
+        let longest = stages.map(|tensor| self.graph.tensors[tensor].len()).max().unwrap_or(0);
+        let Scratch { stage, value, terms, scales, stored } = scratch;
+        terms.iter_mut().chain([value, stored]).for_each(|buffer| {
+            buffer.sized(longest);
+        });
+        let channels = self.graph.tensors.iter().map(|shape| shape.channels).max().unwrap_or(0);
+        scales.sized((TERMS + 1) * channels);
+        self.plan.stages.iter().for_each(|plan| plan.prepare(stage));
+    }
+
     /// Scale and shift of the batch norm through which a source is read.
     pub(super) fn source_fold(&self, source: Source) -> Option<(&[f32], &[f32])> {
         source.norm.map(|norm| self.norms.fold(&self.graph.norms[norm]))

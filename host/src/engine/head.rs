@@ -69,12 +69,13 @@ impl Engine {
             network.average_backward(head, d_features, begun, chunk, scratch);
         });
         head.inputs.iter().for_each(|source| live[source.tensor] = true);
-        let norms: Vec<Source> = head.inputs.iter().copied().filter(|source| source.norm.is_some()).collect();
-        self.add_up_sums(2 * self.network.head(auxiliary).map_or(0, |head| head.features));
+        let (inputs, features) = (head.inputs.len(), head.features);
+        self.add_up_sums(2 * features);
         let mut start = 0;
-        for source in norms {
-            let dw = gradients.weights.as_deref_mut();
+        for input in 0..inputs {
+            let Some(source) = self.network.head(auxiliary).map(|head| head.inputs[input]) else { return };
             if let Some(norm) = source.norm {
+                let dw = gradients.weights.as_deref_mut();
                 self.network.finish_norm(norm, self.images, 1.0, &self.totals[start..], weights, dw);
                 start += 2 * self.network.graph.tensors[source.tensor].channels;
             }

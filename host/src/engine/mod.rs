@@ -17,6 +17,7 @@ mod scratch;
 mod stage;
 
 use darts_kernels_simd::Kernels;
+use serde::{Deserialize, Serialize};
 
 pub use backward::Gradients;
 pub use norms::RunningStatistics;
@@ -47,7 +48,8 @@ pub struct Options {
 }
 
 /// Form of a value that is kept from the forward to the backward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Saved {
     /// As it was computed.
     #[default]

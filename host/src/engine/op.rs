@@ -113,6 +113,14 @@ impl PlannedOp {
         self.input.padded(self.padding)
     }
 
+    /// Elements of scratch that [`backward_input`](Self::backward_input) takes.
+    pub fn backward_scratch(&self) -> usize {
+        match &self.kernel {
+            Kernel::Depthwise(shape, _) => shape.backward_scratch(),
+            _ => 0,
+        }
+    }
+
     /// Whether the operation can read the stage's input where it lies.
     pub fn reads_directly(&self, prelude: Prelude) -> bool {
         self.padding == Padding::NONE && matches!(prelude, Prelude::Copy)

@@ -57,6 +57,13 @@ impl Workers {
         });
     }
 
+    /// Prepares the scratch memory of every thread, so that none grows at work.
+    pub(super) fn prepare(&self, prepare: impl Fn(&mut Scratch)) {
+        for scratch in &self.scratch {
+            prepare(&mut scratch.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
     fn own_scratch(&self) -> MutexGuard<'_, Scratch> {
         let thread = rayon::current_thread_index().unwrap_or(0);
         self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner)

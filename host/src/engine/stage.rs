@@ -67,6 +67,24 @@ impl StagePlan {
         Self { relu: stage.relu, groups, weights, input_gradient }
     }
 
+    /// Makes all buffers as large as the stage needs them in either pass.
+    pub fn prepare(&self, scratch: &mut StageScratch) {
+        let StageScratch { inputs, output, stored_gradient, output_gradient, input_gradient, kernel } = scratch;
+        for ops in &self.groups {
+            if inputs.len() < ops.len() {
+                inputs.resize_with(ops.len(), Buffer::default);
+            }
+            for (op, input) in ops.iter().zip(&mut *inputs) {
+                input.sized(op.padded().len());
+                output.sized(op.output.len().max(op.input.len()));
+                stored_gradient.sized(op.output.len());
+                output_gradient.sized(op.input.len());
+                input_gradient.sized(op.padded().len());
+                kernel.sized(op.backward_scratch());
+            }
+        }
+    }
+
     /// Writes the stage's dense weight matrices transposed to the same places of `transposed`.
     pub fn transpose(&self, kernels: Kernels, weights: &[f32], transposed: &mut [f32]) {
         for op in self.groups.iter().flatten() {

@@ -23,13 +23,18 @@ pub fn rows(alpha: &[f32]) -> [Vec<Vec<f32>>; 2] {
 /// The mixing weights: softmax of every row of α.
 pub fn softmax_rows(alpha: &[f32]) -> Vec<f32> {
     let mut weights = alpha.to_vec();
+    softmax_rows_in_place(&mut weights);
+    weights
+}
+
+/// The same in place.
+pub fn softmax_rows_in_place(weights: &mut [f32]) {
     for row in weights.chunks_exact_mut(COLUMNS) {
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         row.iter_mut().for_each(|value| *value = (*value - largest).exp());
         let sum: f32 = row.iter().sum();
         row.iter_mut().for_each(|value| *value /= sum);
     }
-    weights
 }
 
 /// Gradient with respect to α from that with respect to the mixing weights, in place.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::alpha::{softmax_backward, softmax_rows};
+use super::alpha::{softmax_backward, softmax_rows_in_place};
 use super::bilevel::{Objective, Split, Wanted};
 use crate::data::Batch;
 use crate::engine::{Engine, Gradients, Inputs, Mode, RunningStatistics, Workers};
@@ -22,6 +22,8 @@ pub struct SupernetObjective {
     pub train_correct: usize,
     workers: Arc<Workers>,
     dlogits: Vec<f32>,
+    mix_weights: Vec<f32>,
+    mix_gradient: Vec<f32>,
 }
 
 impl SupernetObjective {
@@ -35,16 +37,20 @@ impl SupernetObjective {
             train_correct: 0,
             workers,
             dlogits: Vec::new(),
+            mix_weights: Vec::new(),
+            mix_gradient: Vec::new(),
         }
     }
 }
 
 impl Objective for SupernetObjective {
     fn loss_grad(&mut self, split: Split, live: bool, weights: &[f32], alpha: &[f32], wanted: Wanted) -> f64 {
-        let Self { engine, workers, dlogits, .. } = self;
+        let Self { engine, workers, dlogits, mix_weights, mix_gradient, .. } = self;
         let batch = if split == Split::Train { &self.train } else { &self.valid };
-        let mix_weights = softmax_rows(alpha);
-        let inputs = Inputs { weights, mix_weights: &mix_weights, images: &batch.images, drop_path: None };
+        mix_weights.clear();
+        mix_weights.extend_from_slice(alpha);
+        softmax_rows_in_place(mix_weights);
+        let inputs = Inputs { weights, mix_weights, images: &batch.images, drop_path: None };
         engine.forward(workers, inputs, Mode::Batch);
         if live {
             engine.update_running(&mut self.statistics);
@@ -54,12 +60,12 @@ impl Objective for SupernetObjective {
         }
         dlogits.resize(engine.logits().len(), 0.0);
         let loss = engine.kernels().softmax_cross_entropy(engine.logits(), &batch.labels, 0.0, dlogits);
-        let mut mix_gradient = vec![0.0; alpha.len()];
-        let gradients = Gradients { weights: wanted.weights, mix_weights: &mut mix_gradient };
+        mix_gradient.resize(alpha.len(), 0.0);
+        let gradients = Gradients { weights: wanted.weights, mix_weights: mix_gradient };
         engine.backward(workers, inputs, dlogits, None, gradients);
         if let Some(alpha_gradient) = wanted.alpha {
-            softmax_backward(&mix_weights, &mut mix_gradient);
-            alpha_gradient.copy_from_slice(&mix_gradient);
+            softmax_backward(mix_weights, mix_gradient);
+            alpha_gradient.copy_from_slice(mix_gradient);
         }
         loss
     }

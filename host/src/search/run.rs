@@ -1,5 +1,6 @@
 //! The search as a loop over epochs.
 
+use std::mem::swap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,8 +14,9 @@ use super::objective::SupernetObjective;
 use super::optimizer::{Adam, Sgd, SgdSettings, cosine};
 use crate::atomic::WriteError;
 use crate::data::draw::{Purpose, generator};
-use crate::data::{self, Augment, BatchSettings, Batcher, DataError, Dataset, Normalization, Split};
-use crate::engine::{Engine, Mode, Workers};
+use crate::data::prefetch::prefetch;
+use crate::data::{self, Augment, Batch, BatchSettings, Batcher, DataError, Dataset, Normalization, Split};
+use crate::engine::{Engine, Mode, Options, Saved, Workers};
 use crate::evaluate::evaluate;
 use crate::graph::Graph;
 use crate::graph::supernet::{ConfigError, SupernetConfig, supernet};
@@ -53,6 +55,8 @@ pub struct SearchSettings {
     pub augment: Augment,
     /// Scale of the pixels; computed from the training set where absent.
     pub normalization: Option<Normalization>,
+    /// How stage outputs are kept between the passes.
+    pub saved: Saved,
     /// Seed of everything that is drawn.
     pub seed: u64,
 }
@@ -80,6 +84,7 @@ impl SearchSettings {
         batch_statistics: false,
         augment: Augment::STANDARD,
         normalization: None,
+        saved: Saved::F32,
         seed: 2,
     };
 
@@ -254,25 +259,36 @@ pub fn search(
     let mut held = Batcher::new(data, halves.second, batches(data::Order::Sequential, Augment::NONE))?;
 
     let mut bilevel = start(settings, &graph, kernels);
-    let mut objective = SupernetObjective::new(Engine::new(graph, settings.batch_size, kernels), workers.clone());
+    let engine = Engine::with_options(graph, settings.batch_size, kernels, Options { saved: settings.saved });
+    let mut objective = SupernetObjective::new(engine, workers.clone());
     let mut records = Vec::new();
     for epoch in 0..settings.epochs {
         let started = Instant::now();
         let learning_rate = cosine(settings.sgd.learning_rate, settings.sgd.learning_rate_min, epoch, settings.epochs);
         let mut totals = Totals::default();
-        for step in 0..train.batches_per_epoch() {
-            workers.pool().install(|| {
-                train.fill(epoch, step, &mut objective.train);
-                valid.fill(epoch, step, &mut objective.valid);
-            });
-            let report = bilevel.step(&mut objective, learning_rate as f32);
-            report.check(epoch, step)?;
-            totals.add(&report, &objective);
-            let (steps, images) = (train.batches_per_epoch(), objective.train.count());
-            observer.step(StepProgress { epoch, step, steps, images, loss: report.train_loss });
-            if observer.stop() {
-                return Ok(outcome(settings, bilevel, records, true));
+        let steps = train.batches_per_epoch();
+        let fill = |step, pair: &mut Pair| {
+            train.fill(epoch, step, &mut pair.train);
+            valid.fill(epoch, step, &mut pair.valid);
+        };
+        let stopped = prefetch(steps, fill, |pairs| -> Result<bool, RunError> {
+            for step in 0..steps {
+                let Some(pair) = pairs.next() else { break };
+                swap(&mut pair.train, &mut objective.train);
+                swap(&mut pair.valid, &mut objective.valid);
+                let report = workers.pool().install(|| bilevel.step(&mut objective, learning_rate as f32));
+                report.check(epoch, step)?;
+                totals.add(&report, &objective);
+                let images = objective.train.count();
+                observer.step(StepProgress { epoch, step, steps, images, loss: report.train_loss });
+                if observer.stop() {
+                    return Ok(true);
+                }
             }
+            Ok(false)
+        });
+        if stopped? {
+            return Ok(outcome(settings, bilevel, records, true));
         }
         let mix_weights = alpha::softmax_rows(&bilevel.alpha);
         let SupernetObjective { engine, statistics, .. } = &mut objective;
@@ -282,8 +298,8 @@ pub fn search(
             return Ok(outcome(settings, bilevel, records, true));
         };
         let norm = kernels.sum_of_squares(&bilevel.weights);
-        let last = train.batches_per_epoch() - 1;
-        RunError::check_finite(&[("the validation loss", valid.loss), ("the norm of the weights", norm)], epoch, last)?;
+        let numbers = [("the validation loss", valid.loss), ("the norm of the weights", norm)];
+        RunError::check_finite(&numbers, epoch, steps - 1)?;
         let [normal, reduce] = alpha::summaries(&bilevel.alpha, settings.nodes, settings.multiplier);
         let [alpha_normal, alpha_reduce] = alpha::rows(&bilevel.alpha);
         let record = SearchEpoch {
@@ -337,6 +353,13 @@ impl StepReport {
         ];
         RunError::check_finite(&values, epoch, step)
     }
+}
+
+/// The two batches of a step.
+#[derive(Default)]
+struct Pair {
+    train: Batch,
+    valid: Batch,
 }
 
 #[derive(Default)]

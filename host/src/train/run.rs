@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{TrainSettings, drop_path};
 use crate::atomic::WriteError;
+use crate::data::prefetch::{Ahead, prefetch};
 use crate::data::{Augment, Batch, BatchSettings, Batcher, Dataset, Normalization, Order, Split};
-use crate::engine::{Engine, Gradients, Inputs, Mode, RunningStatistics, Workers};
+use crate::engine::{Engine, Gradients, Inputs, Mode, Options, RunningStatistics, Workers};
 use crate::evaluate::evaluate;
 use crate::graph::derived::derived;
 use crate::search::objective::correct;
@@ -69,7 +70,6 @@ struct Trainer<'a> {
     network: TrainedNetwork,
     gradient: Vec<f32>,
     sgd: Sgd,
-    batch: Batch,
     factors: Vec<f32>,
     dlogits: Vec<f32>,
     dauxiliary: Vec<f32>,
@@ -120,9 +120,8 @@ pub fn train(
             normalization,
             class_names: data.class_names().to_vec(),
         },
-        engine: Engine::new(graph, settings.batch_size, kernels),
+        engine: Engine::with_options(graph, settings.batch_size, kernels, Options { saved: settings.saved }),
         workers,
-        batch: Batch::default(),
         factors: Vec::new(),
         dlogits: Vec::new(),
         dauxiliary: Vec::new(),
@@ -151,21 +150,10 @@ impl Trainer<'_> {
         observer: &mut impl TrainObserver,
     ) -> Result<Option<TrainEpoch>, RunError> {
         let started = Instant::now();
-        let (mut total, mut hits) = (0.0, 0);
-        let steps = training.batches_per_epoch();
-        for step in 0..steps {
-            self.workers.pool().install(|| training.fill(epoch, step, &mut self.batch));
-            let (loss, norm) = self.step(epoch, step);
-            let values = [("the training loss", loss), ("the norm of the gradient", norm)];
-            RunError::check_finite(&values, epoch, step)?;
-            let images = self.batch.count();
-            total += loss * images as f64;
-            hits += correct(self.engine.logits(), &self.batch.labels);
-            observer.step(StepProgress { epoch, step, steps, images, loss });
-            if observer.stop() {
-                return Ok(None);
-            }
-        }
+        let (steps, images) = (training.batches_per_epoch(), training.images());
+        let fill = |step, batch: &mut Batch| training.fill(epoch, step, batch);
+        let steps_done = prefetch(steps, fill, |batches| self.steps(epoch, steps, batches, observer));
+        let Some((total, hits)) = steps_done? else { return Ok(None) };
         let Self { engine, workers, network: TrainedNetwork { weights, statistics, .. }, .. } = self;
         let valid = if held.images() > 0 {
             let mode = Mode::Running(statistics);
@@ -183,34 +171,61 @@ impl Trainer<'_> {
             epoch,
             learning_rate: self.settings.learning_rate(epoch),
             drop_path: self.settings.drop_path(epoch),
-            train_loss: total / training.images() as f64,
-            train_accuracy: hits as f64 / training.images() as f64,
+            train_loss: total / images as f64,
+            train_accuracy: hits as f64 / images as f64,
             valid_loss: valid.as_ref().map(|valid| valid.loss),
             valid_accuracy: valid.as_ref().map(|valid| valid.accuracy()),
             seconds: started.elapsed().as_secs_f64(),
         }))
     }
 
-    /// One step on the batch at hand; returns its loss and the norm of its gradient.
-    fn step(&mut self, epoch: usize, step: usize) -> (f64, f64) {
+    /// The steps of an epoch; returns the sum of the losses and the number of correct predictions, or `None` if the observer
+    /// stopped it.
+    fn steps(
+        &mut self,
+        epoch: usize,
+        steps: usize,
+        batches: &mut Ahead<Batch>,
+        observer: &mut impl TrainObserver,
+    ) -> Result<Option<(f64, usize)>, RunError> {
+        let (mut total, mut hits) = (0.0, 0);
+        for step in 0..steps {
+            let Some(batch) = batches.next() else { break };
+            let workers = self.workers.clone();
+            let (loss, norm) = workers.pool().install(|| self.step(batch, epoch, step));
+            let values = [("the training loss", loss), ("the norm of the gradient", norm)];
+            RunError::check_finite(&values, epoch, step)?;
+            let images = batch.count();
+            total += loss * images as f64;
+            hits += correct(self.engine.logits(), &batch.labels);
+            observer.step(StepProgress { epoch, step, steps, images, loss });
+            if observer.stop() {
+                return Ok(None);
+            }
+        }
+        Ok(Some((total, hits)))
+    }
+
+    /// One step on `batch`; returns its loss and the norm of its gradient.
+    fn step(&mut self, batch: &Batch, epoch: usize, step: usize) -> (f64, f64) {
         let settings = self.settings;
         let kernels = self.engine.kernels();
         let probability = settings.drop_path(epoch);
         let drop_path = (probability > 0.0).then(|| {
-            let (masks, images) = (self.engine.graph().drop_paths, self.batch.count());
+            let (masks, images) = (self.engine.graph().drop_paths, batch.count());
             drop_path::draw(&mut self.factors, masks, images, probability, settings.seed, epoch, step);
             self.factors.as_slice()
         });
-        let inputs = Inputs { weights: &self.network.weights, mix_weights: &[], images: &self.batch.images, drop_path };
+        let inputs = Inputs { weights: &self.network.weights, mix_weights: &[], images: &batch.images, drop_path };
         self.engine.forward(&self.workers, inputs, Mode::Batch);
         self.engine.update_running(&mut self.network.statistics);
         let smoothing = settings.label_smoothing as f32;
         let logits = self.engine.logits();
         self.dlogits.resize(logits.len(), 0.0);
-        let mut loss = kernels.softmax_cross_entropy(logits, &self.batch.labels, smoothing, &mut self.dlogits);
+        let mut loss = kernels.softmax_cross_entropy(logits, &batch.labels, smoothing, &mut self.dlogits);
         let auxiliary = self.engine.auxiliary_logits().map(|logits| {
             self.dauxiliary.resize(logits.len(), 0.0);
-            let auxiliary = kernels.softmax_cross_entropy(logits, &self.batch.labels, smoothing, &mut self.dauxiliary);
+            let auxiliary = kernels.softmax_cross_entropy(logits, &batch.labels, smoothing, &mut self.dauxiliary);
             loss += settings.auxiliary_weight * auxiliary;
             let weight = settings.auxiliary_weight as f32;
             self.dauxiliary.iter_mut().for_each(|gradient| *gradient *= weight);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Augment, Dataset, Normalization};
+use crate::engine::Saved;
 use crate::graph::derived::{DerivedConfig, NetworkKind};
 use crate::search::optimizer::{SgdSettings, cosine};
 use crate::search::run::SearchSettings;
@@ -52,6 +53,8 @@ pub struct TrainSettings {
     pub normalization: Option<Normalization>,
     /// Training images held out for validation; 0 trains on all, `None` on nine in ten.
     pub held_out: Option<usize>,
+    /// How stage outputs are kept between the passes.
+    pub saved: Saved,
     /// Seed of everything that is drawn.
     pub seed: u64,
 }
@@ -72,6 +75,7 @@ impl TrainSettings {
         augment: Augment { cutout: Some(16), ..Augment::STANDARD },
         normalization: None,
         held_out: None,
+        saved: Saved::F32,
         seed: 0,
     };
 
