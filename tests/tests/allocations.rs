@@ -37,7 +37,7 @@ fn ten_steps_allocate_nothing() {
         let sgd = Sgd { momentum, momentum_decay: 0.9, weight_decay: 3e-4, grad_clip: 5.0 };
         let adam = Adam::new(alpha.len(), 3e-4, [0.5, 0.999], 1e-3);
         let mut bilevel = Bilevel::new(weights, alpha, sgd, adam, order, Kernels::detect());
-        let engine = Engine::with_options(graph, IMAGES, Kernels::detect(), Options { saved });
+        let engine = Engine::with_options(graph, IMAGES, Kernels::detect(), Options { saved, ..Options::default() });
         let mut objective = SupernetObjective::new(engine, workers.clone());
         objective.train = batch(&mut random, 12 * 12);
         objective.valid = batch(&mut random, 12 * 12);

@@ -82,7 +82,7 @@ impl Session {
 
     /// Says what training `graph` takes of memory; fails where that is more than there is, as far as the system tells.
     pub fn check_memory(&self, graph: &Graph, batch: usize, saved: Saved) -> Result<(), NotEnoughMemory> {
-        let needed = Engine::bytes_needed(graph, batch, Options { saved }) as u64;
+        let needed = Engine::bytes_needed(graph, batch, Options { saved, ..Options::default() }) as u64;
         match available_memory() {
             Some(available) if needed > available => Err(NotEnoughMemory { needed, available, batch }),
             _ => {

@@ -2,7 +2,7 @@
 
 use std::mem::take;
 
-use darts_kernels_simd::MixTerm;
+use darts_kernels_simd::{MixTerm, Moments};
 
 use super::chunk::{Chunk, Values};
 use super::parallel::Workers;
@@ -208,15 +208,16 @@ impl Network {
 
     fn run_stage(&self, work: StageWork, chunk: &mut Chunk, z: &mut [f32], scratch: &mut Scratch) {
         let (stage, plan) = (&self.graph.stages[work.stage], &self.plan.stages[work.stage]);
+        let channels = self.graph.tensors[stage.output].channels;
+        let last = stage.inputs.len() - 1;
         for (group, &source) in stage.inputs.iter().enumerate() {
             let x = self.value(&chunk.values, source.tensor, work.image, &mut scratch.value);
             let input = GroupInput { group, x, prelude: plan.prelude(self.source_fold(source)) };
-            plan.forward(self.kernels, work.weights, input, z, &mut scratch.stage);
-        }
-        if let Some(start) = work.moments {
-            let channels = self.graph.tensors[stage.output].channels;
-            let (sum, sum_of_squares) = chunk.sums[start..start + 2 * channels].split_at_mut(channels);
-            self.kernels.channel_moments(z, channels, sum, sum_of_squares);
+            let moments = work.moments.filter(|_| group == last).map(|start| {
+                let (sum, sum_of_squares) = chunk.sums[start..start + 2 * channels].split_at_mut(channels);
+                Moments { sum, sum_of_squares }
+            });
+            plan.forward(self.kernels, work.weights, input, z, moments, &mut scratch.stage);
         }
     }
 

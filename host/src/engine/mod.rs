@@ -41,10 +41,20 @@ pub enum Mode<'a> {
 }
 
 /// How an engine works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Whether separable stages run as one pass over rows that stays in the first cache, and not operation by operation,
+    /// which is slower and says the same in fewer words.
+    pub fused: bool,
     /// How stage outputs are kept from the forward to the backward pass.
     pub saved: Saved,
+}
+
+impl Default for Options {
+    /// Fused, and everything as `f32`.
+    fn default() -> Self {
+        Self { fused: true, saved: Saved::F32 }
+    }
 }
 
 /// Form of a value that is kept from the forward to the backward pass.

@@ -82,7 +82,7 @@ impl Plan {
     /// `input_gradient`: whether the gradient with respect to the image is wanted.
     pub fn new(graph: &Graph, options: Options, input_gradient: bool) -> Self {
         let stages: Vec<StagePlan> =
-            graph.stages.iter().map(|stage| StagePlan::new(graph, stage, input_gradient)).collect();
+            graph.stages.iter().map(|stage| StagePlan::new(graph, stage, options.fused, input_gradient)).collect();
         let mut is_state = vec![true; graph.tensors.len()];
         graph.stages.iter().for_each(|stage| is_state[stage.output] = false);
         let regions: Vec<RegionPlan> =

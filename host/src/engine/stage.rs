@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use darts_kernels_simd::{Kernels, Padding, Prelude};
+use darts_kernels_simd::{Kernels, Moments, Padding, Prelude, SeparableShape};
 
 use super::op::PlannedOp;
 use super::scratch::{Buffer, StageScratch};
-use crate::graph::{Graph, INPUT, Stage};
+use crate::graph::{Graph, INPUT, Op, Stage};
 
 /// A stage's operations for each of its concatenated inputs.
 #[derive(Debug)]
@@ -14,10 +14,44 @@ pub(super) struct StagePlan {
     relu: bool,
     /// Operations per input group; the weights of dense operations are the group's rows.
     groups: Vec<Vec<PlannedOp>>,
+    /// How the stage runs as one pass over rows, if it is separable and fused passes are wanted.
+    separable: Option<Separable>,
     /// All weights of the stage: one contiguous range of the flat vector.
     pub weights: Range<usize>,
     /// Whether a gradient of each input is wanted (not for the image itself).
     pub input_gradient: Vec<bool>,
+}
+
+/// A depthwise and a 1×1 convolution in one pass.
+#[derive(Debug)]
+struct Separable {
+    shape: SeparableShape,
+    depthwise: Range<usize>,
+    pointwise: Range<usize>,
+}
+
+impl Separable {
+    fn new(graph: &Graph, stage: &Stage) -> Option<Self> {
+        match (stage.inputs.as_slice(), stage.ops.as_slice()) {
+            (
+                [source],
+                [
+                    Op::Depthwise { weight: depthwise, kernel, stride, dilation },
+                    Op::Dense { weight: pointwise, kernel: [1, 1], stride: [1, 1], padding: [0, 0], output_channels },
+                ],
+            ) => {
+                let shape = SeparableShape {
+                    input: graph.tensors[source.tensor],
+                    kernel: *kernel,
+                    stride: *stride,
+                    dilation: *dilation,
+                    output_channels: *output_channels,
+                };
+                Some(Self { shape, depthwise: depthwise.clone(), pointwise: pointwise.clone() })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// One image of one of a stage's concatenated inputs.
@@ -49,7 +83,7 @@ pub(super) struct Weights<'a> {
 
 impl StagePlan {
     /// `input_gradient`: whether the gradient with respect to the image is wanted, if the stage reads it.
-    pub fn new(graph: &Graph, stage: &Stage, input_gradient: bool) -> Self {
+    pub fn new(graph: &Graph, stage: &Stage, fused: bool, input_gradient: bool) -> Self {
         let mut rows = 0;
         let groups = stage
             .inputs
@@ -64,12 +98,16 @@ impl StagePlan {
         let ranges = stage.ops.iter().flat_map(|op| op.weight_ranges());
         let weights = ranges.reduce(|all, next| all.start.min(next.start)..all.end.max(next.end)).unwrap_or(0..0);
         let input_gradient = stage.inputs.iter().map(|source| input_gradient || source.tensor != INPUT).collect();
-        Self { relu: stage.relu, groups, weights, input_gradient }
+        let separable = if fused { Separable::new(graph, stage) } else { None };
+        Self { relu: stage.relu, groups, separable, weights, input_gradient }
     }
 
     /// Makes all buffers as large as the stage needs them in either pass.
     pub fn prepare(&self, scratch: &mut StageScratch) {
         let StageScratch { inputs, output, stored_gradient, output_gradient, input_gradient, kernel } = scratch;
+        if let Some(Separable { shape, .. }) = &self.separable {
+            kernel.sized(shape.forward_scratch());
+        }
         for ops in &self.groups {
             if inputs.len() < ops.len() {
                 inputs.resize_with(ops.len(), Buffer::default);
@@ -97,18 +135,31 @@ impl StagePlan {
         prelude(self.relu, fold)
     }
 
-    /// Computes the stored value `z` of one image from one input group, adding to it for all groups but the first.
+    /// Computes the stored value `z` of one image from one input group, adding to it for all groups but the first. The moments
+    /// of what stands there then are added up where wanted.
     pub fn forward(
         &self,
         kernels: Kernels,
         weights: &[f32],
         input: GroupInput,
         z: &mut [f32],
+        moments: Option<Moments>,
         scratch: &mut StageScratch,
     ) {
+        if let Some(Separable { shape, depthwise, pointwise }) = &self.separable {
+            let (depthwise, pointwise) = (&weights[depthwise.clone()], &weights[pointwise.clone()]);
+            let scratch = scratch.kernel.sized(shape.forward_scratch());
+            let GroupInput { x, prelude, .. } = input;
+            kernels.separable(x, *shape, prelude, depthwise, pointwise, None, z, false, moments, scratch);
+            return;
+        }
         let ops = &self.groups[input.group];
+        let last = &ops[ops.len() - 1];
         let x = compute_inputs(kernels, weights, ops, input, scratch);
-        ops[ops.len() - 1].forward(kernels, weights, x, z, input.group > 0);
+        last.forward(kernels, weights, x, z, input.group > 0);
+        if let Some(Moments { sum, sum_of_squares }) = moments {
+            kernels.channel_moments(z, last.output.channels, sum, sum_of_squares);
+        }
     }
 
     /// Runs the pool that is all of this stage on one image.

@@ -259,7 +259,12 @@ pub fn search(
     let mut held = Batcher::new(data, halves.second, batches(data::Order::Sequential, Augment::NONE))?;
 
     let mut bilevel = start(settings, &graph, kernels);
-    let engine = Engine::with_options(graph, settings.batch_size, kernels, Options { saved: settings.saved });
+    let engine = Engine::with_options(
+        graph,
+        settings.batch_size,
+        kernels,
+        Options { saved: settings.saved, ..Options::default() },
+    );
     let mut objective = SupernetObjective::new(engine, workers.clone());
     let mut records = Vec::new();
     for epoch in 0..settings.epochs {

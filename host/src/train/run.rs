@@ -120,7 +120,12 @@ pub fn train(
             normalization,
             class_names: data.class_names().to_vec(),
         },
-        engine: Engine::with_options(graph, settings.batch_size, kernels, Options { saved: settings.saved }),
+        engine: Engine::with_options(
+            graph,
+            settings.batch_size,
+            kernels,
+            Options { saved: settings.saved, ..Options::default() },
+        ),
         workers,
         factors: Vec::new(),
         dlogits: Vec::new(),

@@ -1,0 +1,103 @@
+//! The fused engine against the one that runs operation by operation, and half precision against single.
+
+use darts_core::Genotype;
+use darts_host::engine::{Engine, Gradients, Inputs, Mode, Options, Saved, Workers};
+use darts_host::graph::Graph;
+use darts_host::graph::derived::{DerivedConfig, NetworkKind, derived};
+use darts_host::graph::supernet::{SupernetConfig, supernet};
+use darts_host::search::run::initial_weights;
+use darts_kernels_simd::Kernels;
+use darts_tests::Random;
+
+const IMAGES: usize = 5;
+
+/// Logits and gradients of one pass.
+struct Results {
+    logits: Vec<f32>,
+    weights: Vec<f32>,
+    mix_weights: Vec<f32>,
+}
+
+fn run(graph: &Graph, options: Options) -> Results {
+    let mut random = Random::new(3);
+    let weights = initial_weights(graph, 5);
+    let mix_weights: Vec<f32> = random.values(graph.mix_weights).iter().map(|value| 0.2 + 0.1 * value).collect();
+    let images = random.values(IMAGES * graph.input.len());
+    let factors: Vec<f32> = (0..graph.drop_paths * IMAGES).map(|index| [0.0, 1.25][index % 3 / 2]).collect();
+    let drop_path = (graph.drop_paths > 0).then_some(factors.as_slice());
+    let inputs = Inputs { weights: &weights, mix_weights: &mix_weights, images: &images, drop_path };
+    let workers = Workers::new(2).expect("threads can be started");
+    let mut engine = Engine::with_options(graph.clone(), IMAGES, Kernels::detect(), options);
+    engine.forward(&workers, inputs, Mode::Batch);
+    let dlogits = random.values(IMAGES * graph.classes);
+    let mut results = Results {
+        logits: engine.logits().to_vec(),
+        weights: vec![0.0; weights.len()],
+        mix_weights: vec![0.0; mix_weights.len()],
+    };
+    let gradients = Gradients { weights: Some(&mut results.weights), mix_weights: &mut results.mix_weights };
+    let auxiliary = graph.auxiliary.as_ref().map(|_| dlogits.as_slice());
+    engine.backward(&workers, inputs, &dlogits, auxiliary, gradients);
+    results
+}
+
+/// The largest difference, as a share of the largest value.
+fn difference(values: &[f32], expected: &[f32]) -> f32 {
+    let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let differences = values.iter().zip(expected).map(|(value, expected)| (value - expected).abs());
+    differences.fold(0.0, |worst, error| if error <= worst { worst } else { error }) / largest.max(1e-30)
+}
+
+fn assert_near(results: &Results, expected: &Results, bound: f32, what: &str) {
+    let pairs = [
+        (&results.logits, &expected.logits),
+        (&results.weights, &expected.weights),
+        (&results.mix_weights, &expected.mix_weights),
+    ];
+    let differences = pairs.map(|(values, expected)| difference(values, expected));
+    assert!(differences.iter().all(|&difference| difference < bound), "{what}: {differences:?}, bound {bound}");
+}
+
+fn graphs() -> Vec<(&'static str, Graph)> {
+    let search = |channels, size: [usize; 3]| {
+        let config = SupernetConfig { input: size, classes: 10, channels, layers: 3, nodes: 3, multiplier: 2 };
+        supernet(&config).expect("a valid size")
+    };
+    let trained = |name, auxiliary| {
+        let genotype = Genotype::builtin(name).expect("a built-in name");
+        let config = DerivedConfig {
+            kind: NetworkKind::Cifar,
+            input: [3, 32, 32],
+            classes: 10,
+            channels: 6,
+            layers: 4,
+            auxiliary,
+        };
+        derived(&genotype, &config).expect("a valid size")
+    };
+    vec![
+        ("supernet of 4 channels", search(4, [1, 14, 14])),
+        ("supernet of 5 channels on odd images", search(5, [3, 9, 11])),
+        ("supernet of 16 channels", search(16, [3, 12, 12])),
+        ("DARTS_V2 with an auxiliary head", trained("DARTS_V2", true)),
+        ("AmoebaNet", trained("AmoebaNet", false)),
+    ]
+}
+
+#[test]
+fn fused_stages_are_the_operations_one_by_one() {
+    for (name, graph) in graphs() {
+        let expected = run(&graph, Options { fused: false, ..Options::default() });
+        assert_near(&run(&graph, Options::default()), &expected, 1e-4, name);
+    }
+}
+
+#[test]
+fn half_precision_between_the_passes_changes_little() {
+    for (name, graph) in graphs() {
+        let expected = run(&graph, Options::default());
+        let rounded = run(&graph, Options { saved: Saved::F16, ..Options::default() });
+        assert_near(&rounded, &expected, 0.1, name);
+        assert!(difference(&rounded.weights, &expected.weights) > 0.0, "{name}: nothing was rounded");
+    }
+}
