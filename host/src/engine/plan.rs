@@ -222,7 +222,8 @@ fn last_readers(graph: &Graph) -> Vec<usize> {
     last
 }
 
-/// Buffers for gradients, in the order of the backward pass: what is read no more makes room for the next of its size.
+/// Buffers for gradients, in the order of the backward pass: what is read no more makes room for the next, in the smallest
+/// buffer that holds it or else in the largest, which grows.
 fn gradient_slots(graph: &Graph, regions: &[RegionPlan], last_reader: &[usize]) -> (Vec<Option<usize>>, Vec<usize>) {
     let mut slots = vec![None; graph.tensors.len()];
     let mut lens: Vec<usize> = Vec::new();
@@ -232,11 +233,12 @@ fn gradient_slots(graph: &Graph, regions: &[RegionPlan], last_reader: &[usize]) 
     let mut allot = |tensor: TensorId, slots: &mut Vec<Option<usize>>, free: &mut Vec<usize>| {
         if slots[tensor].is_none() {
             let len = graph.tensors[tensor].len();
-            let slot = free.iter().position(|&slot| lens[slot] == len).map(|index| free.swap_remove(index));
-            slots[tensor] = Some(slot.unwrap_or_else(|| {
-                lens.push(len);
-                lens.len() - 1
-            }));
+            let fits = |slot: usize| (lens[slot] < len, lens[slot].abs_diff(len));
+            let best = (0..free.len()).min_by_key(|&index| fits(free[index]));
+            let slot = best.map_or(lens.len(), |index| free.swap_remove(index));
+            lens.resize(lens.len().max(slot + 1), 0);
+            lens[slot] = lens[slot].max(len);
+            slots[tensor] = Some(slot);
         }
     };
     head_inputs.iter().for_each(|&tensor| allot(tensor, &mut slots, &mut free));
