@@ -51,5 +51,7 @@ pub use ops::norm::{
     norm_fold_running, norm_update_running,
 };
 pub use ops::prelude::Prelude;
-pub use ops::separable::Moments;
+pub use ops::separable::{
+    Moments, NormSums, OutputGradient, SeparableInputGradient, SeparableWeightGradient, SeparableWeights,
+};
 pub use shape::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, SeparableShape, valid_extent};

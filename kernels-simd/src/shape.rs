@@ -7,8 +7,11 @@ use core::ops::Range;
 /// Elements of a line of the cache.
 const LINE: usize = 16;
 
-/// Output pixels, at least, that a separable convolution takes together.
-const STRIP_PIXELS: usize = 32;
+/// Output pixels, at least, that the forward pass of a separable convolution takes together.
+const FORWARD_PIXELS: usize = 32;
+
+/// Output pixels, at least, that the backward pass of a separable convolution takes together.
+const BACKWARD_PIXELS: usize = 64;
 
 /// Height, width and channels of one image, `[H, W, C]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,7 +276,21 @@ impl SeparableShape {
     }
     /// Elements of the scratch of the forward pass.
     pub const fn forward_scratch(&self) -> usize {
-        LINE - 1 + self.ring_rows() * self.ring_row() + self.strip_len() + 2 * self.output_channels
+        let rows = self.strip_rows();
+        LINE - 1
+            + self.ring_rows(rows) * self.ring_row()
+            + self.strip_len(rows, self.input.channels)
+            + 2 * self.output_channels
+    }
+    /// Elements of the scratch of the backward pass.
+    pub const fn backward_scratch(&self) -> usize {
+        let rows = self.backward_strip_rows();
+        LINE - 1
+            + (self.ring_rows(rows) + 1) * self.ring_row()
+            + self.backward_ring_rows() * self.backward_ring_row()
+            + self.strip_len(rows, self.input.channels)
+            + self.strip_len(rows, self.output_channels)
+            + (self.input.width + 2) * self.input.channels
     }
     /// See [`is_sane`].
     pub(crate) const fn is_sane(&self) -> bool {
@@ -300,25 +317,36 @@ impl SeparableShape {
         let skip = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE - 1);
         &mut scratch[skip..]
     }
-    /// Output rows that are computed together.
+    /// Output rows that the forward pass takes together.
     pub(crate) const fn strip_rows(&self) -> usize {
-        let (height, width) = (self.output().height, self.output().width);
-        let rows = if width == 0 { 1 } else { STRIP_PIXELS.div_ceil(width) };
-        if rows < height {
-            rows
-        } else if height == 0 {
-            1
-        } else {
-            height
-        }
+        self.rows_of(FORWARD_PIXELS)
     }
-    /// Elements of one strip of the depthwise convolution's output.
-    pub(crate) const fn strip_len(&self) -> usize {
-        (self.strip_rows() * self.output().width * self.input.channels).next_multiple_of(LINE)
+    /// Output rows that the backward pass takes together.
+    pub(crate) const fn backward_strip_rows(&self) -> usize {
+        self.rows_of(BACKWARD_PIXELS)
     }
-    /// Input rows under the windows of one strip.
-    pub(crate) const fn ring_rows(&self) -> usize {
-        self.dilation * (self.kernel - 1) + 1 + (self.strip_rows() - 1) * self.stride
+    /// As many output rows as have `pixels` pixels, or all.
+    const fn rows_of(&self, pixels: usize) -> usize {
+        let ImageShape { height, width, .. } = self.output();
+        let rows = if width == 0 { 1 } else { pixels.div_ceil(width) };
+        if rows < height || height == 0 { rows } else { height }
+    }
+    /// Elements of a strip of `rows` output rows with `channels` channels, whole lines.
+    pub(crate) const fn strip_len(&self, rows: usize, channels: usize) -> usize {
+        (rows * self.output().width * channels).next_multiple_of(LINE)
+    }
+    /// Input rows under the windows of `strip_rows` output rows.
+    pub(crate) const fn ring_rows(&self, strip_rows: usize) -> usize {
+        self.dilation * (self.kernel - 1) + 1 + (strip_rows - 1) * self.stride
+    }
+    /// Rows of the depthwise output's gradient that a strip and the input rows complete with it need, whole strips.
+    pub(crate) const fn backward_ring_rows(&self) -> usize {
+        let rows = self.backward_strip_rows();
+        (rows + self.depthwise().backward_padding()).next_multiple_of(rows)
+    }
+    /// Elements of one such row, whole lines.
+    pub(crate) const fn backward_ring_row(&self) -> usize {
+        (self.depthwise().backward_width() * self.input.channels).next_multiple_of(LINE)
     }
     /// Elements of one padded input row, whole lines.
     pub(crate) const fn ring_row(&self) -> usize {

@@ -1,6 +1,9 @@
 //! The fused separable stage on every instruction set against the composition of the reference's operations in `f64`.
 
-use darts_kernels_simd::{ImageShape, Kernels, Moments, Prelude, SeparableShape, reference};
+use darts_kernels_simd::{
+    ImageShape, Kernels, Moments, NormSums, OutputGradient, Prelude, SeparableInputGradient, SeparableShape,
+    SeparableWeightGradient, SeparableWeights, reference,
+};
 use darts_tests::{Guarded, Random, absolute, assert_close, channel_counts, guarded, kernels};
 
 const EXTENTS: [usize; 5] = [1, 2, 3, 7, 8];
@@ -132,6 +135,183 @@ impl Case {
     }
 }
 
+/// The gradient of the output, given or through a batch normalisation.
+struct Above {
+    norm: bool,
+    dy: Guarded,
+    z: Guarded,
+    per_channel: [Vec<f32>; 4],
+}
+
+impl Above {
+    const SCALE: f32 = 1.5;
+
+    fn new(shape: SeparableShape, norm: bool, random: &mut Random) -> Self {
+        let len = shape.output().len();
+        Self {
+            norm,
+            dy: guarded(&random.values(len)),
+            z: guarded(&random.values(len)),
+            per_channel: [(); 4].map(|()| random.values(shape.output_channels)),
+        }
+    }
+
+    fn source(&self) -> OutputGradient<'_> {
+        let [mean, p, q, r] = &self.per_channel;
+        if self.norm {
+            OutputGradient::Norm { dy: &self.dy, z: &self.z, mean, p, q, r, scale: Self::SCALE }
+        } else {
+            OutputGradient::Ready(&self.dy)
+        }
+    }
+
+    fn value(&self) -> Value {
+        let mut dz = Value::of(&self.dy);
+        if self.norm {
+            let (dy, z) = (Value::of(&self.dy), Value::of(&self.z));
+            let [mean, p, q, r] = self.per_channel.each_ref().map(|values| Value::of(values));
+            let scale = f64::from(Self::SCALE);
+            let (exact, size) = (&mut dz.exact, &mut dz.size);
+            reference::norm_backward_apply(
+                &dy.exact,
+                &z.exact,
+                &mean.exact,
+                &p.exact,
+                &q.exact,
+                &r.exact,
+                scale,
+                exact,
+            );
+            let minus_mean: Vec<f64> = mean.size.iter().map(|mean| -mean).collect();
+            reference::norm_backward_apply(&dy.size, &z.size, &minus_mean, &p.size, &q.size, &r.size, scale, size);
+        }
+        dz
+    }
+}
+
+/// The expected gradients.
+struct Gradients {
+    dx: Value,
+    depthwise: Value,
+    pointwise: Value,
+}
+
+/// What one call computes.
+struct Computed {
+    dx: Vec<f32>,
+    sum: Vec<f64>,
+    dot: Vec<f64>,
+    depthwise: Vec<f32>,
+    pointwise: Vec<f32>,
+}
+
+impl Case {
+    /// The gradients, added to `before`.
+    fn gradients(&self, dz: &Value, before: [&[f32]; 3]) -> Gradients {
+        let Self { shape, x, .. } = self;
+        let (padded, middle, [mut dx, mut depthwise, mut pointwise]) =
+            (self.padded(), self.middle(), before.map(Value::of));
+        let mut transposed = vec![0.0; self.pointwise.len()];
+        reference::transpose(&self.pointwise, &mut transposed, 1, shape.input.channels, shape.output_channels);
+        let (w, transposed) = (Value::of(&self.depthwise), Value::of(&transposed));
+        for exact in [true, false] {
+            let of = |value: &Value| if exact { value.exact.clone() } else { value.size.clone() };
+            let target = |value: &mut Value| std::mem::take(if exact { &mut value.exact } else { &mut value.size });
+            let (mut d_dx, mut d_depthwise, mut d_pointwise) =
+                (target(&mut dx), target(&mut depthwise), target(&mut pointwise));
+            reference::dense_backward_weight(&of(&middle), &of(dz), &mut d_pointwise, shape.pointwise());
+            let mut d_middle = vec![0.0; middle.exact.len()];
+            reference::dense_backward_input(&of(dz), &of(&transposed), &mut d_middle, shape.pointwise(), false);
+            reference::depthwise_backward_weight(&of(&padded), &d_middle, &mut d_depthwise, shape.depthwise());
+            let mut d_padded = vec![0.0; padded.exact.len()];
+            reference::depthwise_backward_input(&d_middle, &of(&w), &mut d_padded, shape.depthwise());
+            let (padding, prelude) = (shape.padding(), self.prelude());
+            reference::prelude_backward(&wide(x), shape.input, padding, prelude, &d_padded, &mut d_dx, true);
+            let put = |value: &mut Value, result| *(if exact { &mut value.exact } else { &mut value.size }) = result;
+            put(&mut dx, d_dx);
+            put(&mut depthwise, d_depthwise);
+            put(&mut pointwise, d_pointwise);
+        }
+        Gradients { dx, depthwise, pointwise }
+    }
+
+    fn check_backward(&self, kernels: Kernels, random: &mut Random) {
+        let Self { shape, .. } = *self;
+        let channels = shape.input.channels;
+        let before = [shape.input.len(), self.depthwise.len(), self.pointwise.len()].map(|len| random.values(len));
+        let mean = random.values(channels);
+        let mut transposed = Guarded::unwritten(self.pointwise.len());
+        reference::transpose(&self.pointwise, &mut transposed, 1, channels, shape.output_channels);
+        for (norm, accumulate, sums, want_dx, want_dw) in [
+            (true, false, true, true, true),
+            (false, true, self.kind.is_multiple_of(3), true, false),
+            (true, false, false, false, true),
+            (false, false, false, true, true),
+        ] {
+            let above = Above::new(shape, norm, random);
+            let run = || {
+                let mut dx = if accumulate { guarded(&before[0]) } else { Guarded::unwritten(before[0].len()) };
+                let (mut sum, mut dot) = (vec![1.0; channels], vec![2.0; channels]);
+                let (mut depthwise, mut pointwise) = (guarded(&before[1]), guarded(&before[2]));
+                let sums = sums.then_some(NormSums { mean: &mean, scale: 0.5, sum: &mut sum, dot: &mut dot });
+                kernels.separable_backward(
+                    &self.x,
+                    shape,
+                    self.prelude(),
+                    SeparableWeights { depthwise: &self.depthwise, pointwise_transposed: &transposed },
+                    above.source(),
+                    want_dx.then_some(SeparableInputGradient { dx: &mut dx, accumulate, sums }),
+                    want_dw.then_some(SeparableWeightGradient { depthwise: &mut depthwise, pointwise: &mut pointwise }),
+                    &mut Guarded::unwritten(shape.backward_scratch()),
+                );
+                Computed { dx: dx.to_vec(), sum, dot, depthwise: depthwise.to_vec(), pointwise: pointwise.to_vec() }
+            };
+            let actual = run();
+            let context =
+                format!("{} {shape:?}, {:?}, {:?}", kernels.isa(), self.prelude(), (norm, accumulate, sums, want_dw));
+            let zeros = vec![0.0; before[0].len()];
+            let start = if accumulate { &before[0] } else { &zeros };
+            let expected = self.gradients(&above.value(), [start, &before[1], &before[2]]);
+            if want_dx {
+                assert_close(("dx", &context), &wide(&actual.dx), &expected.dx.exact, &expected.dx.size);
+                self.check_sums(&context, &actual, &mean, sums);
+                assert_eq!(bits(&run()), bits(&actual), "another call gave other bits: {context}");
+            }
+            for (name, values, expected, before) in [
+                ("depthwise", &actual.depthwise, &expected.depthwise, &before[1]),
+                ("pointwise", &actual.pointwise, &expected.pointwise, &before[2]),
+            ] {
+                if want_dw {
+                    assert_close((name, &context), &wide(values), &expected.exact, &expected.size);
+                } else {
+                    assert_eq!(values, before, "{name} was written: {context}");
+                }
+            }
+        }
+    }
+
+    fn check_sums(&self, context: &str, actual: &Computed, mean: &[f32], wanted: bool) {
+        let channels = mean.len();
+        let (mut sum, mut dot) = (vec![1.0; channels], vec![2.0; channels]);
+        let (mut size, mut size_dot) = (vec![1.0; channels], vec![2.0; channels]);
+        if wanted {
+            reference::norm_backward_reduce(&actual.dx, &self.x, mean, 0.5, &mut sum, &mut dot);
+            let minus_mean: Vec<f32> = mean.iter().map(|mean| -mean.abs()).collect();
+            let (dx, x) = (absolute(&actual.dx), absolute(&self.x));
+            reference::norm_backward_reduce(&dx, &x, &minus_mean, 0.5, &mut size, &mut size_dot);
+        }
+        assert_close(("sum", context), &actual.sum, &sum, &size);
+        assert_close(("dot", context), &actual.dot, &dot, &size_dot);
+    }
+}
+
+/// All that was computed, as bits.
+fn bits(computed: &Computed) -> Vec<u64> {
+    let Computed { dx, sum, dot, depthwise, pointwise } = computed;
+    let single = [dx, depthwise, pointwise].into_iter().flatten().map(|value| u64::from(value.to_bits()));
+    single.chain([sum, dot].into_iter().flatten().map(|value| value.to_bits())).collect()
+}
+
 /// Every kernel, stride and dilation with every pair of extents and all counts of channels around the registers, though not
 /// all of them together.
 fn cases(kernels: Kernels, random: &mut Random) -> Vec<Case> {
@@ -173,6 +353,16 @@ fn forward() {
     for kernels in kernels() {
         for case in cases(kernels, &mut random) {
             case.check_forward(kernels, &mut random);
+        }
+    }
+}
+
+#[test]
+fn backward() {
+    let mut random = Random::new(2);
+    for kernels in kernels() {
+        for case in cases(kernels, &mut random) {
+            case.check_backward(kernels, &mut random);
         }
     }
 }

@@ -58,9 +58,7 @@ impl Kernels {
     pub fn dense_backward_weight(self, x: &[f32], dy: &[f32], dw: &mut [f32], shape: DenseShape) {
         check("dense_backward_weight", shape, x.len(), dy.len(), dw.len());
         // SAFETY: the lengths fit the shape.
-        unsafe {
-            dispatch!(self, backward_weight(x: &[f32], dy: &[f32], dw: &mut [f32], shape: DenseShape));
-        }
+        unsafe { backward_weight(self, x, dy, dw, shape) }
     }
 
     /// Transposes each of `matrices` matrices: `w` `[matrices, rows, columns]` to `w_transposed` `[matrices, columns, rows]`.
@@ -285,16 +283,35 @@ unsafe fn backward_input(
 }
 
 /// `dw[k, :] += Σ_p x_p[k] · dy_p[:]` over the output pixels, for the contiguous elements `k` of one row of the filter.
-struct OuterProducts {
-    x: *const f32,
-    x_row: usize,
-    x_pixel: usize,
-    dy: *const f32,
-    dy_pixel: usize,
-    height: usize,
-    width: usize,
-    dw: *mut f32,
-    columns: usize,
+pub(super) struct OuterProducts {
+    pub x: *const f32,
+    pub x_row: usize,
+    pub x_pixel: usize,
+    pub dy: *const f32,
+    pub dy_pixel: usize,
+    pub height: usize,
+    pub width: usize,
+    pub dw: *mut f32,
+    pub columns: usize,
+}
+
+impl OuterProducts {
+    /// Computes `depth` rows of `dw`.
+    ///
+    /// # Safety
+    ///
+    /// The pointers cover the matrices.
+    pub unsafe fn compute(&self, kernels: Kernels, depth: usize) {
+        let products = self;
+        // SAFETY: promised by the caller.
+        unsafe { dispatch!(kernels, outer_products(products: &OuterProducts, depth: usize)) }
+    }
+}
+
+#[inline(always)]
+unsafe fn outer_products<S: Simd>(products: &OuterProducts, depth: usize) {
+    // SAFETY: promised by the caller.
+    unsafe { cover::<S, _>(products, depth, products.columns) }
 }
 
 impl Tiles for OuterProducts {
@@ -336,8 +353,7 @@ impl Tiles for OuterProducts {
     }
 }
 
-#[inline(always)]
-unsafe fn backward_weight<S: Simd>(x: &[f32], dy: &[f32], dw: &mut [f32], shape: DenseShape) {
+unsafe fn backward_weight(kernels: Kernels, x: &[f32], dy: &[f32], dw: &mut [f32], shape: DenseShape) {
     let (input, output) = (shape.input, shape.output());
     if output.is_empty() {
         return;
@@ -360,7 +376,7 @@ unsafe fn backward_weight<S: Simd>(x: &[f32], dy: &[f32], dw: &mut [f32], shape:
                 dw: dw.as_mut_ptr().add(filter_row * depth * shape.output_channels),
                 columns: shape.output_channels,
             };
-            cover::<S, _>(&products, depth, shape.output_channels);
+            products.compute(kernels, depth);
         }
     }
 }

@@ -11,5 +11,6 @@ mod loss;
 pub(crate) mod norm;
 mod pool;
 pub(crate) mod prelude;
+mod ring;
 pub(crate) mod separable;
 mod tiles;

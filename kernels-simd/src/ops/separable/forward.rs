@@ -2,11 +2,11 @@
 
 use core::ptr;
 
-use super::ring::Ring;
 use crate::kernels::Kernels;
 use crate::ops::dense::Product;
 use crate::ops::depthwise::{Row, Window};
 use crate::ops::prelude::Prelude;
+use crate::ops::ring::Ring;
 use crate::shape::SeparableShape;
 
 /// Where the sums that a batch normalisation needs go: both are added to, one element per channel.
@@ -18,14 +18,14 @@ pub struct Moments<'a> {
     pub sum_of_squares: &'a mut [f64],
 }
 
-/// Output pixels whose moments are added up in `f32` before they go to `f64`.
-const SUMMED_PIXELS: usize = 1024;
+/// Pixels whose sums are added up in `f32` before they go to `f64`.
+pub(super) const SUMMED_PIXELS: usize = 1024;
 
 impl Kernels {
     /// A separable convolution of one image `x` `[H, W, C]`, after `prelude` and with "same" padding: depthwise with
-    /// `depthwise` `[k, k, C]`, then pointwise with `pointwise` `[C, C_out]` and `bias` `[C_out]`. Overwrites `z` `[H_out,
-    /// W_out, C_out]`, or with `accumulate` adds to it. `moments`, as [`Kernels::channel_moments`] of the final `z`, are added up
-    /// on the way. `scratch` holds [`SeparableShape::forward_scratch`] elements, of any value.
+    /// `depthwise` `[k, k, C]`, then pointwise with `pointwise` `[C, C_out]` and `bias` `[C_out]`. Overwrites `z`
+    /// `[H_out, W_out, C_out]`, or with `accumulate` adds to it. `moments`, as [`Kernels::channel_moments`] of the
+    /// final `z`, are added up on the way. `scratch` holds [`SeparableShape::forward_scratch`] elements, of any value.
     ///
     /// # Panics
     ///
@@ -85,10 +85,11 @@ unsafe fn forward(
     scratch: &mut [f32],
 ) {
     let output = shape.output();
-    let (strip_rows, ring_rows, outputs) = (shape.strip_rows(), shape.ring_rows(), shape.output_channels);
+    let (strip_rows, ring_rows, outputs) =
+        (shape.strip_rows(), shape.ring_rows(shape.strip_rows()), shape.output_channels);
     let scratch = SeparableShape::aligned(scratch);
     let (ring, scratch) = scratch.split_at_mut(ring_rows * shape.ring_row());
-    let (strip, scratch) = scratch.split_at_mut(shape.strip_len());
+    let (strip, scratch) = scratch.split_at_mut(shape.strip_len(strip_rows, shape.input.channels));
     let partial = &mut scratch[..2 * outputs];
     partial.fill(0.0);
     let left = shape.padding().left * shape.input.channels;
@@ -170,7 +171,8 @@ pub(super) unsafe fn prelude_rows(
 ///
 /// # Safety
 ///
-/// The ring holds the rows of the image under the window, `depthwise` the weights, and `target` has a row of the output.
+/// The ring holds the rows of the image under the window, `depthwise` the weights, and `target` has a row of the
+/// output.
 pub(super) unsafe fn depthwise_row(
     kernels: Kernels,
     shape: SeparableShape,
@@ -183,8 +185,8 @@ pub(super) unsafe fn depthwise_row(
     // Taps above and below the image are left out.
     let taps = shape.taps(row);
     let h = row * shape.stride + taps.start * shape.dilation - shape.padding().top;
-    let columns = Window {
-        rows: 0,
+    let window = Window {
+        rows: taps.len(),
         columns: shape.kernel,
         source_row: 0,
         source_column: shape.dilation * channels,
@@ -196,7 +198,7 @@ pub(super) unsafe fn depthwise_row(
     // SAFETY: promised by the caller.
     unsafe {
         let pixels = Row {
-            window: ring.window(h, shape.dilation, taps.len(), columns),
+            window: ring.window(h, shape.dilation, window),
             source: ring.start.add(ring.offset(h)),
             source_step: shape.stride * channels,
             weights: depthwise.as_ptr().add(taps.start * shape.kernel * channels),

@@ -4,7 +4,9 @@
 //! The image is worked through in strips of a few output rows. The preluded rows that the windows of a strip need are
 //! kept in a ring, so that each is computed once; everything else holds one strip.
 
+mod backward;
+mod finish;
 mod forward;
-mod ring;
 
+pub use backward::{NormSums, OutputGradient, SeparableInputGradient, SeparableWeightGradient, SeparableWeights};
 pub use forward::Moments;

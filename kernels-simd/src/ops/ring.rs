@@ -4,8 +4,8 @@ use core::ops::Range;
 
 use crate::ops::depthwise::Window;
 
-/// `rows` rows of `row_len` elements; row `h` of the image lives in slot `h % rows`. What lies left and right of the image
-/// in a slot stays as it is, zero.
+/// `rows` rows of `row_len` elements; row `h` of the image lives in slot `h % rows`. A whole image is a ring with as many
+/// slots as it has rows.
 #[derive(Clone, Copy)]
 pub(super) struct Ring {
     pub start: *mut f32,
@@ -16,6 +16,7 @@ pub(super) struct Ring {
 impl Ring {
     /// A ring over `storage`, whose slots get zeros in all but the elements `inside`.
     pub fn new(storage: &mut [f32], rows: usize, inside: Range<usize>) -> Self {
+        assert!(storage.len().is_multiple_of(rows), "whole rows");
         let row_len = storage.len() / rows;
         for row in storage.chunks_exact_mut(row_len) {
             row[..inside.start].fill(0.0);
@@ -29,10 +30,9 @@ impl Ring {
         h % self.rows * self.row_len
     }
 
-    /// `window` with `taps` rows, `step` rows of the image apart from `first` on.
-    pub fn window(&self, first: usize, step: usize, taps: usize, window: Window) -> Window {
+    /// `window` over rows `step` rows of the image apart from `first` on.
+    pub fn window(&self, first: usize, step: usize, window: Window) -> Window {
         Window {
-            rows: taps,
             source_row: step * self.row_len,
             rows_to_end: (self.rows - first % self.rows).div_ceil(step),
             ring: (self.rows * self.row_len) as isize,

@@ -1,0 +1,391 @@
+//! The backward pass.
+
+use core::ptr;
+
+use super::finish::Finish;
+use super::forward::{SUMMED_PIXELS, depthwise_row, prelude_rows};
+use crate::kernels::Kernels;
+use crate::ops::dense::{OuterProducts, Product};
+use crate::ops::depthwise::{FilterGradient, FilterInput, input_gradient_row};
+use crate::ops::prelude::Prelude;
+use crate::ops::ring::Ring;
+use crate::shape::SeparableShape;
+
+/// The weights as the backward pass reads them.
+#[derive(Clone, Copy, Debug)]
+pub struct SeparableWeights<'a> {
+    /// `[k, k, C]`.
+    pub depthwise: &'a [f32],
+    /// `[C_out, C]`, see [`Kernels::transpose`].
+    pub pointwise_transposed: &'a [f32],
+}
+
+/// Where the gradient of the output comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum OutputGradient<'a> {
+    /// It is there, `[H_out, W_out, C_out]`.
+    Ready(&'a [f32]),
+    /// From the gradient `dy` behind the batch normalisation of the output, as [`Kernels::norm_backward_apply`]:
+    /// `scale·p·dy + q·(z − mean) + r`.
+    Norm {
+        /// `[H_out, W_out, C_out]`.
+        dy: &'a [f32],
+        /// The output, `[H_out, W_out, C_out]`.
+        z: &'a [f32],
+        /// Mean of each channel.
+        mean: &'a [f32],
+        /// Factor of `dy` of each channel.
+        p: &'a [f32],
+        /// Factor of `z − mean` of each channel.
+        q: &'a [f32],
+        /// Summand of each channel.
+        r: &'a [f32],
+        /// Factor of `dy` of the whole image.
+        scale: f32,
+    },
+}
+
+impl OutputGradient<'_> {
+    fn fits(&self, shape: SeparableShape) -> bool {
+        let (len, channels) = (shape.output().len(), shape.output_channels);
+        match self {
+            Self::Ready(dz) => dz.len() == len,
+            Self::Norm { dy, z, mean, p, q, r, .. } => {
+                [dy, z].iter().all(|image| image.len() == len) && [mean, p, q, r].iter().all(|c| c.len() == channels)
+            }
+        }
+    }
+}
+
+/// Where the gradient with respect to `u = scale·x + shift` of the prelude goes, and what else is added up from it.
+#[derive(Debug)]
+pub struct SeparableInputGradient<'a> {
+    /// `[H, W, C]`.
+    pub dx: &'a mut [f32],
+    /// Whether to add to `dx`; otherwise it is overwritten.
+    pub accumulate: bool,
+    /// Sums over the final `dx`: right where this is the last contribution to it.
+    pub sums: Option<NormSums<'a>>,
+}
+
+/// The sums that the backward pass of a batch normalisation of `x` needs, as [`Kernels::norm_backward_reduce`].
+#[derive(Debug)]
+pub struct NormSums<'a> {
+    /// Mean of each channel.
+    pub mean: &'a [f32],
+    /// Factor of both sums.
+    pub scale: f32,
+    /// `scale·Σ dx` is added, one element per channel.
+    pub sum: &'a mut [f64],
+    /// `scale·Σ dx·(x − mean)` is added, one element per channel.
+    pub dot: &'a mut [f64],
+}
+
+/// Where the gradients with respect to the weights are added.
+#[derive(Debug)]
+pub struct SeparableWeightGradient<'a> {
+    /// `[k, k, C]`.
+    pub depthwise: &'a mut [f32],
+    /// `[C, C_out]`.
+    pub pointwise: &'a mut [f32],
+}
+
+impl Kernels {
+    /// Gradients of [`Kernels::separable`] on one image `x` `[H, W, C]`, with respect to what the prelude's ReLU is
+    /// applied to (`dx`, as [`Kernels::prelude_backward`]) and to the weights (`dw`), each only where given. The output
+    /// of the depthwise convolution is computed again. `scratch` holds [`SeparableShape::backward_scratch`] elements,
+    /// of any value.
+    ///
+    /// # Panics
+    ///
+    /// When a length does not fit the shape; `scratch` may be longer.
+    #[allow(clippy::too_many_arguments)]
+    pub fn separable_backward(
+        self,
+        x: &[f32],
+        shape: SeparableShape,
+        prelude: Prelude<'_>,
+        weights: SeparableWeights<'_>,
+        dz: OutputGradient<'_>,
+        dx: Option<SeparableInputGradient<'_>>,
+        dw: Option<SeparableWeightGradient<'_>>,
+        scratch: &mut [f32],
+    ) {
+        assert!(
+            shape.is_sane()
+                && x.len() == shape.input.len()
+                && weights.depthwise.len() == shape.depthwise().weights()
+                && weights.pointwise_transposed.len() == shape.pointwise().weights()
+                && dz.fits(shape)
+                && scratch.len() >= shape.backward_scratch(),
+            "separable_backward: x, weights, dz or scratch of {}, {}, {}, .. and {} elements do not fit {shape:?}",
+            x.len(),
+            weights.depthwise.len(),
+            weights.pointwise_transposed.len(),
+            scratch.len()
+        );
+        prelude.check(shape.input);
+        if let Some(SeparableInputGradient { dx, sums, .. }) = &dx {
+            assert_eq!(dx.len(), x.len(), "separable_backward: dx for {shape:?}");
+            if let Some(NormSums { mean, sum, dot, .. }) = sums {
+                let channels = shape.input.channels;
+                let lengths = (mean.len(), sum.len(), dot.len());
+                assert_eq!(lengths, (channels, channels, channels), "separable_backward: mean and sums for {shape:?}");
+            }
+        }
+        if let Some(SeparableWeightGradient { depthwise, pointwise }) = &dw {
+            let lengths = (depthwise.len(), pointwise.len());
+            let wanted = (weights.depthwise.len(), weights.pointwise_transposed.len());
+            assert_eq!(lengths, wanted, "separable_backward: dw for {shape:?}");
+        }
+        let pass = Pass::new(self, x, shape, prelude, weights, scratch);
+        // SAFETY: the lengths fit the shape.
+        unsafe { pass.run(dz, dx, dw) }
+    }
+}
+
+/// What stays the same for all strips of an image.
+struct Pass<'a> {
+    kernels: Kernels,
+    x: &'a [f32],
+    shape: SeparableShape,
+    prelude: Prelude<'a>,
+    weights: SeparableWeights<'a>,
+    /// Rows of the input after the prelude, with the padding's columns.
+    preluded: Ring,
+    /// A row of zeros of that width.
+    zeros: *const f32,
+    /// Rows of the gradient of the depthwise convolution's output, with the zeros that its input gradient reads.
+    middle_gradient: Ring,
+    /// One strip of the depthwise convolution's output.
+    middle: *mut f32,
+    /// One strip of the gradient of the output.
+    output_gradient: &'a mut [f32],
+    /// One row of the gradient of the input, before the ReLU.
+    input_gradient: *mut f32,
+    /// `[2, C]`.
+    sums: &'a mut [f32],
+}
+
+impl<'a> Pass<'a> {
+    fn new(
+        kernels: Kernels,
+        x: &'a [f32],
+        shape: SeparableShape,
+        prelude: Prelude<'a>,
+        weights: SeparableWeights<'a>,
+        scratch: &'a mut [f32],
+    ) -> Self {
+        let (depthwise, output, channels) = (shape.depthwise(), shape.output(), shape.input.channels);
+        let strip_rows = shape.backward_strip_rows();
+        let mut rest = SeparableShape::aligned(scratch);
+        let mut take = |len: usize| rest.split_off_mut(..len).unwrap_or_default();
+        let (rows, row) = (shape.ring_rows(strip_rows), shape.ring_row());
+        let left = shape.padding().left * channels;
+        let preluded = Ring::new(take(rows * row), rows, left..left + shape.input.width * channels);
+        let zeros = take(row);
+        zeros.fill(0.0);
+        let (rows, row) = (shape.backward_ring_rows(), shape.backward_ring_row());
+        let left = depthwise.backward_padding() * channels;
+        let middle_gradient = Ring::new(take(rows * row), rows, left..left + output.width * channels);
+        Self {
+            kernels,
+            x,
+            shape,
+            prelude,
+            weights,
+            preluded,
+            zeros: zeros.as_ptr(),
+            middle_gradient,
+            middle: take(shape.strip_len(strip_rows, channels)).as_mut_ptr(),
+            output_gradient: take(shape.strip_len(strip_rows, shape.output_channels)),
+            input_gradient: take(shape.input.width * channels).as_mut_ptr(),
+            sums: take(2 * channels),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// All lengths fit the shape.
+    unsafe fn run(
+        mut self,
+        dz: OutputGradient<'_>,
+        mut dx: Option<SeparableInputGradient<'_>>,
+        mut dw: Option<SeparableWeightGradient<'_>>,
+    ) {
+        let (shape, output) = (self.shape, self.shape.output());
+        let strip_rows = shape.backward_strip_rows();
+        let (mut preluded, mut finished, mut summed) = (0, 0, 0);
+        self.sums.fill(0.0);
+        for first in (0..output.height).step_by(strip_rows) {
+            let rows = strip_rows.min(output.height - first);
+            let end = first + rows;
+            // SAFETY: the lengths fit the shape; the rows that a strip needs fit the rings.
+            unsafe {
+                let dz = self.output_gradient(dz, first, rows);
+                if let Some(dw) = &mut dw {
+                    let needed = shape.rows_needed(end - 1);
+                    prelude_rows(self.kernels, self.x, shape, self.prelude, self.preluded, preluded..needed);
+                    preluded = preluded.max(needed);
+                    self.pointwise_weights(dz, first, rows, dw.pointwise);
+                }
+                self.middle_gradient(dz, first, rows);
+                if let Some(dw) = &mut dw {
+                    self.depthwise_weights(first, rows, dw.depthwise);
+                }
+                if let Some(dx) = &mut dx {
+                    // Rows of the padded input that no later row of the output reaches.
+                    let complete = if end == output.height { usize::MAX } else { end * shape.stride };
+                    let complete = complete.saturating_sub(shape.padding().top).min(shape.input.height);
+                    for h in finished..complete {
+                        self.input_row(h, dx);
+                    }
+                    summed += (complete - finished) * shape.input.width;
+                    finished = complete;
+                    if summed >= SUMMED_PIXELS || end == output.height {
+                        self.add_sums(dx);
+                        summed = 0;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The gradient of `rows` rows of the output.
+    unsafe fn output_gradient(&mut self, dz: OutputGradient<'_>, first: usize, rows: usize) -> *const f32 {
+        let row = self.shape.output().width * self.shape.output_channels;
+        let strip = first * row..(first + rows) * row;
+        match dz {
+            OutputGradient::Ready(dz) => dz[strip].as_ptr(),
+            OutputGradient::Norm { dy, z, mean, p, q, r, scale } => {
+                let target = &mut self.output_gradient[..rows * row];
+                self.kernels.norm_backward_apply(&dy[strip.clone()], &z[strip], mean, p, q, r, scale, target);
+                target.as_ptr()
+            }
+        }
+    }
+
+    /// Computes the depthwise convolution's output again and adds to the gradient of the pointwise weights.
+    unsafe fn pointwise_weights(&self, dz: *const f32, first: usize, rows: usize, dw: &mut [f32]) {
+        let (shape, channels) = (self.shape, self.shape.input.channels);
+        let width = shape.output().width;
+        // SAFETY: the buffers have a strip, and the ring the rows that it needs.
+        unsafe {
+            for row in 0..rows {
+                let target = self.middle.add(row * width * channels);
+                depthwise_row(self.kernels, shape, self.preluded, first + row, self.weights.depthwise, target);
+            }
+            let products = OuterProducts {
+                x: self.middle,
+                x_row: 0,
+                x_pixel: channels,
+                dy: dz,
+                dy_pixel: shape.output_channels,
+                height: 1,
+                width: rows * width,
+                dw: dw.as_mut_ptr(),
+                columns: shape.output_channels,
+            };
+            products.compute(self.kernels, channels);
+        }
+    }
+
+    /// Computes the gradient of the depthwise convolution's output.
+    unsafe fn middle_gradient(&self, dz: *const f32, first: usize, rows: usize) {
+        let (shape, channels) = (self.shape, self.shape.input.channels);
+        let (width, outputs) = (shape.output().width, shape.output_channels);
+        let left = shape.depthwise().backward_padding() * channels;
+        for row in 0..rows {
+            // SAFETY: a row of the ring has zeros on both sides of the row of the gradient.
+            unsafe {
+                let product = Product {
+                    a: dz.add(row * width * outputs),
+                    a_pixel: outputs,
+                    a_segment: 0,
+                    segments: 1,
+                    depth: outputs,
+                    b: self.weights.pointwise_transposed.as_ptr(),
+                    columns: channels,
+                    bias: ptr::null(),
+                    accumulate: false,
+                    c: self.middle_gradient.start.add(self.middle_gradient.offset(first + row) + left),
+                    c_pixel: channels,
+                    moments: ptr::null_mut(),
+                };
+                product.compute(self.kernels, width);
+            }
+        }
+    }
+
+    /// Adds to the gradient of the depthwise weights.
+    unsafe fn depthwise_weights(&self, first: usize, rows: usize, dw: &mut [f32]) {
+        let (shape, ring) = (self.shape, self.preluded);
+        let (top, start) = (shape.padding().top, first * shape.stride);
+        let left = shape.depthwise().backward_padding() * shape.input.channels;
+        let first_row = start.saturating_sub(top);
+        // SAFETY: both rings have the rows of the strip, those of the gradient one behind the other.
+        unsafe {
+            let gradient = FilterGradient {
+                kernel: shape.kernel,
+                stride: shape.stride,
+                dilation: shape.dilation,
+                channels: shape.input.channels,
+                x: FilterInput {
+                    rows: ring,
+                    above: top.saturating_sub(start),
+                    inside: shape.input.height - first_row,
+                    slot: first_row % ring.rows,
+                    outside: self.zeros,
+                },
+                dy: self.middle_gradient.start.add(self.middle_gradient.offset(first) + left),
+                dy_row: self.middle_gradient.row_len,
+                height: rows,
+                width: shape.output().width,
+                dw: dw.as_mut_ptr(),
+            };
+            gradient.compute(self.kernels);
+        }
+    }
+
+    /// Computes row `h` of the gradient of the input.
+    unsafe fn input_row(&mut self, h: usize, target: &mut SeparableInputGradient<'_>) {
+        let (shape, padding) = (self.shape, self.shape.padding());
+        let start = h * shape.input.width * shape.input.channels;
+        // SAFETY: the ring has the rows that reach this one, and the buffer a row; `dx` has the shape of the input.
+        unsafe {
+            input_gradient_row(
+                self.kernels,
+                self.middle_gradient,
+                self.weights.depthwise,
+                self.input_gradient,
+                h + padding.top,
+                shape.depthwise(),
+                padding,
+            );
+            let finish = Finish {
+                x: self.x.as_ptr().add(start),
+                gradient: self.input_gradient,
+                dx: target.dx.as_mut_ptr().add(start),
+                pixels: shape.input.width,
+                channels: shape.input.channels,
+                prelude: self.prelude,
+                accumulate: target.accumulate,
+                mean: target.sums.as_ref().map_or(ptr::null(), |sums| sums.mean.as_ptr()),
+                sums: self.sums.as_mut_ptr(),
+            };
+            finish.compute(self.kernels);
+        }
+    }
+
+    /// Moves the sums to double precision.
+    fn add_sums(&mut self, dx: &mut SeparableInputGradient<'_>) {
+        let Some(NormSums { scale, sum, dot, .. }) = &mut dx.sums else { return };
+        let (sums, dots) = self.sums.split_at(self.shape.input.channels);
+        for (target, values) in [(sum, sums), (dot, dots)] {
+            for (target, &value) in target.iter_mut().zip(values) {
+                *target += f64::from(*scale) * f64::from(value);
+            }
+        }
+        self.sums.fill(0.0);
+    }
+}

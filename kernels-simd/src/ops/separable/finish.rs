@@ -1,0 +1,95 @@
+//! The end of the gradient of the input: the ReLU's mask, the addition to what is there, and the sums that the batch
+//! normalisation before the stage needs.
+
+use crate::arch::Simd;
+use crate::kernels::{Kernels, dispatch};
+use crate::ops::lanes::{for_registers, load, store};
+use crate::ops::prelude::Prelude;
+
+/// `dx (+)= gradient` where the prelude lets `x` through, over some pixels.
+pub(super) struct Finish<'a> {
+    pub x: *const f32,
+    pub gradient: *const f32,
+    pub dx: *mut f32,
+    pub pixels: usize,
+    pub channels: usize,
+    pub prelude: Prelude<'a>,
+    pub accumulate: bool,
+    /// Null if no sums are wanted.
+    pub mean: *const f32,
+    /// `[2, channels]`: `Σ dx` and `Σ dx·(x − mean)` are added.
+    pub sums: *mut f32,
+}
+
+impl Finish<'_> {
+    /// Computes all pixels.
+    ///
+    /// # Safety
+    ///
+    /// The pointers cover the pixels and channels, and the prelude has as many channels.
+    pub unsafe fn compute(&self, kernels: Kernels) {
+        let finish = self;
+        // SAFETY: promised by the caller.
+        unsafe { dispatch!(kernels, finish_pixels(finish: &Finish<'_>)) }
+    }
+}
+
+#[inline(always)]
+unsafe fn finish_pixels<S: Simd>(finish: &Finish<'_>) {
+    let relu = matches!(finish.prelude, Prelude::Relu | Prelude::AffineRelu { .. });
+    // SAFETY: promised by the caller.
+    unsafe {
+        match (relu, finish.mean.is_null()) {
+            (false, true) => for_registers!(S, 0..finish.channels, pixels::<false, false>(finish)),
+            (false, false) => for_registers!(S, 0..finish.channels, pixels::<false, true>(finish)),
+            (true, true) => for_registers!(S, 0..finish.channels, pixels::<true, false>(finish)),
+            (true, false) => for_registers!(S, 0..finish.channels, pixels::<true, true>(finish)),
+        }
+    }
+}
+
+/// All pixels of one register of channels.
+#[inline(always)]
+unsafe fn pixels<S: Simd, const RELU: bool, const SUMS: bool, const PARTIAL: bool>(
+    channel: usize,
+    lanes: usize,
+    finish: &Finish<'_>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let zero = S::splat(0.0);
+        // With 1 and 0 the sum is exact.
+        let (scale, shift) = match finish.prelude {
+            Prelude::AffineRelu { scale, shift } => (
+                load::<S, PARTIAL>(scale.as_ptr().add(channel), lanes),
+                load::<S, PARTIAL>(shift.as_ptr().add(channel), lanes),
+            ),
+            _ => (S::splat(1.0), zero),
+        };
+        let mean = if SUMS { load::<S, PARTIAL>(finish.mean.add(channel), lanes) } else { zero };
+        let (mut sum, mut dot) = (zero, zero);
+        for pixel in 0..finish.pixels {
+            let at = pixel * finish.channels + channel;
+            let mut value = load::<S, PARTIAL>(finish.gradient.add(at), lanes);
+            let x = if RELU || SUMS { load::<S, PARTIAL>(finish.x.add(at), lanes) } else { zero };
+            if RELU {
+                value = S::select(S::greater(S::mul_add(x, scale, shift), zero), value, zero);
+            }
+            let dx = finish.dx.add(at);
+            if finish.accumulate {
+                value = S::add(load::<S, PARTIAL>(dx, lanes), value);
+            }
+            store::<S, PARTIAL>(dx, value, lanes);
+            if SUMS {
+                sum = S::add(sum, value);
+                dot = S::mul_add(value, S::sub(x, mean), dot);
+            }
+        }
+        if SUMS {
+            for (target, value) in [(0, sum), (finish.channels, dot)] {
+                let target = finish.sums.add(target + channel);
+                store::<S, PARTIAL>(target, S::add(load::<S, PARTIAL>(target, lanes), value), lanes);
+            }
+        }
+    }
+}
