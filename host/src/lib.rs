@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 pub mod atomic;
+pub mod bench;
 pub mod data;
 pub mod draw;
 pub mod engine;

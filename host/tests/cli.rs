@@ -57,7 +57,7 @@ fn contains(text: &str, parts: &[&str]) {
 #[test]
 fn help_names_every_command_and_every_command_shows_examples() {
     let help = success(&mut darts(&["--help"]));
-    for command in ["search", "train", "export", "eval", "inspect", "run", "info"] {
+    for command in ["search", "train", "export", "eval", "inspect", "run", "bench", "info"] {
         contains(&help, &[command]);
         contains(&success(&mut darts(&[command, "--help"])), &["Examples:", &format!("darts {command}")]);
     }
@@ -87,6 +87,9 @@ fn wrong_usage_has_its_own_status() {
         &["inspect", "DARTS_V2", "--nodes", "3"],
         &["inspect", "supernet", "--network", "imagenet"],
         &["inspect", "supernet", "--svg", "pictures"],
+        &["bench", "step", "--order", "third"],
+        &["bench", "step", "--batch", "0"],
+        &["bench", "step", "--genotype", "DARTS_V2", "--order", "first"],
     ] {
         let output = run(&mut darts(arguments));
         assert_eq!(output.status.code(), Some(USAGE), "{arguments:?}");
@@ -210,6 +213,28 @@ fn inspect_draws_both_cells() {
         contains(&dot, &["digraph", "rankdir=LR", operation]);
         contains(&text, &[&format!("{name}.svg"), &format!("{name}.dot")]);
     }
+}
+
+#[test]
+fn a_step_is_timed_and_counted() {
+    let tiny = ["bench", "step", "--channels", "2", "--layers", "2", "--batch", "2", "--input", "1x8x8"];
+    let step = |more: &[&str]| json(&mut darts(&[&tiny[..], &["--steps", "1", "--json"], more].concat()));
+    let number = |report: &Value, key: &str| report[key].as_f64().expect("a number");
+    let weights = step(&["--order", "weights", "--threads", "1"]);
+    let flops = number(&weights, "flops");
+    assert!(flops > 0.0 && number(&weights, "seconds") > 0.0 && number(&weights, "fraction_of_peak") > 0.0);
+    assert_eq!((&weights["order"], &weights["threads"]), (&"weights".into(), &1.into()));
+    assert_eq!(weights["peak_rss_bytes"].as_u64().is_some_and(|bytes| bytes > 0), cfg!(target_os = "linux"));
+    assert_eq!(number(&step(&[]), "flops"), 2.0 * flops);
+    assert_eq!(number(&step(&["--order", "second"]), "flops"), 5.0 * flops);
+    let derived = step(&["--genotype", "DARTS_V2"]);
+    assert_eq!(derived["order"], "weights");
+    let inspected =
+        json(&mut darts(&["inspect", "DARTS_V2", "--channels", "2", "--layers", "2", "--input", "1x8x8", "--json"]));
+    assert_eq!(number(&derived, "flops"), 2.0 * 6.0 * number(&inspected, "multiply_adds"));
+    contains(&success(&mut darts(&[&tiny[..], &["--steps", "2"]].concat())), &["GFLOP/s", "instruction set"]);
+    contains(&failure(&mut darts(&["bench", "step", "--layers", "0"])), &["cells"]);
+    contains(&failure(&mut darts(&["bench", "step", "--genotype", "DARTS_V9"])), &["DARTS_V9", "DARTS_V2"]);
 }
 
 fn read(path: &Path) -> String {

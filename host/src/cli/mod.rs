@@ -1,5 +1,7 @@
 //! The command line: one file a subcommand, each an argument struct and a function that calls the library.
 
+mod bench;
+mod bench_step;
 mod common;
 mod eval;
 mod export;
@@ -50,6 +52,7 @@ enum Command {
     Eval(eval::Arguments),
     Inspect(inspect::Arguments),
     Run(run::Arguments),
+    Bench(bench::Arguments),
     Info(info::Arguments),
 }
 
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
     };
     match outcome {

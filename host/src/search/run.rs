@@ -337,7 +337,8 @@ pub fn initial_weights(graph: &Graph, seed: u64) -> Vec<f32> {
     weights
 }
 
-fn start(settings: &SearchSettings, graph: &Graph, kernels: Kernels) -> Bilevel {
+/// Weights, α and their optimizers before the first step. A derived network is a graph without α.
+pub(crate) fn start(settings: &SearchSettings, graph: &Graph, kernels: Kernels) -> Bilevel {
     let weights = initial_weights(graph, settings.seed);
     let alpha = if settings.zero_alpha {
         vec![0.0; graph.mix_weights]

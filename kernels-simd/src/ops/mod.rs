@@ -9,6 +9,7 @@ mod lanes;
 mod linear;
 mod loss;
 pub(crate) mod norm;
+mod peak;
 mod pool;
 pub(crate) mod prelude;
 mod ring;

@@ -1,0 +1,92 @@
+//! A step of a search or of a training on random images.
+
+use std::sync::Arc;
+
+use darts_kernels_simd::Kernels;
+use serde::Serialize;
+
+use super::random;
+use super::timing::seconds;
+use crate::data::Batch;
+use crate::engine::{Engine, Options, Workers};
+use crate::graph::Graph;
+use crate::graph::count::totals;
+use crate::search::bilevel::{Bilevel, Order};
+use crate::search::objective::SupernetObjective;
+use crate::search::run::{SearchSettings, start};
+
+/// What a step updates, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepKind {
+    /// α by the first-order gradient, then the weights.
+    First,
+    /// α by the second-order gradient, then the weights.
+    Second,
+    /// The weights only, as in the training of a derived network.
+    Weights,
+}
+
+impl StepKind {
+    /// Forward and backward passes in a step.
+    pub fn passes(self) -> usize {
+        match self {
+            Self::First => 2,
+            // At w on the training batch, at w′ on the validation batch, at w± on the training batch; the weight step.
+            Self::Second => 5,
+            Self::Weights => 1,
+        }
+    }
+}
+
+/// A network with its optimizers and batches of random images, the same in every run.
+#[derive(Debug)]
+pub struct Step {
+    kind: StepKind,
+    bilevel: Bilevel,
+    objective: SupernetObjective,
+}
+
+impl Step {
+    /// Steps of `kind` on `graph`, a supernet or (only for [`StepKind::Weights`]) a derived network, in batches of `batch`
+    /// images.
+    pub fn new(
+        graph: Graph,
+        kind: StepKind,
+        batch: usize,
+        options: Options,
+        kernels: Kernels,
+        workers: Arc<Workers>,
+    ) -> Self {
+        let order = if kind == StepKind::Second { Order::Second } else { Order::First };
+        let bilevel = start(&SearchSettings { order, ..SearchSettings::PAPER }, &graph, kernels);
+        let images = Batch {
+            images: random(batch * graph.input.len()),
+            labels: (0..batch).map(|image| (image % graph.classes) as u32).collect(),
+        };
+        let mut objective = SupernetObjective::new(Engine::with_options(graph, batch, kernels, options), workers);
+        (objective.train, objective.valid) = (images.clone(), images);
+        Self { kind, bilevel, objective }
+    }
+
+    /// Floating-point operations of one step: two for each multiply-add of the convolutions and linear layers, and three
+    /// times those of the forward pass for a forward and backward pass.
+    pub fn flops(&self) -> f64 {
+        let multiply_adds = totals(self.objective.engine.graph()).multiply_adds * self.objective.engine.batch();
+        2.0 * 3.0 * multiply_adds as f64 * self.kind.passes() as f64
+    }
+
+    /// One step.
+    pub fn run(&mut self) {
+        let learning_rate = SearchSettings::PAPER.sgd.learning_rate as f32;
+        if self.kind != StepKind::Weights {
+            self.bilevel.alpha_step(&mut self.objective, learning_rate);
+        }
+        self.bilevel.weight_step(&mut self.objective, learning_rate);
+    }
+
+    /// One step, timed.
+    pub fn seconds(&mut self) -> f64 {
+        seconds(|| self.run())
+    }
+}
