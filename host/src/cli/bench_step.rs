@@ -149,7 +149,14 @@ pub fn run(arguments: &Arguments) -> Outcome {
     interrupt::install()?;
     let task = session.progress.task("bench step", arguments.steps as u64 + 1);
     let peak = multiply_add_peak(session.kernels, &session.workers);
-    let mut step = Step::new(graph, kind, batch, Options { saved }, session.kernels, session.workers.clone());
+    let mut step = Step::new(
+        graph,
+        kind,
+        batch,
+        Options { saved, ..Options::default() },
+        session.kernels,
+        session.workers.clone(),
+    );
     let mut seconds = Vec::with_capacity(arguments.steps);
     for index in 0..=arguments.steps {
         interrupt::check()?;
