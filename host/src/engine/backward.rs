@@ -6,6 +6,8 @@
 
 use std::mem::{replace, take};
 
+use darts_kernels_simd::{NormSums, OutputGradient, SeparableInputGradient};
+
 use super::chunk::Chunk;
 use super::forward::mixing_weight;
 use super::parallel::Workers;
@@ -22,6 +24,24 @@ pub struct Gradients<'a> {
     pub weights: Option<&'a mut [f32]>,
     /// With respect to the mixing weights.
     pub mix_weights: &'a mut [f32],
+}
+
+/// One stage of a region on one image.
+#[derive(Clone, Copy)]
+struct Work {
+    /// Index in the region.
+    index: usize,
+    /// Index in the graph.
+    stage: usize,
+    image: usize,
+}
+
+/// Where what is not there as it is needed comes to lie.
+struct Buffers<'a> {
+    /// A stage's stored value.
+    value: &'a mut Buffer,
+    /// Its gradient.
+    gradient: &'a mut Buffer,
 }
 
 /// What all tasks of a region share.
@@ -155,77 +175,144 @@ impl Shared<'_> {
         }
     }
 
-    /// Brings the gradient of a stage's stored value to `dz`; false if there is none.
-    fn stored_gradient(
-        &self,
-        stage: usize,
-        image: usize,
-        chunk: &Chunk,
-        value: &mut Buffer,
-        target: &mut Buffer,
-    ) -> bool {
+    /// The tensor from whose gradient that of a stage's (normalised) output comes.
+    fn gradient_source(&self, stage: usize) -> TensorId {
+        let Network { graph, plan, .. } = self.network;
+        match plan.upstream[stage] {
+            Upstream::Mix { mix, .. } => graph.mixes[mix].output,
+            Upstream::Own => graph.stages[stage].output,
+        }
+    }
+
+    /// The gradient of a stage's stored value.
+    fn output_gradient<'a>(&'a self, work: Work, chunk: &'a Chunk, buffers: Buffers<'a>) -> OutputGradient<'a> {
         let Network { graph, kernels, plan, norms, .. } = self.network;
-        let output = graph.stages[stage].output;
-        let (from, weight, factor) = match plan.upstream[stage] {
+        let from = self.gradient_source(work.stage);
+        let (weight, scale) = match plan.upstream[work.stage] {
             Upstream::Mix { mix, term } => {
                 let term = &graph.mixes[mix].terms[term];
-                let factor = self.network.drop_factor(term, self.inputs, chunk, image);
-                (graph.mixes[mix].output, mixing_weight(term, self.inputs), factor)
+                (mixing_weight(term, self.inputs), self.network.drop_factor(term, self.inputs, chunk, work.image))
             }
-            Upstream::Own => (output, 1.0, 1.0),
+            Upstream::Own => (1.0, 1.0),
         };
-        if !self.live[from] {
-            return false;
-        }
-        let dy = &chunk.gradients[self.network.slot(from)][Chunk::place(graph, from, image)];
-        let dz = target.sized(dy.len());
-        match graph.stages[stage].norm {
+        let dy = &chunk.gradients[self.network.slot(from)][Chunk::place(graph, from, work.image)];
+        match graph.stages[work.stage].norm {
             Some(norm) => {
                 let range = graph.norms[norm].range.clone();
                 let [mean, p, q, r] = [&norms.mean, &norms.p, &norms.q, &norms.r].map(|all| &all[range.clone()]);
-                let z = self.network.value(&chunk.values, output, image, value);
-                kernels.norm_backward_apply(dy, z, mean, p, q, r, factor, dz);
+                let output = graph.stages[work.stage].output;
+                let z = self.network.value(&chunk.values, output, work.image, buffers.value);
+                OutputGradient::Norm { dy, z, mean, p, q, r, scale }
             }
+            None if weight * scale == 1.0 => OutputGradient::Ready(dy),
             None => {
+                let dz = buffers.gradient.sized(dy.len());
                 dz.fill(0.0);
-                kernels.axpy(weight * factor, dy, dz);
+                kernels.axpy(weight * scale, dy, dz);
+                OutputGradient::Ready(dz)
             }
         }
-        true
     }
 
     fn backward_stage(&self, index: usize, image: usize, chunk: &mut Chunk, scratch: &mut Scratch) {
-        let network = self.network;
-        let id = network.graph.regions[self.region].stages[index];
-        let (stage, plan) = (&network.graph.stages[id], &network.plan.stages[id]);
-        let Scratch { stage: stage_scratch, value, .. } = scratch;
-        if !self.stored_gradient(id, image, chunk, value, &mut stage_scratch.stored_gradient) {
+        let stage = self.network.graph.regions[self.region].stages[index];
+        if !self.live[self.gradient_source(stage)] {
             return;
         }
-        let weights = Weights { flat: self.inputs.weights, transposed: &network.transposed };
+        let plan = &self.network.plan.stages[stage];
         let start = self.plan.weights[index];
-        let mut all_weights = take(&mut chunk.weights);
-        for (group, (&source, read)) in stage.inputs.iter().zip(&self.plan.reads[index]).enumerate() {
-            let dw = self.want_weights.then(|| &mut all_weights[start..start + plan.weights.len()]);
-            let prelude = plan.prelude(network.source_fold(source));
-            let Some(Written { target: Some(target), sums }) = *read else {
-                let x = network.value(&chunk.values, source.tensor, image, value);
-                plan.backward(network.kernels, weights, GroupInput { group, x, prelude }, dw, None, stage_scratch);
-                continue;
-            };
-            let mut gradient = take(&mut chunk.gradients[network.slot(source.tensor)]);
-            let values = &mut gradient[Chunk::place(&network.graph, source.tensor, image)];
-            let accumulate = replace(&mut chunk.written[target], true);
-            let x = network.value(&chunk.values, source.tensor, image, value);
-            let input = GroupInput { group, x, prelude };
-            let dx = Some(InputGradient { values, accumulate });
-            plan.backward(network.kernels, weights, input, dw, dx, stage_scratch);
-            if let (Some(norm), Some(start)) = (source.norm, sums) {
-                network.reduce(norm, values, x, 1.0, &mut chunk.sums[start..]);
-            }
+        let (mut weights, mut sums) = (take(&mut chunk.weights), take(&mut chunk.sums));
+        let dw = self.want_weights.then(|| &mut weights[start..start + plan.weights.len()]);
+        let work = Work { index, stage, image };
+        if plan.is_fused() {
+            self.backward_fused(work, chunk, dw, &mut sums, scratch);
+        } else {
+            self.backward_unfused(work, chunk, dw, &mut sums, scratch);
+        }
+        (chunk.weights, chunk.sums) = (weights, sums);
+    }
+
+    fn backward_fused(
+        &self,
+        work: Work,
+        chunk: &mut Chunk,
+        dw: Option<&mut [f32]>,
+        sums: &mut [f64],
+        scratch: &mut Scratch,
+    ) {
+        let network = self.network;
+        let (source, plan) = (network.graph.stages[work.stage].inputs[0], &network.plan.stages[work.stage]);
+        let read = self.plan.reads[work.index][0];
+        let mut gradient = read.map(|_| take(&mut chunk.gradients[network.slot(source.tensor)]));
+        let accumulate = read.is_some_and(|read| self.begin(read, chunk));
+        let Scratch { stage, value, stored, stored_gradient, .. } = scratch;
+        let dz = self.output_gradient(work, chunk, Buffers { value: stored, gradient: stored_gradient });
+        let place = Chunk::place(&network.graph, source.tensor, work.image);
+        let norm_sums = read.and_then(|read| read.sums).zip(source.norm).map(|(start, norm)| {
+            let range = network.graph.norms[norm].range.clone();
+            let (sum, dot) = sums[start..start + 2 * range.len()].split_at_mut(range.len());
+            NormSums { mean: &network.norms.mean[range], scale: 1.0, sum, dot }
+        });
+        let dx = gradient.as_mut().map(|gradient| SeparableInputGradient {
+            dx: &mut gradient[place],
+            accumulate,
+            sums: norm_sums,
+        });
+        let x = network.value(&chunk.values, source.tensor, work.image, value);
+        let input = GroupInput { group: 0, x, prelude: plan.prelude(network.source_fold(source)) };
+        plan.backward_fused(network.kernels, self.weights(), input, dz, dw, dx, stage);
+        if let Some(gradient) = gradient {
             chunk.gradients[network.slot(source.tensor)] = gradient;
         }
-        chunk.weights = all_weights;
+    }
+
+    fn backward_unfused(
+        &self,
+        work: Work,
+        chunk: &mut Chunk,
+        mut dw: Option<&mut [f32]>,
+        sums: &mut [f64],
+        scratch: &mut Scratch,
+    ) {
+        let network = self.network;
+        let (stage, plan) = (&network.graph.stages[work.stage], &network.plan.stages[work.stage]);
+        let Scratch { stage: stage_scratch, value, stored, stored_gradient, terms: [scaled, ..], .. } = scratch;
+        let dz = match self.output_gradient(work, chunk, Buffers { value: stored, gradient: scaled }) {
+            OutputGradient::Ready(dz) => {
+                stored_gradient.sized(dz.len()).copy_from_slice(dz);
+                stored_gradient.get(dz.len())
+            }
+            OutputGradient::Norm { dy, z, mean, p, q, r, scale } => {
+                network.kernels.norm_backward_apply(dy, z, mean, p, q, r, scale, stored_gradient.sized(z.len()));
+                stored_gradient.get(z.len())
+            }
+        };
+        for (group, (&source, &read)) in stage.inputs.iter().zip(&self.plan.reads[work.index]).enumerate() {
+            let place = Chunk::place(&network.graph, source.tensor, work.image);
+            let mut gradient = read.map(|_| take(&mut chunk.gradients[network.slot(source.tensor)]));
+            let accumulate = read.is_some_and(|read| self.begin(read, chunk));
+            let dx =
+                gradient.as_mut().map(|gradient| InputGradient { values: &mut gradient[place.clone()], accumulate });
+            let x = network.value(&chunk.values, source.tensor, work.image, value);
+            let input = GroupInput { group, x, prelude: plan.prelude(network.source_fold(source)) };
+            plan.backward(network.kernels, self.weights(), input, dz, dw.as_deref_mut(), dx, stage_scratch);
+            if let (Some(norm), Some(start), Some(gradient)) = (source.norm, read.and_then(|read| read.sums), &gradient)
+            {
+                network.reduce(norm, &gradient[place], x, 1.0, &mut sums[start..]);
+            }
+            if let Some(gradient) = gradient {
+                chunk.gradients[network.slot(source.tensor)] = gradient;
+            }
+        }
+    }
+
+    /// Whether a gradient that is about to be written is begun already; it is from now on.
+    fn begin(&self, written: Written, chunk: &mut Chunk) -> bool {
+        written.target.is_some_and(|target| replace(&mut chunk.written[target], true))
+    }
+
+    fn weights(&self) -> Weights<'_> {
+        Weights { flat: self.inputs.weights, transposed: &self.network.transposed }
     }
 
     fn backward_mix(&self, index: usize, image: usize, chunk: &mut Chunk, value: &mut Buffer) {

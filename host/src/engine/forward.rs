@@ -59,8 +59,8 @@ impl Network {
     fn prepare(&self, scratch: &mut Scratch) {
         let stages = self.graph.stages.iter().map(|stage| stage.output);
         let longest = stages.map(|tensor| self.graph.tensors[tensor].len()).max().unwrap_or(0);
-        let Scratch { stage, value, terms, scales, stored } = scratch;
-        terms.iter_mut().chain([value, stored]).for_each(|buffer| {
+        let Scratch { stage, value, terms, scales, stored, stored_gradient } = scratch;
+        terms.iter_mut().chain([value, stored, stored_gradient]).for_each(|buffer| {
             buffer.sized(longest);
         });
         let channels = self.graph.tensors.iter().map(|shape| shape.channels).max().unwrap_or(0);

@@ -16,8 +16,10 @@ pub(super) struct Scratch {
     pub terms: [Buffer; TERMS],
     /// Per-channel scales of these terms, behind their common shift.
     pub scales: Buffer,
-    /// A stage's value before it is stored in another form.
+    /// A stage's value before it is stored in another form, or as it is read back.
     pub stored: Buffer,
+    /// Gradient of a stage's stored value.
+    pub stored_gradient: Buffer,
 }
 
 /// Buffers of a stage on one image.
@@ -27,8 +29,6 @@ pub(super) struct StageScratch {
     pub inputs: Vec<Buffer>,
     /// Unpadded output of an operation.
     pub output: Buffer,
-    /// Gradient of a stage's stored value.
-    pub stored_gradient: Buffer,
     /// Gradient of an operation's unpadded output.
     pub output_gradient: Buffer,
     /// Gradient of an operation's padded input.

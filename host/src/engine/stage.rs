@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use darts_kernels_simd::{Kernels, Moments, Padding, Prelude, SeparableShape};
+use darts_kernels_simd::{
+    Kernels, Moments, OutputGradient, Padding, Prelude, SeparableInputGradient, SeparableShape,
+    SeparableWeightGradient, SeparableWeights,
+};
 
 use super::op::PlannedOp;
 use super::scratch::{Buffer, StageScratch};
@@ -104,9 +107,9 @@ impl StagePlan {
 
     /// Makes all buffers as large as the stage needs them in either pass.
     pub fn prepare(&self, scratch: &mut StageScratch) {
-        let StageScratch { inputs, output, stored_gradient, output_gradient, input_gradient, kernel } = scratch;
+        let StageScratch { inputs, output, output_gradient, input_gradient, kernel } = scratch;
         if let Some(Separable { shape, .. }) = &self.separable {
-            kernel.sized(shape.forward_scratch());
+            kernel.sized(shape.forward_scratch().max(shape.backward_scratch()));
         }
         for ops in &self.groups {
             if inputs.len() < ops.len() {
@@ -115,7 +118,6 @@ impl StagePlan {
             for (op, input) in ops.iter().zip(&mut *inputs) {
                 input.sized(op.padded().len());
                 output.sized(op.output.len().max(op.input.len()));
-                stored_gradient.sized(op.output.len());
                 output_gradient.sized(op.input.len());
                 input_gradient.sized(op.padded().len());
                 kernel.sized(op.backward_scratch());
@@ -167,14 +169,46 @@ impl StagePlan {
         self.groups[0][0].forward(kernels, &[], x, z, false);
     }
 
-    /// Writes or adds the gradient with respect to one input group (before its ReLU, behind its batch norm) where wanted, and
-    /// adds that with respect to the weights to `dw` where given; `dw` holds the range [`weights`](Self::weights).
-    /// `scratch.stored_gradient` holds the gradient `dz` of the stored value.
+    /// Whether the stage runs as one pass, by [`backward_fused`](Self::backward_fused).
+    pub fn is_fused(&self) -> bool {
+        self.separable.is_some()
+    }
+
+    /// Backward in one pass: writes or adds the gradient with respect to the input (before its ReLU, behind its batch norm) where
+    /// wanted, and adds that with respect to the weights to `dw` where given; `dw` holds the range [`weights`](Self::weights).
+    pub fn backward_fused(
+        &self,
+        kernels: Kernels,
+        weights: Weights,
+        input: GroupInput,
+        dz: OutputGradient,
+        dw: Option<&mut [f32]>,
+        dx: Option<SeparableInputGradient>,
+        scratch: &mut StageScratch,
+    ) {
+        let Some(Separable { shape, depthwise, pointwise }) = &self.separable else {
+            unreachable!("a stage that is not separable");
+        };
+        let separable_weights = SeparableWeights {
+            depthwise: &weights.flat[depthwise.clone()],
+            pointwise_transposed: &weights.transposed[pointwise.clone()],
+        };
+        let dw = dw.map(|dw| {
+            // The two lie side by side, the depthwise one first.
+            let (depthwise, pointwise) = dw.split_at_mut(pointwise.start - depthwise.start);
+            SeparableWeightGradient { depthwise, pointwise }
+        });
+        let scratch = scratch.kernel.sized(shape.backward_scratch());
+        kernels.separable_backward(input.x, *shape, input.prelude, separable_weights, dz, dx, dw, scratch);
+    }
+
+    /// The same operation by operation for one input group, from the gradient `dz` of the stored value. Adds up no sums.
     pub fn backward(
         &self,
         kernels: Kernels,
         weights: Weights,
         input: GroupInput,
+        dz: &[f32],
         mut dw: Option<&mut [f32]>,
         dx: Option<InputGradient>,
         scratch: &mut StageScratch,
@@ -184,10 +218,10 @@ impl StagePlan {
         if dw.is_some() {
             compute_inputs(kernels, weights.flat, ops, input, scratch);
         }
-        let StageScratch { inputs, stored_gradient, output_gradient, input_gradient, kernel, .. } = scratch;
+        let StageScratch { inputs, output_gradient, input_gradient, kernel, .. } = scratch;
         for (index, op) in ops.iter().enumerate().rev() {
             let direct = index == 0 && op.reads_directly(prelude);
-            let dy = if index + 1 == ops.len() { &*stored_gradient } else { &*output_gradient }.get(op.output.len());
+            let dy = if index + 1 == ops.len() { dz } else { output_gradient.get(op.output.len()) };
             if let Some(dw) = dw.as_deref_mut() {
                 let input = if direct { x } else { inputs[index].get(op.padded().len()) };
                 op.backward_weight(kernels, input, dy, dw, self.weights.start);
@@ -202,10 +236,10 @@ impl StagePlan {
                 crop(d_padded, op, target);
             }
         }
-        if let Some(dx) = dx {
+        if let Some(InputGradient { values, accumulate }) = dx {
             let first = &ops[0];
             let dy = input_gradient.get(first.padded().len());
-            kernels.prelude_backward(x, first.input, first.padding, prelude, dy, dx.values, dx.accumulate);
+            kernels.prelude_backward(x, first.input, first.padding, prelude, dy, values, accumulate);
         }
     }
 }
