@@ -75,6 +75,7 @@ fn wrong_usage_has_its_own_status() {
         &["search", "--learning-rate", "NaN"],
         &["search", "--no-augment", "--cutout", "4"],
         &["search", "--mean", "0.5"],
+        &["search", "--data", ""],
         &["train"],
         &["train", "--genotype", "DARTS_V2", "--drop-path", "1"],
         &["run", "--train-epochs", "0"],
@@ -396,11 +397,12 @@ fn training_ends_with_weights_and_the_accuracy_on_the_test_set() {
 fn a_run_that_cannot_start_says_why_and_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("run");
-    let cases: [(&[&str], &[&str]); 5] = [
+    let cases: [(&[&str], &[&str]); 6] = [
         (&["--batch", "21"], &["batch of 21", "20 images"]),
         (&["--layers", "0"], &["number of cells"]),
         (&["--mean", "0.5,0.5", "--std", "1,1"], &["normalisation"]),
         (&["--data", "/no/such/folder"], &["/no/such/folder"]),
+        (&["--limit", "1"], &["1 training image", "more images"]),
         (&["--learning-rate", "1e30"], &["loss", "epoch", "learning rate"]),
     ];
     let file = folder.path().join("a-file");

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use darts_core::Network;
 use darts_host::data::{self, LoadOptions};
 use darts_host::model_file::{ModelFile, accuracy, correct, predictions};
@@ -28,7 +29,7 @@ pub struct Arguments {
     model: PathBuf,
 
     /// `embedded` (a subset of Fashion-MNIST), or a folder with a data set, of which the test images are used.
-    #[arg(long, value_name = "PATH|embedded", default_value = "embedded")]
+    #[arg(long, value_name = "PATH|embedded", default_value = "embedded", value_parser = NonEmptyStringValueParser::new())]
     data: String,
 
     /// The weights file or run directory of the training, to compare with the host's own results [default:

@@ -23,8 +23,8 @@ use super::{Failure, Outcome};
 ///
 /// Trains a supernet whose edges carry all operations, weighted by the softmax of α: the weights learn on one half of the
 /// training images, α on the other. Each epoch prints the genotype that α stands for; the run directory holds it, the
-/// configuration, and losses, accuracies, α and its entropy for every epoch (metrics.jsonl). Ctrl-C ends the search after
-/// the current step with what is done saved.
+/// last α (alpha.json), the configuration, and losses, accuracies, α and its entropy for every epoch (metrics.jsonl). Ctrl-C
+/// ends the search after the current step with what is done saved.
 #[derive(Debug, Args)]
 #[command(after_long_help = long_help(), after_help = EXAMPLES)]
 pub struct Arguments {

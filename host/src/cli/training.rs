@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
 use clap::{Args, ValueEnum};
 use darts_host::atomic::WriteError;
 use darts_host::data::{self, Augment, DataError, DataSource, LoadOptions, Normalization};
@@ -107,7 +107,7 @@ impl SgdArguments {
 #[command(next_help_heading = "Data")]
 pub struct DataArguments {
     /// `embedded` (a subset of Fashion-MNIST), or a folder: IDX files, CIFAR binary files, or images in a folder per class.
-    #[arg(long, value_name = "PATH|embedded", default_value = "embedded")]
+    #[arg(long, value_name = "PATH|embedded", default_value = "embedded", value_parser = NonEmptyStringValueParser::new())]
     pub data: String,
 
     /// Use so many training images only, as many of each class.

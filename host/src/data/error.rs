@@ -49,7 +49,10 @@ pub enum DataError {
         images: usize,
     },
     /// A split that would leave one side without an image.
-    #[error("{held_out} of {images} images cannot be held out; both sides need at least one")]
+    #[error(
+        "{held_out} of {images} training images cannot be set apart, as both parts need at least one: set fewer apart, or use \
+         more images"
+    )]
     Split {
         /// Images to be held out.
         held_out: usize,
