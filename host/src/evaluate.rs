@@ -91,7 +91,7 @@ pub fn evaluate<E>(
         count,
         |index, batch: &mut Batch| batcher.fill(0, index, batch),
         |batches| {
-            while let Some(batch) = batches.next() {
+            while let Some(batch) = batches.next_item() {
                 let inputs = Inputs { weights, mix_weights, images: &batch.images, drop_path: None };
                 engine.forward(workers, inputs, mode);
                 let logits = engine.logits();

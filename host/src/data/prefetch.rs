@@ -17,7 +17,7 @@ pub struct Ahead<T> {
 
 impl<T: Default> Ahead<T> {
     /// The next one, until it is asked for again; `None` behind the last.
-    pub fn next(&mut self) -> Option<&mut T> {
+    pub fn next_item(&mut self) -> Option<&mut T> {
         let next = self.filled.recv().ok();
         if let Some(used) = replace(&mut self.current, next) {
             // The other side is gone once the last one is made.
@@ -68,7 +68,7 @@ mod tests {
         };
         let last: Vec<usize> = prefetch(20, produce, |ahead| {
             let mut last = Vec::new();
-            while let Some(item) = ahead.next() {
+            while let Some(item) = ahead.next_item() {
                 lengths.push(item.len());
                 last.push(item[item.len() - 1]);
             }
@@ -80,8 +80,9 @@ mod tests {
 
     #[test]
     fn a_consumer_may_leave_early_and_there_may_be_nothing() {
-        let first = prefetch(1_000_000, |index, item: &mut usize| *item = index + 1, |ahead| ahead.next().copied());
+        let first =
+            prefetch(1_000_000, |index, item: &mut usize| *item = index + 1, |ahead| ahead.next_item().copied());
         assert_eq!(first, Some(1));
-        assert_eq!(prefetch(0, |_, _: &mut usize| {}, |ahead| ahead.next().copied()), None);
+        assert_eq!(prefetch(0, |_, _: &mut usize| {}, |ahead| ahead.next_item().copied()), None);
     }
 }

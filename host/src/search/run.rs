@@ -278,7 +278,7 @@ pub fn search(
         };
         let stopped = prefetch(steps, fill, |pairs| -> Result<bool, RunError> {
             for step in 0..steps {
-                let Some(pair) = pairs.next() else { break };
+                let Some(pair) = pairs.next_item() else { break };
                 swap(&mut pair.train, &mut objective.train);
                 swap(&mut pair.valid, &mut objective.valid);
                 let report = workers.pool().install(|| bilevel.step(&mut objective, learning_rate as f32));

@@ -195,7 +195,7 @@ impl Trainer<'_> {
     ) -> Result<Option<(f64, usize)>, RunError> {
         let (mut total, mut hits) = (0.0, 0);
         for step in 0..steps {
-            let Some(batch) = batches.next() else { break };
+            let Some(batch) = batches.next_item() else { break };
             let workers = self.workers.clone();
             let (loss, norm) = workers.pool().install(|| self.step(batch, epoch, step));
             let values = [("the training loss", loss), ("the norm of the gradient", norm)];
