@@ -13,7 +13,7 @@ use super::forward::mixing_weight;
 use super::parallel::Workers;
 use super::plan::{RegionPlan, Upstream, Written};
 use super::scratch::{Buffer, Scratch};
-use super::stage::{GroupInput, InputGradient, Weights};
+use super::stage::{GroupInput, InputGradient, StageGradients, Weights};
 use super::{Engine, Inputs, Network};
 use crate::graph::{INPUT, NormId, TensorId, TermWeight};
 
@@ -67,7 +67,7 @@ impl Engine {
         auxiliary: Option<&[f32]>,
         mut gradients: Gradients,
     ) {
-        self.begin_backward(inputs.weights, &mut gradients);
+        self.begin_backward(workers, inputs.weights, &mut gradients);
         self.backward_head(workers, false, inputs.weights, dlogits, &mut gradients);
         if let Some(dlogits) = auxiliary {
             self.backward_head(workers, true, inputs.weights, dlogits, &mut gradients);
@@ -84,7 +84,7 @@ impl Engine {
         dy: &[f32],
         mut gradients: Gradients,
     ) {
-        self.begin_backward(inputs.weights, &mut gradients);
+        self.begin_backward(workers, inputs.weights, &mut gradients);
         let len = self.network.graph.tensors[state].len();
         for chunk in &mut self.chunks[..self.in_use] {
             let dy = &dy[chunk.images.start * len..chunk.images.end * len];
@@ -94,10 +94,13 @@ impl Engine {
         self.backward_regions(workers, &inputs, gradients);
     }
 
-    fn begin_backward(&mut self, weights: &[f32], gradients: &mut Gradients) {
+    fn begin_backward(&mut self, workers: &Workers, weights: &[f32], gradients: &mut Gradients) {
         self.live.fill(false);
         let Network { plan, kernels, transposed, .. } = &mut self.network;
-        plan.stages.iter().for_each(|stage| stage.transpose(*kernels, weights, transposed));
+        let range = |&stage: &usize| plan.stages[stage].weights.clone();
+        workers.run_parts(&plan.weighted, transposed, range, |&stage, transposed| {
+            plan.stages[stage].transpose(*kernels, weights, transposed);
+        });
         if let Some(weights) = gradients.weights.as_deref_mut() {
             weights.fill(0.0);
         }
@@ -123,12 +126,12 @@ impl Engine {
         let shared = Shared { network, region: index, plan, inputs, want_weights, live };
         workers.run(chunks, |chunk, scratch| shared.backward_chunk(chunk, scratch));
         if let Some(dw) = gradients.weights.as_deref_mut() {
-            for chunk in &*chunks {
-                for (&stage, &start) in network.graph.regions[index].stages.iter().zip(&plan.weights) {
-                    let range = network.plan.stages[stage].weights.clone();
-                    network.kernels.axpy(1.0, &chunk.weights[start..start + range.len()], &mut dw[range]);
+            let range = |&(stage, _): &(usize, usize)| network.plan.stages[stage].weights.clone();
+            workers.run_parts(&plan.weighted, dw, range, |&(_, start), dw| {
+                for chunk in &*chunks {
+                    network.kernels.axpy(1.0, &chunk.weights[start..start + dw.len()], dw);
                 }
-            }
+            });
         }
         for (&tensor, &written) in plan.targets.iter().zip(&chunks[0].written) {
             live[tensor] = written;
@@ -260,7 +263,7 @@ impl Shared<'_> {
         });
         let x = network.value(&chunk.values, source.tensor, work.image, value);
         let input = GroupInput { group: 0, x, prelude: plan.prelude(network.source_fold(source)) };
-        plan.backward_fused(network.kernels, self.weights(), input, dz, dw, dx, stage);
+        plan.backward_fused(network.kernels, self.weights(), input, StageGradients { dz, dw, dx }, stage);
         if let Some(gradient) = gradient {
             chunk.gradients[network.slot(source.tensor)] = gradient;
         }
@@ -295,7 +298,8 @@ impl Shared<'_> {
                 gradient.as_mut().map(|gradient| InputGradient { values: &mut gradient[place.clone()], accumulate });
             let x = network.value(&chunk.values, source.tensor, work.image, value);
             let input = GroupInput { group, x, prelude: plan.prelude(network.source_fold(source)) };
-            plan.backward(network.kernels, self.weights(), input, dz, dw.as_deref_mut(), dx, stage_scratch);
+            let gradients = StageGradients { dz, dw: dw.as_deref_mut(), dx };
+            plan.backward(network.kernels, self.weights(), input, gradients, stage_scratch);
             if let (Some(norm), Some(start), Some(gradient)) = (source.norm, read.and_then(|read| read.sums), &gradient)
             {
                 network.reduce(norm, &gradient[place], x, 1.0, &mut sums[start..]);

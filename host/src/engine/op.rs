@@ -183,13 +183,15 @@ impl PlannedOp {
         }
     }
 
-    /// Writes every dense weight matrix transposed to the same place of `transposed`.
-    pub fn transpose(&self, kernels: Kernels, weights: &[f32], transposed: &mut [f32]) {
+    /// Writes every dense weight matrix transposed to the same place of `transposed`, which starts at element `start` of the
+    /// flat vector.
+    pub fn transpose(&self, kernels: Kernels, weights: &[f32], transposed: &mut [f32], start: usize) {
         if let Kernel::Dense(convs) = &self.kernel {
             for (shape, weight, _) in convs {
                 let (rows, columns) = (shape.input.channels, shape.output_channels);
                 let matrices = shape.kernel_height * shape.kernel_width;
-                kernels.transpose(&weights[weight.clone()], &mut transposed[weight.clone()], matrices, rows, columns);
+                let transposed = &mut transposed[weight.start - start..weight.end - start];
+                kernels.transpose(&weights[weight.clone()], transposed, matrices, rows, columns);
             }
         }
     }

@@ -57,6 +57,17 @@ impl Workers {
         });
     }
 
+    /// Runs `work` on disjoint parts of `data` in parallel; `range` gives each part's place, in ascending order.
+    pub(super) fn run_parts<T: Sync>(
+        &self,
+        parts: &[T],
+        data: &mut [f32],
+        range: impl Fn(&T) -> Range<usize> + Sync,
+        work: impl Fn(&T, &mut [f32]) + Sync,
+    ) {
+        self.pool.install(|| split_parts(parts, 0, data, &range, &work));
+    }
+
     /// Prepares the scratch memory of every thread, so that none grows at work.
     pub(super) fn prepare(&self, prepare: impl Fn(&mut Scratch)) {
         for scratch in &self.scratch {
@@ -68,6 +79,33 @@ impl Workers {
         let thread = rayon::current_thread_index().unwrap_or(0);
         self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Parts that are too small to be worth another task.
+const SMALL: usize = 4;
+
+/// `data` starts at place `offset`.
+fn split_parts<T: Sync>(
+    parts: &[T],
+    offset: usize,
+    data: &mut [f32],
+    range: &(impl Fn(&T) -> Range<usize> + Sync),
+    work: &(impl Fn(&T, &mut [f32]) + Sync),
+) {
+    if parts.len() <= SMALL {
+        for part in parts {
+            let Range { start, end } = range(part);
+            work(part, &mut data[start - offset..end - offset]);
+        }
+        return;
+    }
+    let (left, right) = parts.split_at(parts.len() / 2);
+    let middle = range(&right[0]).start;
+    let (left_data, right_data) = data.split_at_mut(middle - offset);
+    rayon::join(
+        || split_parts(left, offset, left_data, range, work),
+        || split_parts(right, middle, right_data, range, work),
+    );
 }
 
 /// The images of chunk `chunk` when `0..images` is cut into at most [`CHUNKS`] ranges that differ in length by one at most.

@@ -37,6 +37,8 @@ pub(super) struct RegionPlan {
     pub sums_len: usize,
     /// Where each stage's weight gradients start in a chunk's part.
     pub weights: Vec<usize>,
+    /// Stages that have weights, in the order of the flat vector, and where theirs start in a chunk's part.
+    pub weighted: Vec<(usize, usize)>,
     pub weights_len: usize,
     /// For each stage, what becomes of the gradient of each of its inputs.
     pub reads: Vec<Vec<Option<Written>>>,
@@ -65,6 +67,8 @@ pub(super) enum Reduction {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub stages: Vec<StagePlan>,
+    /// Stages that have weights, in the order of the flat vector.
+    pub weighted: Vec<usize>,
     /// Reader of each stage's output.
     pub upstream: Vec<Upstream>,
     /// By tensor.
@@ -83,6 +87,8 @@ impl Plan {
     pub fn new(graph: &Graph, options: Options, input_gradient: bool) -> Self {
         let stages: Vec<StagePlan> =
             graph.stages.iter().map(|stage| StagePlan::new(graph, stage, options.fused, input_gradient)).collect();
+        let mut weighted: Vec<usize> = (0..stages.len()).filter(|&stage| !stages[stage].weights.is_empty()).collect();
+        weighted.sort_unstable_by_key(|&stage| stages[stage].weights.start);
         let mut is_state = vec![true; graph.tensors.len()];
         graph.stages.iter().for_each(|stage| is_state[stage.output] = false);
         let regions: Vec<RegionPlan> =
@@ -90,7 +96,7 @@ impl Plan {
         let last_reader = last_readers(graph);
         let (slots, slot_lens) = gradient_slots(graph, &regions, &last_reader);
         let storage = storage(graph, options.saved);
-        Self { stages, upstream: upstream(graph), storage, regions, last_reader, slots, slot_lens }
+        Self { stages, weighted, upstream: upstream(graph), storage, regions, last_reader, slots, slot_lens }
     }
 
     /// Bytes of all buffers of an engine for batches of `batch` images.
@@ -126,6 +132,9 @@ impl RegionPlan {
         for &stage in &region.stages {
             plan.add_stage(graph, &graph.stages[stage], &stages[stage]);
         }
+        let starts = region.stages.iter().copied().zip(plan.weights.iter().copied());
+        plan.weighted = starts.filter(|&(stage, _)| !stages[stage].weights.is_empty()).collect();
+        plan.weighted.sort_unstable_by_key(|&(stage, _)| stages[stage].weights.start);
         for &mix in &region.mixes {
             let own = plan.target(graph.mixes[mix].output);
             let mut terms = Vec::new();

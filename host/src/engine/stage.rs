@@ -68,6 +68,16 @@ pub(super) struct GroupInput<'a> {
     pub prelude: Prelude<'a>,
 }
 
+/// What a stage's backward pass reads and writes for one image.
+pub(super) struct StageGradients<'a, Z, X> {
+    /// Gradient of the stored value.
+    pub dz: Z,
+    /// That of the stage's weights, the range [`StagePlan::weights`], is added here, where wanted.
+    pub dw: Option<&'a mut [f32]>,
+    /// That of the input before its ReLU and behind its batch norm goes here, where wanted.
+    pub dx: Option<X>,
+}
+
 /// Where the gradient with respect to one image of an input goes.
 pub(super) struct InputGradient<'a> {
     pub values: &'a mut [f32],
@@ -125,10 +135,11 @@ impl StagePlan {
         }
     }
 
-    /// Writes the stage's dense weight matrices transposed to the same places of `transposed`.
+    /// Writes the stage's dense weight matrices transposed to the same places of `transposed`, which holds the range
+    /// [`weights`](Self::weights).
     pub fn transpose(&self, kernels: Kernels, weights: &[f32], transposed: &mut [f32]) {
         for op in self.groups.iter().flatten() {
-            op.transpose(kernels, weights, transposed);
+            op.transpose(kernels, weights, transposed, self.weights.start);
         }
     }
 
@@ -174,18 +185,16 @@ impl StagePlan {
         self.separable.is_some()
     }
 
-    /// Backward in one pass: writes or adds the gradient with respect to the input (before its ReLU, behind its batch norm) where
-    /// wanted, and adds that with respect to the weights to `dw` where given; `dw` holds the range [`weights`](Self::weights).
+    /// Backward in one pass. The output of the depthwise convolution is computed again.
     pub fn backward_fused(
         &self,
         kernels: Kernels,
         weights: Weights,
         input: GroupInput,
-        dz: OutputGradient,
-        dw: Option<&mut [f32]>,
-        dx: Option<SeparableInputGradient>,
+        gradients: StageGradients<OutputGradient, SeparableInputGradient>,
         scratch: &mut StageScratch,
     ) {
+        let StageGradients { dz, dw, dx } = gradients;
         let Some(Separable { shape, depthwise, pointwise }) = &self.separable else {
             unreachable!("a stage that is not separable");
         };
@@ -202,17 +211,16 @@ impl StagePlan {
         kernels.separable_backward(input.x, *shape, input.prelude, separable_weights, dz, dx, dw, scratch);
     }
 
-    /// The same operation by operation for one input group, from the gradient `dz` of the stored value. Adds up no sums.
+    /// Backward operation by operation for one input group. Adds up no sums of a batch norm.
     pub fn backward(
         &self,
         kernels: Kernels,
         weights: Weights,
         input: GroupInput,
-        dz: &[f32],
-        mut dw: Option<&mut [f32]>,
-        dx: Option<InputGradient>,
+        gradients: StageGradients<&[f32], InputGradient>,
         scratch: &mut StageScratch,
     ) {
+        let StageGradients { dz, mut dw, dx } = gradients;
         let GroupInput { group, x, prelude } = input;
         let ops = &self.groups[group];
         if dw.is_some() {
