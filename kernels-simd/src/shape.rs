@@ -7,8 +7,9 @@ use core::ops::Range;
 /// Elements of a line of the cache.
 const LINE: usize = 16;
 
-/// Output pixels, at least, that the forward pass of a separable convolution takes together.
-const FORWARD_PIXELS: usize = 32;
+/// Output pixels, at least, that the forward pass of a separable convolution takes together: with 32 the calls take 3 % more
+/// (AMD EPYC, Zen 4, 3×3 at 16 channels, 2026-11-24).
+const FORWARD_PIXELS: usize = 64;
 
 /// Output pixels, at least, that the backward pass of a separable convolution takes together.
 const BACKWARD_PIXELS: usize = 64;
@@ -81,7 +82,16 @@ impl Padding {
 /// already include any padding. Zero when the window does not fit.
 pub const fn valid_extent(input: usize, kernel: usize, stride: usize, dilation: usize) -> usize {
     let span = dilation * (kernel - 1) + 1;
-    if input < span { 0 } else { (input - span) / stride + 1 }
+    if input < span { 0 } else { divide(input - span, stride) + 1 }
+}
+
+/// `a / b`, without the time of a division for the strides and dilations of DARTS: the kernels ask for extents row by row.
+pub(crate) const fn divide(a: usize, b: usize) -> usize {
+    match b {
+        1 => a,
+        2 => a / 2,
+        _ => a / b,
+    }
 }
 
 /// Whether the sizes are positive where they have to be and their products fit `usize`, so that the other functions here can
@@ -145,11 +155,11 @@ impl DepthwiseShape {
     }
     /// Width of a row of the output with as many zeros left and right as the gradient of the input reads.
     pub(crate) const fn backward_width(&self) -> usize {
-        self.backward_padding() + self.input.width.div_ceil(self.stride)
+        self.backward_padding() + divide(self.input.width + self.stride - 1, self.stride)
     }
     /// Zeros on the left of such a row.
     pub(crate) const fn backward_padding(&self) -> usize {
-        (self.kernel - 1) * self.dilation / self.stride
+        divide((self.kernel - 1) * self.dilation, self.stride)
     }
     /// Elements of the scratch that the gradient with respect to the input needs.
     pub const fn backward_scratch(&self) -> usize {
@@ -288,9 +298,9 @@ impl SeparableShape {
         LINE - 1
             + (self.ring_rows(rows) + 1) * self.ring_row()
             + self.backward_ring_rows() * self.backward_ring_row()
-            + self.strip_len(rows, self.input.channels)
+            + self.backward_buffer()
             + self.strip_len(rows, self.output_channels)
-            + (self.input.width + 2) * self.input.channels
+            + 2 * self.input.channels
     }
     /// See [`is_sane`].
     pub(crate) const fn is_sane(&self) -> bool {
@@ -335,6 +345,12 @@ impl SeparableShape {
     pub(crate) const fn strip_len(&self, rows: usize, channels: usize) -> usize {
         (rows * self.output().width * channels).next_multiple_of(LINE)
     }
+    /// Elements for a strip of the depthwise output, or later for a row of the gradient of the input.
+    pub(crate) const fn backward_buffer(&self) -> usize {
+        let strip = self.strip_len(self.backward_strip_rows(), self.input.channels);
+        let row = (self.input.width * self.input.channels).next_multiple_of(LINE);
+        if row > strip { row } else { strip }
+    }
     /// Input rows under the windows of `strip_rows` output rows.
     pub(crate) const fn ring_rows(&self, strip_rows: usize) -> usize {
         self.dilation * (self.kernel - 1) + 1 + (strip_rows - 1) * self.stride
@@ -355,9 +371,9 @@ impl SeparableShape {
     /// The rows of taps of output row `row` that lie inside the image.
     pub(crate) const fn taps(&self, row: usize) -> Range<usize> {
         let (start, border) = (row * self.stride, self.padding().top);
-        let first = border.saturating_sub(start).div_ceil(self.dilation);
-        let end = (self.input.height + border).saturating_sub(start).div_ceil(self.dilation);
-        first..if end < self.kernel { end } else { self.kernel }
+        let above = divide(border.saturating_sub(start) + self.dilation - 1, self.dilation);
+        let end = divide((self.input.height + border).saturating_sub(start) + self.dilation - 1, self.dilation);
+        above..if end < self.kernel { end } else { self.kernel }
     }
     /// Input rows above the end of the windows of output row `row`.
     pub(crate) const fn rows_needed(&self, row: usize) -> usize {

@@ -11,6 +11,7 @@ mod loss;
 pub(crate) mod norm;
 mod peak;
 mod pool;
+mod prefetch;
 pub(crate) mod prelude;
 mod ring;
 pub(crate) mod separable;

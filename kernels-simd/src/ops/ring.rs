@@ -3,9 +3,10 @@
 use core::ops::Range;
 
 use crate::ops::depthwise::Window;
+use crate::shape::divide;
 
-/// `rows` rows of `row_len` elements; row `h` of the image lives in slot `h % rows`. A whole image is a ring with as many
-/// slots as it has rows.
+/// `rows` rows of `row_len` elements; row `h` of the image lives in slot `h % rows`. A whole image is a ring with as
+/// many slots as it has rows.
 #[derive(Clone, Copy)]
 pub(super) struct Ring {
     pub start: *mut f32,
@@ -34,7 +35,7 @@ impl Ring {
     pub fn window(&self, first: usize, step: usize, window: Window) -> Window {
         Window {
             source_row: step * self.row_len,
-            rows_to_end: (self.rows - first % self.rows).div_ceil(step),
+            rows_to_end: divide(self.rows - first % self.rows + step - 1, step),
             ring: (self.rows * self.row_len) as isize,
             ..window
         }

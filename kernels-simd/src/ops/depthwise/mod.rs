@@ -10,7 +10,7 @@ mod row;
 
 use super::ring::Ring;
 use crate::kernels::Kernels;
-use crate::shape::{DepthwiseShape, Padding};
+use crate::shape::{DepthwiseShape, Padding, divide};
 
 pub(super) use filter::{FilterGradient, FilterInput};
 pub(super) use row::{Row, Window};
@@ -155,7 +155,7 @@ pub(super) unsafe fn input_gradient_row(
     // Neighbouring taps among those that reach a pixel are this far apart, and so are the output pixels that they come
     // from.
     let common = greatest_common_divisor(shape.stride, shape.dilation);
-    let (tap_step, output_step) = (shape.stride / common, shape.dilation / common);
+    let (tap_step, output_step) = (divide(shape.stride, common), divide(shape.dilation, common));
     let rows = Reach::new(y, shape, shape.output().height);
     for x in padding.left..(padding.left + shape.stride).min(width - padding.right) {
         let columns = Reach::new(x + shape.backward_padding() * shape.stride, shape, shape.backward_width());
@@ -207,9 +207,8 @@ impl Reach {
         let mut reach = Self::default();
         for tap in (0..shape.kernel).rev() {
             let Some(distance) = position.checked_sub(tap * shape.dilation) else { continue };
-            // A division would take as long as a few pixels.
-            let (output, between) =
-                if shape.stride == 1 { (distance, 0) } else { (distance / shape.stride, distance % shape.stride) };
+            let output = divide(distance, shape.stride);
+            let between = distance - output * shape.stride;
             if between == 0 && output < outputs {
                 if reach.taps == 0 {
                     (reach.last_tap, reach.first_output) = (tap, output);
@@ -222,7 +221,12 @@ impl Reach {
 }
 
 fn greatest_common_divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+    match (a, b) {
+        (1, _) | (_, 1) => 1,
+        (_, 0) => a,
+        _ if a == b => a,
+        _ => greatest_common_divisor(b, a % b),
+    }
 }
 
 unsafe fn backward_weight(kernels: Kernels, x: &[f32], dy: &[f32], dw: &mut [f32], shape: DepthwiseShape) {

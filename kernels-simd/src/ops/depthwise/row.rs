@@ -42,11 +42,17 @@ impl Row {
         unsafe { dispatch!(kernels, row(row_of: &Row, channels: usize)) }
     }
 
-    /// Columns of taps, and the distances between pixels and between columns in units of the smaller one.
+    /// Columns of taps, and the distances between pixels and between columns in units of the smaller one, if that is 1
+    /// or 2.
     fn pattern(&self) -> (usize, usize, usize) {
         let (step, spread) = (self.source_step, self.window.source_column);
-        let unit = step.min(spread);
-        (self.window.columns, step / unit, spread / unit)
+        let ratio = match () {
+            () if step == spread => (1, 1),
+            () if 2 * step == spread => (1, 2),
+            () if step == 2 * spread => (2, 1),
+            () => (0, 0),
+        };
+        (self.window.columns, ratio.0, ratio.1)
     }
 }
 

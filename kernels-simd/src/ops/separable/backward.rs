@@ -7,6 +7,7 @@ use super::forward::{SUMMED_PIXELS, depthwise_row, prelude_rows};
 use crate::kernels::Kernels;
 use crate::ops::dense::{OuterProducts, Product};
 use crate::ops::depthwise::{FilterGradient, FilterInput, input_gradient_row};
+use crate::ops::prefetch::Ahead;
 use crate::ops::prelude::Prelude;
 use crate::ops::ring::Ring;
 use crate::shape::SeparableShape;
@@ -46,6 +47,14 @@ pub enum OutputGradient<'a> {
 }
 
 impl OutputGradient<'_> {
+    /// The images that are read, the second one perhaps none.
+    fn images(&self) -> [&[f32]; 2] {
+        match self {
+            Self::Ready(dz) => [dz, &[]],
+            Self::Norm { dy, z, .. } => [dy, z],
+        }
+    }
+
     fn fits(&self, shape: SeparableShape) -> bool {
         let (len, channels) = (shape.output().len(), shape.output_channels);
         match self {
@@ -157,14 +166,14 @@ struct Pass<'a> {
     zeros: *const f32,
     /// Rows of the gradient of the depthwise convolution's output, with the zeros that its input gradient reads.
     middle_gradient: Ring,
-    /// One strip of the depthwise convolution's output.
+    /// One strip of the depthwise convolution's output, later one row of the gradient of the input before the ReLU.
     middle: *mut f32,
     /// One strip of the gradient of the output.
     output_gradient: &'a mut [f32],
-    /// One row of the gradient of the input, before the ReLU.
-    input_gradient: *mut f32,
     /// `[2, C]`.
     sums: &'a mut [f32],
+    /// What the next strip will read and write.
+    ahead: Ahead<4>,
 }
 
 impl<'a> Pass<'a> {
@@ -197,10 +206,10 @@ impl<'a> Pass<'a> {
             preluded,
             zeros: zeros.as_ptr(),
             middle_gradient,
-            middle: take(shape.strip_len(strip_rows, channels)).as_mut_ptr(),
+            middle: take(shape.backward_buffer()).as_mut_ptr(),
             output_gradient: take(shape.strip_len(strip_rows, shape.output_channels)),
-            input_gradient: take(shape.input.width * channels).as_mut_ptr(),
             sums: take(2 * channels),
+            ahead: Ahead::new([(ptr::null(), 0); 4], 1),
         }
     }
 
@@ -220,6 +229,7 @@ impl<'a> Pass<'a> {
         for first in (0..output.height).step_by(strip_rows) {
             let rows = strip_rows.min(output.height - first);
             let end = first + rows;
+            self.ahead = self.ahead_of(&dz, dx.as_ref(), end, strip_rows);
             // SAFETY: the lengths fit the shape; the rows that a strip needs fit the rings.
             unsafe {
                 let dz = self.output_gradient(dz, first, rows);
@@ -251,6 +261,32 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// What the `rows` rows of the output from `first` on will read and write.
+    fn ahead_of(
+        &self,
+        dz: &OutputGradient<'_>,
+        dx: Option<&SeparableInputGradient<'_>>,
+        first: usize,
+        rows: usize,
+    ) -> Ahead<4> {
+        let (shape, output, input) = (self.shape, self.shape.output(), self.shape.input);
+        let output_row = output.width * output.channels;
+        let input_row = input.width * input.channels;
+        let stream = |image: &[f32], row: usize, row_len: usize, rows: usize| {
+            let len = if image.is_empty() { 0 } else { rows * row_len };
+            (image.as_ptr().wrapping_add(row * row_len), len)
+        };
+        let [dy, z] = dz.images();
+        let (input_rows, above) = (rows * shape.stride, shape.padding().top);
+        let streams = [
+            stream(dy, first, output_row, rows),
+            stream(z, first, output_row, rows),
+            stream(self.x, first * shape.stride + above, input_row, input_rows),
+            stream(dx.map_or(&[], |dx| &*dx.dx), (first * shape.stride).saturating_sub(above), input_row, input_rows),
+        ];
+        Ahead::new(streams, rows * (2 + shape.stride) + 2)
+    }
+
     /// The gradient of `rows` rows of the output.
     unsafe fn output_gradient(&mut self, dz: OutputGradient<'_>, first: usize, rows: usize) -> *const f32 {
         let row = self.shape.output().width * self.shape.output_channels;
@@ -266,12 +302,13 @@ impl<'a> Pass<'a> {
     }
 
     /// Computes the depthwise convolution's output again and adds to the gradient of the pointwise weights.
-    unsafe fn pointwise_weights(&self, dz: *const f32, first: usize, rows: usize, dw: &mut [f32]) {
+    unsafe fn pointwise_weights(&mut self, dz: *const f32, first: usize, rows: usize, dw: &mut [f32]) {
         let (shape, channels) = (self.shape, self.shape.input.channels);
         let width = shape.output().width;
         // SAFETY: the buffers have a strip, and the ring the rows that it needs.
         unsafe {
             for row in 0..rows {
+                self.ahead.ask();
                 let target = self.middle.add(row * width * channels);
                 depthwise_row(self.kernels, shape, self.preluded, first + row, self.weights.depthwise, target);
             }
@@ -286,16 +323,18 @@ impl<'a> Pass<'a> {
                 dw: dw.as_mut_ptr(),
                 columns: shape.output_channels,
             };
+            self.ahead.ask();
             products.compute(self.kernels, channels);
         }
     }
 
     /// Computes the gradient of the depthwise convolution's output.
-    unsafe fn middle_gradient(&self, dz: *const f32, first: usize, rows: usize) {
+    unsafe fn middle_gradient(&mut self, dz: *const f32, first: usize, rows: usize) {
         let (shape, channels) = (self.shape, self.shape.input.channels);
         let (width, outputs) = (shape.output().width, shape.output_channels);
         let left = shape.depthwise().backward_padding() * channels;
         for row in 0..rows {
+            self.ahead.ask();
             // SAFETY: a row of the ring has zeros on both sides of the row of the gradient.
             unsafe {
                 let product = Product {
@@ -318,7 +357,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Adds to the gradient of the depthwise weights.
-    unsafe fn depthwise_weights(&self, first: usize, rows: usize, dw: &mut [f32]) {
+    unsafe fn depthwise_weights(&mut self, first: usize, rows: usize, dw: &mut [f32]) {
         let (shape, ring) = (self.shape, self.preluded);
         let (top, start) = (shape.padding().top, first * shape.stride);
         let left = shape.depthwise().backward_padding() * shape.input.channels;
@@ -343,6 +382,7 @@ impl<'a> Pass<'a> {
                 width: shape.output().width,
                 dw: dw.as_mut_ptr(),
             };
+            self.ahead.ask();
             gradient.compute(self.kernels);
         }
     }
@@ -351,20 +391,21 @@ impl<'a> Pass<'a> {
     unsafe fn input_row(&mut self, h: usize, target: &mut SeparableInputGradient<'_>) {
         let (shape, padding) = (self.shape, self.shape.padding());
         let start = h * shape.input.width * shape.input.channels;
+        self.ahead.ask();
         // SAFETY: the ring has the rows that reach this one, and the buffer a row; `dx` has the shape of the input.
         unsafe {
             input_gradient_row(
                 self.kernels,
                 self.middle_gradient,
                 self.weights.depthwise,
-                self.input_gradient,
+                self.middle,
                 h + padding.top,
                 shape.depthwise(),
                 padding,
             );
             let finish = Finish {
                 x: self.x.as_ptr().add(start),
-                gradient: self.input_gradient,
+                gradient: self.middle,
                 dx: target.dx.as_mut_ptr().add(start),
                 pixels: shape.input.width,
                 channels: shape.input.channels,

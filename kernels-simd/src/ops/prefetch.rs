@@ -1,0 +1,47 @@
+//! Hints that memory will be read or written soon.
+
+/// Lines of a few streams, asked for in small portions: more at once than the processor can wait for would stop it.
+pub(super) struct Ahead<const STREAMS: usize> {
+    /// Start and elements that are left.
+    streams: [(*const f32, usize); STREAMS],
+    /// Elements per portion.
+    portion: usize,
+}
+
+/// Elements of a line of the cache.
+const LINE: usize = 16;
+
+impl<const STREAMS: usize> Ahead<STREAMS> {
+    /// The elements of all streams, which need not exist, in `portions` portions.
+    pub fn new(streams: [(*const f32, usize); STREAMS], portions: usize) -> Self {
+        let all: usize = streams.iter().map(|(_, len)| len.div_ceil(LINE)).sum();
+        Self { streams, portion: all.div_ceil(portions.max(1)) * LINE }
+    }
+
+    /// Asks for the next portion.
+    pub fn ask(&mut self) {
+        let mut portion = self.portion;
+        for (start, left) in &mut self.streams {
+            let len = portion.min(*left);
+            ask(*start, len);
+            *start = start.wrapping_add(len);
+            *left -= len;
+            portion -= len;
+        }
+    }
+}
+
+/// Asks for `len` elements from `start` on, up to the second cache: a strip and what the next one reads do not fit the
+/// first. From memory that gave 40 % of the peak instead of 32 % into the first cache (AMD EPYC, Zen 4, backward pass
+/// of a separable 3×3 convolution at 16 channels, 2026-11-24).
+#[inline(always)]
+fn ask(start: *const f32, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for element in (0..len).step_by(LINE) {
+        use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch does not fault, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(element).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, len);
+}
