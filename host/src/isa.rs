@@ -30,6 +30,19 @@ pub fn kernels() -> Result<Kernels, IsaUnavailable> {
     }
 }
 
+/// The kernels of every instruction set that this process may use, the fastest last: the one that `DARTS_ISA` names, or all
+/// that this machine has.
+///
+/// # Errors
+/// As [`kernels`].
+pub fn allowed() -> Result<Vec<Kernels>, IsaUnavailable> {
+    let forced = env::var_os(VARIABLE).is_some_and(|name| !name.is_empty());
+    if forced {
+        return kernels().map(|kernels| vec![kernels]);
+    }
+    Ok(Isa::available().filter_map(|isa| Kernels::with_isa(isa).ok()).collect())
+}
+
 fn named(name: &str) -> Result<Kernels, IsaUnavailable> {
     let kernels = name.parse().and_then(Kernels::with_isa);
     kernels.map_err(|_| IsaUnavailable { asked: name.to_owned() })

@@ -88,6 +88,8 @@ fn wrong_usage_has_its_own_status() {
         &["inspect", "DARTS_V2", "--nodes", "3"],
         &["inspect", "supernet", "--network", "imagenet"],
         &["inspect", "supernet", "--svg", "pictures"],
+        &["bench", "--isa", "sse"],
+        &["bench", "--json", "step"],
         &["bench", "step", "--order", "third"],
         &["bench", "step", "--batch", "0"],
         &["bench", "step", "--genotype", "DARTS_V2", "--order", "first"],
@@ -213,6 +215,39 @@ fn inspect_draws_both_cells() {
         let dot = read(&pictures.join(format!("{name}.dot")));
         contains(&dot, &["digraph", "rankdir=LR", operation]);
         contains(&text, &[&format!("{name}.svg"), &format!("{name}.dot")]);
+    }
+}
+
+#[test]
+fn a_bench_has_the_roof_and_a_row_for_each_instruction_set() {
+    let report = json(&mut darts(&["bench", "--filter", "depthwise 3x3 16x32x32", "--threads", "1", "--json"]));
+    let rows = report["rows"].as_array().expect("a list");
+    let isas: Vec<&str> = rows.iter().filter_map(|row| row["isa"].as_str()).collect();
+    for isa in isa::available() {
+        assert_eq!(isas.iter().filter(|&&name| name == isa).count(), 3, "{isa}");
+    }
+    let directions: Vec<&str> = rows.iter().filter_map(|row| row["direction"].as_str()).collect();
+    for direction in ["forward", "input gradient", "weight gradient"] {
+        assert!(directions.contains(&direction), "{direction}");
+    }
+    for row in rows {
+        assert_eq!((&row["name"], &row["shape"]), (&"depthwise 3x3".into(), &"16x32x32".into()));
+        for key in ["seconds", "gflops", "gbytes_per_second", "fraction_of_peak"] {
+            assert!(row[key].as_f64().is_some_and(|number| number > 0.0), "{key}: {row}");
+        }
+    }
+    for (part, key) in [("multiply_adds", "gflops"), ("bandwidth", "gbytes_per_second")] {
+        let roof = report["roof"][part].as_array().expect("a list");
+        assert!(
+            !roof.is_empty() && roof.iter().all(|row| row[key].as_f64().is_some_and(|speed| speed > 0.0)),
+            "{part}"
+        );
+    }
+    let table = success(&mut darts(&["bench", "--filter", "cross-entropy", "--isa", "scalar"]));
+    contains(&table, &["multiply-adds", "bandwidth", "memory", "softmax cross-entropy", "scalar"]);
+    contains(&failure(&mut darts(&["bench", "--filter", "winograd"])), &["winograd", "darts bench"]);
+    if let Some(missing) = ["neon", "avx512"].into_iter().find(|name| !isa::available().contains(name)) {
+        contains(&failure(&mut darts(&["bench", "--isa", missing])), &[missing, "scalar"]);
     }
 }
 

@@ -35,7 +35,7 @@ pub fn multiply_add_peak(kernels: Kernels, workers: &Workers) -> f64 {
 /// time; their sum. Shortest of each thread, since on a busy machine there may be no time at which all have a processor; where
 /// there are more threads than processors, they share. `work` is done on what `prepare` makes on the same thread, once more
 /// before it is timed.
-fn best_rate<T>(
+pub(super) fn best_rate<T>(
     workers: &Workers,
     samples: usize,
     amount: f64,

@@ -1,17 +1,42 @@
-//! Measuring: what this machine can do, and what a step of a search or a training makes of it.
+//! Measuring: the roof of this machine, and each kernel, stage, cell and step under it.
+//!
+//! A [`Case`] is one kernel, stage or network at one shape in one direction; [`kernel_cases`] and [`network_cases`] are all
+//! that there are, for `darts bench` and for the benches with criterion alike.
 
+mod buffer;
+mod caches;
+mod case;
+mod convolutions;
 mod machine;
 mod memory;
+mod networks;
+mod passes;
+mod roof;
+mod row;
+mod separable;
 mod step;
 mod timing;
 
+pub use case::{Case, Direction, Timer, Work};
 pub use machine::multiply_add_peak;
 pub use memory::peak_rss_bytes;
+pub use roof::{Bandwidth, Peak, Place, Roof};
+pub use row::Row;
 pub use step::{Step, StepKind};
 pub use timing::median_seconds;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+/// Every kernel, and the fused stages, at the shapes of DARTS networks.
+pub fn kernel_cases() -> Vec<Case> {
+    [convolutions::cases(), passes::cases(), separable::cases()].into_iter().flatten().collect()
+}
+
+/// Cells, steps of searches and trainings, and inference by the core.
+pub fn network_cases() -> Vec<Case> {
+    networks::cases()
+}
 
 /// `len` numbers in ±1, the same in every run.
 fn random(len: usize) -> Vec<f32> {

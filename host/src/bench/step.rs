@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::random;
 use super::timing::seconds;
 use crate::data::Batch;
-use crate::engine::{Engine, Options, Workers};
+use crate::engine::{Engine, Inputs, Mode, Options, Workers};
 use crate::graph::Graph;
 use crate::graph::count::totals;
+use crate::search::alpha::softmax_rows;
 use crate::search::bilevel::{Bilevel, Order};
 use crate::search::objective::SupernetObjective;
 use crate::search::run::{SearchSettings, start};
@@ -37,6 +38,12 @@ impl StepKind {
             Self::Weights => 1,
         }
     }
+
+    /// Floating-point operations of one step on a batch: two for each multiply-add of the convolutions and linear layers of
+    /// `graph`, and three times those of the forward pass for a forward and backward pass.
+    pub fn flops(self, graph: &Graph, batch: usize) -> f64 {
+        2.0 * 3.0 * (totals(graph).multiply_adds * batch * self.passes()) as f64
+    }
 }
 
 /// A network with its optimizers and batches of random images, the same in every run.
@@ -45,6 +52,7 @@ pub struct Step {
     kind: StepKind,
     bilevel: Bilevel,
     objective: SupernetObjective,
+    workers: Arc<Workers>,
 }
 
 impl Step {
@@ -64,16 +72,23 @@ impl Step {
             images: random(batch * graph.input.len()),
             labels: (0..batch).map(|image| (image % graph.classes) as u32).collect(),
         };
-        let mut objective = SupernetObjective::new(Engine::with_options(graph, batch, kernels, options), workers);
+        let mut objective =
+            SupernetObjective::new(Engine::with_options(graph, batch, kernels, options), workers.clone());
         (objective.train, objective.valid) = (images.clone(), images);
-        Self { kind, bilevel, objective }
+        Self { kind, bilevel, objective, workers }
     }
 
-    /// Floating-point operations of one step: two for each multiply-add of the convolutions and linear layers, and three
-    /// times those of the forward pass for a forward and backward pass.
+    /// See [`StepKind::flops`].
     pub fn flops(&self) -> f64 {
-        let multiply_adds = totals(self.objective.engine.graph()).multiply_adds * self.objective.engine.batch();
-        2.0 * 3.0 * multiply_adds as f64 * self.kind.passes() as f64
+        self.kind.flops(self.objective.engine.graph(), self.objective.engine.batch())
+    }
+
+    /// A forward pass on the training batch.
+    pub(super) fn forward(&mut self) {
+        let mix_weights = softmax_rows(&self.bilevel.alpha);
+        let images = &self.objective.train.images;
+        let inputs = Inputs { weights: &self.bilevel.weights, mix_weights: &mix_weights, images, drop_path: None };
+        self.objective.engine.forward(&self.workers, inputs, Mode::Batch);
     }
 
     /// One step.

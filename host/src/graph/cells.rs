@@ -5,7 +5,7 @@ use darts_kernels_simd::ImageShape;
 use super::builder::strided;
 use super::primitives::is_reduction;
 use super::supernet::{ConfigError, check};
-use super::{GraphBuilder, Source};
+use super::{GraphBuilder, INPUT, Source};
 
 /// Checks input `[C, H, W]`, classes, channels of the first cell and cells.
 pub(super) fn check_sizes(
@@ -42,6 +42,13 @@ impl Cell {
     pub fn node_shape(&self, builder: &GraphBuilder) -> ImageShape {
         strided(builder.shape(self.inputs[0]), self.stride(0))
     }
+}
+
+/// A cell alone: both its inputs are 1×1 convolutions of the image to `channels`.
+pub(super) fn alone(builder: &mut GraphBuilder, channels: usize, reduction: bool) -> Cell {
+    let image = Source { tensor: INPUT, norm: None };
+    let inputs = ["preprocess0", "preprocess1"].map(|name| builder.preprocess(name, vec![image], channels, false));
+    Cell { name: "cells.0".to_owned(), inputs, reduction }
 }
 
 /// Stacks `layers` cells upon the states `previous`, which are at twice the first cell's size where `reduced`: each reads

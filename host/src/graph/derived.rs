@@ -4,7 +4,7 @@ use darts_core::{CellGenotype, Genotype, Primitive};
 use darts_kernels_simd::ImageShape;
 use serde::{Deserialize, Serialize};
 
-use super::cells::{Cell, check_sizes, stack, tensors};
+use super::cells::{Cell, alone, check_sizes, stack, tensors};
 use super::supernet::{ConfigError, check};
 use super::{Graph, GraphBuilder, Head, INPUT, Op, Source, Term, TermWeight};
 
@@ -73,6 +73,22 @@ pub fn derived(genotype: &Genotype, config: &DerivedConfig) -> Result<Graph, Con
     let auxiliary = config.auxiliary.then(|| auxiliary_head(&mut builder, config.kind, auxiliary_input)).transpose()?;
     let head = builder.head("classifier", outputs[config.layers].clone(), false);
     Ok(builder.finish(head, auxiliary, tensors(&outputs), 0))
+}
+
+/// One cell of the network of a genotype, and a classifier behind it: the image stands for the outputs of the cells before, and
+/// the cell has `config.channels`, whether it reduces or not. For measurements.
+pub fn derived_cell_alone(
+    genotype: &CellGenotype,
+    config: &DerivedConfig,
+    reduction: bool,
+) -> Result<Graph, ConfigError> {
+    config.validate()?;
+    let [channels, height, width] = config.input;
+    let mut builder = GraphBuilder::new(ImageShape::new(height, width, channels), config.classes, true);
+    let cell = alone(&mut builder, config.channels, reduction);
+    let output = derived_cell(&mut builder, genotype, &cell);
+    let head = builder.head("classifier", output.clone(), false);
+    Ok(builder.finish(head, None, tensors(&[cell.inputs.to_vec(), output]), 0))
 }
 
 fn derived_cell(builder: &mut GraphBuilder, genotype: &CellGenotype, cell: &Cell) -> Vec<Source> {

@@ -4,7 +4,7 @@ use darts_core::Primitive;
 use darts_kernels_simd::ImageShape;
 use serde::{Deserialize, Serialize};
 
-use super::cells::{Cell, check_sizes, stack, tensors};
+use super::cells::{Cell, alone, check_sizes, stack, tensors};
 use super::{Graph, GraphBuilder, Source, Term, TermWeight};
 
 /// Size of a supernet.
@@ -75,6 +75,18 @@ pub fn supernet(config: &SupernetConfig) -> Result<Graph, ConfigError> {
     let outputs = stack(&mut builder, config.layers, config.channels, previous, false, build);
     let head = builder.head("classifier", outputs[config.layers].clone(), false);
     Ok(builder.finish(head, None, tensors(&outputs), 2 * config.alpha_len()))
+}
+
+/// One cell of the supernet, and a classifier behind it: the image stands for the outputs of the cells before, and the cell has
+/// `config.channels`, whether it reduces or not. For measurements.
+pub fn supernet_cell(config: &SupernetConfig, reduction: bool) -> Result<Graph, ConfigError> {
+    config.validate()?;
+    let [channels, height, width] = config.input;
+    let mut builder = GraphBuilder::new(ImageShape::new(height, width, channels), config.classes, false);
+    let cell = alone(&mut builder, config.channels, reduction);
+    let output = mixed_cell(&mut builder, config, &cell);
+    let head = builder.head("classifier", output.clone(), false);
+    Ok(builder.finish(head, None, tensors(&[cell.inputs.to_vec(), output]), 2 * config.alpha_len()))
 }
 
 /// One cell of mixed operations; returns the states of its output.

@@ -1,0 +1,164 @@
+//! What lies between convolutions and behind them: pools, batch norm, preludes, mixed sums, the classifier and the loss.
+
+use darts_kernels_simd::{ImageShape, MixTerm, Padding, PoolShape, Prelude};
+
+use super::buffer::{Buffer, buffer};
+use super::case::{Case, Direction, SIZES, Work, image, text, window};
+
+/// Terms of a mixed operation: one for each primitive.
+const TERMS: usize = 8;
+
+/// Images in the batch of the classifier and the loss.
+const BATCH: usize = 64;
+
+/// Classes.
+const CLASSES: usize = 10;
+
+/// All of them.
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for size in SIZES {
+        for stride in [1, 2] {
+            cases.extend(pools(PoolShape { input: image(size), kernel: 3, stride, padding: 1 }));
+        }
+        cases.extend(norms(image(size)));
+        cases.extend(preludes(image(size)));
+        cases.push(mix(image(size)));
+    }
+    cases.extend([256, 576].into_iter().flat_map(classifier));
+    cases.push(loss());
+    cases
+}
+
+fn pools(shape: PoolShape) -> [Case; 4] {
+    let window = window(shape.kernel, shape.stride, 1);
+    let (max, average, size) = (format!("max pool {window}"), format!("average pool {window}"), text(shape.input));
+    let (input, output) = (shape.input.len(), shape.output().len());
+    // One operation for each pixel of each window.
+    let flops = output * shape.kernel * shape.kernel;
+    let (two, three) = (Work::new(flops, input + output), Work::new(flops, 2 * input + output));
+    [
+        Case::kernel((&max, &size), Direction::Forward, two, shape, |&shape, kernels, timer| {
+            let (x, mut y) = (buffer(shape.input.len()), buffer(shape.output().len()));
+            timer(&mut || kernels.max_pool(&x, &mut y, shape));
+        }),
+        Case::kernel((&max, &size), Direction::InputGradient, three, shape, |&shape, kernels, timer| {
+            let (x, dy, mut dx) = (buffer(shape.input.len()), buffer(shape.output().len()), buffer(shape.input.len()));
+            timer(&mut || kernels.max_pool_backward(&x, &dy, &mut dx, shape, false));
+        }),
+        Case::kernel((&average, &size), Direction::Forward, two, shape, |&shape, kernels, timer| {
+            let (x, mut y) = (buffer(shape.input.len()), buffer(shape.output().len()));
+            timer(&mut || kernels.avg_pool(&x, &mut y, shape));
+        }),
+        Case::kernel((&average, &size), Direction::InputGradient, two, shape, |&shape, kernels, timer| {
+            let (dy, mut dx) = (buffer(shape.output().len()), buffer(shape.input.len()));
+            timer(&mut || kernels.avg_pool_backward(&dy, &mut dx, shape, false));
+        }),
+    ]
+}
+
+fn norms(shape: ImageShape) -> [Case; 3] {
+    let (size, len) = (text(shape), shape.len());
+    let case = |name, direction, work, body| Case::kernel((name, &size), direction, work, shape, body);
+    [
+        case("channel moments", Direction::Forward, Work::new(3 * len, len), |shape, kernels, timer| {
+            let z = buffer(shape.len());
+            let (mut sum, mut squares) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
+            timer(&mut || kernels.channel_moments(&z, shape.channels, &mut sum, &mut squares));
+        }),
+        case("norm backward reduce", Direction::InputGradient, Work::new(4 * len, 2 * len), |shape, kernels, timer| {
+            let (dy, z, mean) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.channels));
+            let (mut sum, mut dot) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
+            timer(&mut || kernels.norm_backward_reduce(&dy, &z, &mean, 1.0, &mut sum, &mut dot));
+        }),
+        case("norm backward apply", Direction::InputGradient, Work::new(5 * len, 3 * len), |shape, kernels, timer| {
+            let (dy, z, mut dz) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.len()));
+            let [mean, p, q, r] = [(); 4].map(|()| buffer(shape.channels));
+            timer(&mut || kernels.norm_backward_apply(&dy, &z, &mean, &p, &q, &r, 1.0, &mut dz));
+        }),
+    ]
+}
+
+/// The zeros that a 3×3 window needs.
+const PADDING: Padding = Padding::symmetric(1, 1);
+
+fn preludes(shape: ImageShape) -> [Case; 4] {
+    let (size, len, padded) = (text(shape), shape.len(), shape.padded(PADDING).len());
+    let case = |name, direction, work, body| Case::kernel((name, &size), direction, work, shape, body);
+    let name = "prelude (norm, ReLU, padding 1)";
+    [
+        case(name, Direction::Forward, Work::new(3 * len, len + padded), |&shape, kernels, timer| {
+            let (x, mut y) = (buffer(shape.len()), buffer(shape.padded(PADDING).len()));
+            let [scale, shift] = [(); 2].map(|()| buffer(shape.channels));
+            let prelude = Prelude::AffineRelu { scale: &scale, shift: &shift };
+            timer(&mut || kernels.prelude(&x, shape, PADDING, prelude, &mut y));
+        }),
+        case(name, Direction::InputGradient, Work::new(3 * len, 2 * len + padded), |&shape, kernels, timer| {
+            let (x, dy, mut dx) = (buffer(shape.len()), buffer(shape.padded(PADDING).len()), buffer(shape.len()));
+            let [scale, shift] = [(); 2].map(|()| buffer(shape.channels));
+            let prelude = Prelude::AffineRelu { scale: &scale, shift: &shift };
+            timer(&mut || kernels.prelude_backward(&x, shape, PADDING, prelude, &dy, &mut dx, false));
+        }),
+        case("ReLU", Direction::Forward, Work::new(len, 2 * len), |shape, kernels, timer| {
+            let (x, mut y) = (buffer(shape.len()), buffer(shape.len()));
+            timer(&mut || kernels.relu(&x, &mut y));
+        }),
+        case("ReLU", Direction::InputGradient, Work::new(len, 3 * len), |shape, kernels, timer| {
+            let (x, dy, mut dx) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.len()));
+            timer(&mut || kernels.relu_backward(&x, &dy, &mut dx, false));
+        }),
+    ]
+}
+
+fn mix(shape: ImageShape) -> Case {
+    let (name, size, len) = (format!("mix of {TERMS} terms"), text(shape), shape.len());
+    let work = Work::new(2 * TERMS * len, (TERMS + 1) * len);
+    Case::kernel((&name, &size), Direction::Forward, work, shape, |shape, kernels, timer| {
+        let images: [Buffer; TERMS] = [(); TERMS].map(|()| buffer(shape.len()));
+        let (scale, shift, mut y) = (buffer(shape.channels), buffer(shape.channels), buffer(shape.len()));
+        let terms: Vec<MixTerm> = images.iter().map(|z| MixTerm { z, scale: &scale }).collect();
+        timer(&mut || kernels.mix(&terms, &shift, &mut y, false));
+    })
+}
+
+fn classifier(features: usize) -> [Case; 2] {
+    let size = format!("{BATCH}x{features}->{CLASSES}");
+    let (flops, floats) = (2 * BATCH * features * CLASSES, BATCH * (features + CLASSES) + features * CLASSES);
+    [
+        Case::kernel(
+            ("linear", &size),
+            Direction::Forward,
+            Work::new(flops, floats),
+            features,
+            |&features, kernels, timer| {
+                let (x, w) = (buffer(BATCH * features), buffer(features * CLASSES));
+                let (bias, mut y) = (buffer(CLASSES), buffer(BATCH * CLASSES));
+                timer(&mut || kernels.linear(&x, &w, &bias, &mut y));
+            },
+        ),
+        Case::kernel(
+            ("linear", &size),
+            Direction::Gradients,
+            Work::new(2 * flops, 2 * floats),
+            features,
+            |&features, kernels, timer| {
+                let (x, w, dy) = (buffer(BATCH * features), buffer(features * CLASSES), buffer(BATCH * CLASSES));
+                let (mut dx, mut dw, mut dbias) = (buffer(x.len()), buffer(w.len()), buffer(CLASSES));
+                timer(&mut || kernels.linear_backward(&x, &w, &dy, &mut dx, &mut dw, &mut dbias));
+            },
+        ),
+    ]
+}
+
+/// Largest, exponential, sum, logarithm and difference of each logit, in plain `f64`.
+fn loss() -> Case {
+    let (size, len) = (format!("{BATCH}x{CLASSES}"), BATCH * CLASSES);
+    let work = Work::new(6 * len, 2 * len);
+    Case::kernel(("softmax cross-entropy", &size), Direction::Gradients, work, (), |(), kernels, timer| {
+        let (logits, mut gradient) = (buffer(BATCH * CLASSES), buffer(BATCH * CLASSES));
+        let targets: Vec<u32> = (0..BATCH as u32).map(|image| image % CLASSES as u32).collect();
+        timer(&mut || {
+            kernels.softmax_cross_entropy(&logits, &targets, 0.0, &mut gradient);
+        });
+    })
+}

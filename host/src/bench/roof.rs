@@ -1,0 +1,141 @@
+//! The roof of this machine (Williams, Waterman and Patterson, "Roofline", 2009): the peak of multiply-adds of each
+//! instruction set, and the bandwidth of each level of the memory.
+
+use darts_kernels_simd::Kernels;
+use serde::Serialize;
+
+use super::buffer::buffer;
+use super::caches::Caches;
+use super::case::Work;
+use super::machine::{best_rate, multiply_add_peak};
+use crate::engine::Workers;
+
+/// The peak of one instruction set.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Peak {
+    /// The instruction set.
+    pub isa: &'static str,
+    /// Threads.
+    pub threads: usize,
+    /// Of all threads together, a multiply-add being two.
+    pub gflops: f64,
+}
+
+/// What a triad `y += a·x` reads and writes a second: two reads for each write.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Bandwidth {
+    /// `L1`, `L2`, `L3` or `memory`.
+    pub level: &'static str,
+    /// Bytes of both arrays of a thread.
+    pub bytes: usize,
+    /// Threads, each with arrays of its own.
+    pub threads: usize,
+    /// Of all threads together.
+    pub gbytes_per_second: f64,
+}
+
+/// The roof.
+#[derive(Clone, Debug, Serialize)]
+pub struct Roof {
+    /// For one thread, and for all.
+    pub multiply_adds: Vec<Peak>,
+    /// For one thread, and for all; a level that the threads' arrays do not fit or that is no larger than the one before is
+    /// left out.
+    pub bandwidth: Vec<Bandwidth>,
+    #[serde(skip)]
+    levels: [(&'static str, usize); 4],
+}
+
+/// What of the roof bounds a piece of work.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Place {
+    /// `compute`, or the level of the memory.
+    pub bound: &'static str,
+    /// The least time.
+    pub seconds: f64,
+}
+
+/// Samples of a bandwidth.
+const SAMPLES: usize = 60;
+
+/// Bytes that a sample of a bandwidth moves: a millisecond or so from memory.
+const SAMPLE_BYTES: usize = 24 << 20;
+
+/// Bytes of a triad for each element of its arrays.
+const TRIAD_BYTES: usize = 3 * size_of::<f32>();
+
+impl Roof {
+    /// Measures the peak of each of `kernels`, the fastest last, on the thread of `one` and on those of `all`, and the
+    /// bandwidths.
+    pub fn measure(kernels: &[Kernels], one: &Workers, all: &Workers) -> Self {
+        let teams = if all.threads() > 1 { vec![one, all] } else { vec![one] };
+        let caches = Caches::detect();
+        let levels = [("L1", caches.first), ("L2", caches.second), ("L3", caches.third), ("memory", usize::MAX)];
+        let (mut multiply_adds, mut bandwidth) = (Vec::new(), Vec::new());
+        for workers in teams {
+            let threads = workers.threads();
+            for &kernels in kernels {
+                let gflops = multiply_add_peak(kernels, workers) / 1e9;
+                multiply_adds.push(Peak { isa: kernels.isa().name(), threads, gflops });
+            }
+            for (level, bytes) in working_sets(caches, threads) {
+                let gbytes_per_second = triad(kernels[kernels.len() - 1], workers, bytes) / 1e9;
+                bandwidth.push(Bandwidth { level, bytes, threads, gbytes_per_second });
+            }
+        }
+        Self { multiply_adds, bandwidth, levels }
+    }
+
+    /// The least time that `work` takes with `kernels` on `threads` threads, one or all, and what bounds it: the peak, or the
+    /// level of memory that the bytes it touches fit in.
+    pub fn place(&self, kernels: Kernels, threads: usize, work: Work) -> Place {
+        let isa = kernels.isa().name();
+        let peak = self.multiply_adds.iter().find(|peak| peak.isa == isa && peak.threads == threads);
+        let compute = peak.map_or(0.0, |peak| work.flops / (peak.gflops * 1e9));
+        let memory = work.bytes.and_then(|(moved, touched)| {
+            let fits = self.levels.iter().position(|&(_, size)| touched <= size)?;
+            // Where a level was not measured, the next one bounds.
+            let measured = self.levels[fits..].iter().find_map(|&(level, _)| {
+                self.bandwidth.iter().find(|bandwidth| bandwidth.level == level && bandwidth.threads == threads)
+            })?;
+            Some(Place { bound: measured.level, seconds: moved as f64 / (measured.gbytes_per_second * 1e9) })
+        });
+        match memory {
+            Some(memory) if memory.seconds > compute => memory,
+            _ => Place { bound: "compute", seconds: compute },
+        }
+    }
+}
+
+/// Bytes of the arrays of each of `threads` that lie in each level.
+fn working_sets(caches: Caches, threads: usize) -> Vec<(&'static str, usize)> {
+    let Caches { first, second, third, sharing } = caches;
+    // Half a cache, for other things lie there too; of the third level, which has other users, a quarter.
+    let mut sets = vec![("L1", first / 2), ("L2", second / 2)];
+    let share = third / 4 / threads.min(sharing);
+    if share > second {
+        sets.push(("L3", share));
+    }
+    // Four times what all third-level caches in use hold.
+    let in_use = third * threads.div_ceil(sharing);
+    sets.push(("memory", (4 * in_use / threads).max(4 * second)));
+    sets
+}
+
+/// Bytes a second of `y += a·x` on arrays of `bytes` together, on each thread. A sample is as much as it takes of the arrays, or
+/// of several passes over them.
+fn triad(kernels: Kernels, workers: &Workers, bytes: usize) -> f64 {
+    let elements = bytes / 2 / size_of::<f32>();
+    let piece = elements.min(SAMPLE_BYTES / TRIAD_BYTES);
+    let pieces = (SAMPLE_BYTES / TRIAD_BYTES / piece).max(1);
+    let amount = (pieces * piece * TRIAD_BYTES) as f64;
+    let arrays = || (buffer(elements), buffer(elements), 0);
+    best_rate(workers, SAMPLES, amount, arrays, |(x, y, next)| {
+        for _ in 0..pieces {
+            let range = *next..*next + piece;
+            kernels.axpy(1e-6, &x[range.clone()], &mut y[range.clone()]);
+            // What is left at the end of the arrays is too short for a piece.
+            *next = if range.end + piece <= elements { range.end } else { 0 };
+        }
+    })
+}
