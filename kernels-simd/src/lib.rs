@@ -50,6 +50,7 @@ pub use ops::norm::{
     NORM_EPSILON, NORM_MOMENTUM, NormBackward, NormFold, norm_backward_coefficients, norm_fold_batch,
     norm_fold_running, norm_update_running,
 };
+pub use ops::pool::{PoolGradient, Pooling};
 pub use ops::prelude::Prelude;
 pub use ops::separable::{
     Moments, NormSums, OutputGradient, SeparableInputGradient, SeparableWeightGradient, SeparableWeights,

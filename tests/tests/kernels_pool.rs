@@ -1,6 +1,6 @@
 //! Pooling, against the reference.
 
-use darts_kernels_simd::{ImageShape, Isa, Kernels, PoolShape, reference};
+use darts_kernels_simd::{ImageShape, Isa, Kernels, Moments, NormSums, PoolGradient, PoolShape, Pooling, reference};
 use darts_tests::{
     Guarded, Random, absolute, assert_adjoint, assert_close, assert_gradient, assert_same, guarded, images, kernels,
 };
@@ -85,6 +85,96 @@ fn average() {
             if !accumulate {
                 assert_adjoint((kernels, shape), &x, &y, &dy, &dx);
             }
+        }
+    });
+}
+
+/// The reference of a pool.
+fn pooled(pooling: Pooling, x: &[f32], shape: PoolShape) -> Vec<f32> {
+    let mut z = vec![f32::NAN; shape.output().len()];
+    match pooling {
+        Pooling::Maximum => reference::max_pool(x, &mut z, shape),
+        Pooling::Average => reference::avg_pool(x, &mut z, shape),
+    }
+    z
+}
+
+/// What is computed from the values of a pool without keeping them: `test` is given `x` and the values.
+fn each_pool(mut test: impl FnMut(Kernels, Pooling, PoolShape, &[f32], &[f32], &mut Random)) {
+    each_case(|kernels, shape, random| {
+        let x = guarded(&random.values(shape.input.len()));
+        for pooling in [Pooling::Maximum, Pooling::Average] {
+            test(kernels, pooling, shape, &x, &pooled(pooling, &x, shape), random);
+        }
+    });
+}
+
+#[test]
+fn moments_of_values_that_are_not_kept() {
+    each_pool(|kernels, pooling, shape, x, z, random| {
+        let channels = shape.input.channels;
+        let before = random.values_f64(channels);
+        let (mut sum, mut squares) = (before.clone(), before.clone());
+        let moments = Moments { sum: &mut sum, sum_of_squares: &mut squares };
+        kernels.pool_moments(pooling, x, shape, moments);
+        let (mut expected_sum, mut expected_squares) = (before.clone(), before);
+        reference::channel_moments(z, channels, &mut expected_sum, &mut expected_squares);
+        // No value is above 1, and so are no squares.
+        let size = vec![1.0 + shape.output().pixels() as f64; channels];
+        assert_close((kernels, pooling, shape), &sum, &expected_sum, &size);
+        assert_close((kernels, pooling, shape), &squares, &expected_squares, &size);
+    });
+}
+
+#[test]
+fn mix_of_values_that_are_not_kept() {
+    each_pool(|kernels, pooling, shape, x, z, random| {
+        let scale = guarded(&random.values(shape.input.channels));
+        let mut y = guarded(&random.values(z.len()));
+        let expected: Vec<f32> =
+            y.iter().zip(z).enumerate().map(|(i, (y, z))| y + scale[i % scale.len()] * z).collect();
+        kernels.pool_mix(pooling, x, shape, &scale, &mut y);
+        assert_close((kernels, pooling, shape), &y, &expected, &vec![2.0; z.len()]);
+    });
+}
+
+#[test]
+fn backward_sums_of_values_that_are_not_kept() {
+    each_pool(|kernels, pooling, shape, x, z, random| {
+        let channels = shape.input.channels;
+        let (dy, mean) = (guarded(&random.values(z.len())), guarded(&random.values(channels)));
+        let before = random.values_f64(channels);
+        let (mut sum, mut dot) = (before.clone(), before.clone());
+        let sums = NormSums { mean: &mean, scale: 1.5, sum: &mut sum, dot: &mut dot };
+        kernels.pool_norm_reduce(pooling, x, &dy, shape, sums);
+        let (mut expected_sum, mut expected_dot) = (before.clone(), before);
+        reference::norm_backward_reduce(&dy, z, &mean, 1.5, &mut expected_sum, &mut expected_dot);
+        // |z - mean| is at most 2.
+        let size = vec![1.0 + 3.0 * shape.output().pixels() as f64; channels];
+        assert_close((kernels, pooling, shape), &sum, &expected_sum, &size);
+        assert_close((kernels, pooling, shape), &dot, &expected_dot, &size);
+    });
+}
+
+#[test]
+fn backward_through_the_norm_of_values_that_are_not_kept() {
+    each_pool(|kernels, pooling, shape, x, z, random| {
+        let dy = guarded(&random.values(z.len()));
+        let [mean, p, q, r] = [(); 4].map(|()| guarded(&random.values(shape.input.channels)));
+        let mut dz = vec![f32::NAN; z.len()];
+        reference::norm_backward_apply(&dy, z, &mean, &p, &q, &r, 0.75, &mut dz);
+        let backward = |dz: &[f32], dx: &mut [f32], accumulate| match pooling {
+            Pooling::Maximum => reference::max_pool_backward(x, dz, dx, shape, accumulate),
+            Pooling::Average => reference::avg_pool_backward(dz, dx, shape, accumulate),
+        };
+        for accumulate in [false, true] {
+            let mut dx = gradient(random, x.len(), accumulate);
+            let (mut expected, mut size) = (dx.to_vec(), magnitude(&dx, accumulate));
+            let gradient = PoolGradient { dy: &dy, mean: &mean, p: &p, q: &q, r: &r, scale: 0.75 };
+            kernels.pool_norm_backward(pooling, x, gradient, &mut dx, shape, accumulate);
+            backward(&dz, &mut expected, accumulate);
+            backward(&vec![4.0; dz.len()], &mut size, true);
+            assert_close((kernels, pooling, shape), &dx, &expected, &size);
         }
     });
 }

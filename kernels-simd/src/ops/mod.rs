@@ -10,7 +10,7 @@ mod linear;
 mod loss;
 pub(crate) mod norm;
 mod peak;
-mod pool;
+pub(crate) mod pool;
 mod prefetch;
 pub(crate) mod prelude;
 mod ring;
