@@ -45,6 +45,7 @@ mod shape;
 pub use denormals::flush_denormals;
 pub use isa::{Isa, IsaError};
 pub use kernels::Kernels;
+pub use ops::dense::DensePart;
 pub use ops::elementwise::MixTerm;
 pub use ops::norm::{
     NORM_EPSILON, NORM_MOMENTUM, NormBackward, NormFold, norm_backward_coefficients, norm_fold_batch,

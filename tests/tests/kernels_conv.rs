@@ -1,6 +1,6 @@
 //! Convolutions and half precision on every instruction set against the reference.
 
-use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Isa, Kernels, Padding, reference};
+use darts_kernels_simd::{DensePart, DenseShape, DepthwiseShape, ImageShape, Isa, Kernels, Padding, reference};
 use darts_tests::{Guarded, Random, absolute, assert_close, guarded, kernels};
 
 const EXTENTS: [usize; 5] = [1, 2, 3, 7, 8];
@@ -309,4 +309,43 @@ fn sizes_that_overflow_are_refused() {
     let shape =
         DepthwiseShape { input: ImageShape::new(1, 1, 1), kernel: 3, stride: 1, dilation: 1 << (usize::BITS - 1) };
     Kernels::detect().depthwise(&[1.0], &[1.0; 9], &mut [0.0], shape);
+}
+
+#[test]
+fn dense_over_many_channels() {
+    for kernels in kernels() {
+        let mut random = Random::new(7);
+        let lanes = kernels.isa().lanes();
+        // Every number of whole registers up to seven, with and without a part at the end.
+        for output in (2..=7).flat_map(|registers| [0, 1, lanes / 2, lanes - 1].map(|left| registers * lanes + left)) {
+            check_dense(kernels, DenseShape::pointwise(ImageShape::new(3, 9, 5), output), &mut random);
+        }
+    }
+}
+
+#[test]
+fn a_sum_of_convolutions_is_one_after_the_other() {
+    for kernels in kernels() {
+        let mut random = Random::new(8);
+        for (channels, output, kernel) in [(4, 6, 1), (5, 36, 1), (3, 72, 1), (2, 17, 3)] {
+            let shape = DenseShape::square(ImageShape::new(7, 6, channels), output, kernel, 1);
+            let parts: Vec<[Vec<f32>; 2]> =
+                (0..3).map(|_| [shape.input.len(), shape.weights()].map(|len| random.values(len))).collect();
+            let bias = random.values(output);
+            for (count, relu, accumulate) in [(1, true, false), (3, false, true), (3, true, false), (2, true, true)] {
+                let context = format!("{} {shape:?}, {count} parts, relu {relu}", kernels.isa());
+                let before = random.values(shape.output_len());
+                let mut expected = before.clone();
+                for (index, [x, w]) in parts[..count].iter().enumerate() {
+                    let x: Vec<f32> = x.iter().map(|&x| if relu { x.max(0.0) } else { x }).collect();
+                    let bias = (index == 0).then_some(&bias[..]);
+                    kernels.dense(&x, w, bias, &mut expected, shape, accumulate || index > 0);
+                }
+                let parts: Vec<_> = parts[..count].iter().map(|[x, w]| DensePart { x, w }).collect();
+                let mut y = guarded(&before);
+                kernels.dense_sum(&parts, relu, Some(&bias), &mut y, shape, accumulate);
+                assert_eq!(&y[..], expected, "{context}");
+            }
+        }
+    }
 }

@@ -33,6 +33,10 @@ impl Simd for Avx2 {
         unsafe { _mm256_loadu_ps(source) }
     }
     #[inline(always)]
+    unsafe fn rest(value: __m256) -> __m256 {
+        value
+    }
+    #[inline(always)]
     unsafe fn store(target: *mut f32, value: __m256) {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm256_storeu_ps(target, value) }

@@ -31,6 +31,17 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_ps(source) }
     }
     #[inline(always)]
+    unsafe fn load_splat(source: *const f32, all: __mmask16) -> __m512 {
+        // A load under a mask cannot become an operand of the multiplications.
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_maskz_broadcastss_ps(all, _mm_load_ss(source)) }
+    }
+    #[inline(always)]
+    unsafe fn rest(value: __m512) -> __m256 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_castps512_ps256(value) }
+    }
+    #[inline(always)]
     unsafe fn store(target: *mut f32, value: __m512) {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm512_storeu_ps(target, value) }
@@ -88,6 +99,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn mask_all() -> __mmask16 {
         0xffff
+    }
+    #[inline(always)]
+    unsafe fn mask_opaque() -> __mmask16 {
+        core::hint::black_box(0xffff)
     }
     #[inline(always)]
     unsafe fn mask_and(a: __mmask16, b: __mmask16) -> __mmask16 {

@@ -34,6 +34,15 @@ pub(crate) trait Simd: Copy {
 
     unsafe fn splat(value: f32) -> Self::Vector;
     unsafe fn load(source: *const f32) -> Self::Vector;
+    /// One element from memory in all lanes; `all` is [`mask_opaque`](Self::mask_opaque). It is an instruction of its own even
+    /// where multiplications could read the element themselves, each of them again.
+    #[inline(always)]
+    unsafe fn load_splat(source: *const f32, _all: Self::Mask) -> Self::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { Self::splat(*source) }
+    }
+    /// The first lanes, as many as a register of [`Rest`](Self::Rest) has.
+    unsafe fn rest(value: Self::Vector) -> <Self::Rest as Simd>::Vector;
     unsafe fn store(target: *mut f32, value: Self::Vector);
     /// Loads the first `count` lanes (`0 < count < LANES`), zeros the rest and touches no memory behind them.
     unsafe fn load_partial(source: *const f32, count: usize) -> Self::Vector;
@@ -46,11 +55,23 @@ pub(crate) trait Simd: Copy {
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// The larger of the two; `b` where either is NaN.
     unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `max(x, 0)`, NaN where `x` is (with one lane, where it is a positive one).
+    #[inline(always)]
+    unsafe fn relu(x: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { Self::max(Self::splat(0.0), x) }
+    }
     unsafe fn greater(a: Self::Vector, b: Self::Vector) -> Self::Mask;
     unsafe fn equal(a: Self::Vector, b: Self::Vector) -> Self::Mask;
     /// `a` where the mask is true, else `b`.
     unsafe fn select(mask: Self::Mask, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn mask_all() -> Self::Mask;
+    /// [`mask_all`](Self::mask_all), where it matters unknown to the compiler.
+    #[inline(always)]
+    unsafe fn mask_opaque() -> Self::Mask {
+        // SAFETY: the caller's promise.
+        unsafe { Self::mask_all() }
+    }
     unsafe fn mask_and(a: Self::Mask, b: Self::Mask) -> Self::Mask;
     /// `a & !b`.
     unsafe fn mask_and_not(a: Self::Mask, b: Self::Mask) -> Self::Mask;

@@ -25,6 +25,11 @@ impl Simd for Neon {
         unsafe { vld1q_f32(source) }
     }
     #[inline(always)]
+    unsafe fn rest(value: float32x4_t) -> f32 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { vgetq_lane_f32::<0>(value) }
+    }
+    #[inline(always)]
     unsafe fn store(target: *mut f32, value: float32x4_t) {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { vst1q_f32(target, value) }

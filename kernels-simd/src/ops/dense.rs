@@ -6,11 +6,21 @@
 
 use core::ptr;
 
-use super::lanes::{load, store};
+pub(super) use super::product::Product;
+use super::strip::Strip;
 use super::tiles::{Tiles, cover};
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::shape::DenseShape;
+
+/// One part of a concatenation of images, and the weights over it.
+#[derive(Clone, Copy, Debug)]
+pub struct DensePart<'a> {
+    /// The padded input, `[H, W, C_in]`.
+    pub x: &'a [f32],
+    /// `[kh, kw, C_in, C_out]`.
+    pub w: &'a [f32],
+}
 
 impl Kernels {
     /// Convolution `y = x * w + bias`, or `y += x * w + bias` if `accumulate`, with `w` `[kh, kw, C_in, C_out]` and `bias`
@@ -21,12 +31,34 @@ impl Kernels {
     ///
     /// When a length does not fit the shape; `y` may be longer than it needs to be.
     pub fn dense(self, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32], shape: DenseShape, accumulate: bool) {
-        check("dense", shape, x.len(), y.len(), w.len());
+        self.dense_sum(&[DensePart { x, w }], false, bias, y, shape, accumulate);
+    }
+
+    /// Sum of the convolutions of `parts`, which is the convolution of their concatenation: as [`dense`](Self::dense) for the
+    /// first, then accumulating for each of the others, with the same bits but `y` read and written once. With `relu` inputs
+    /// are `max(x, 0)`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no part, or as [`dense`](Self::dense).
+    pub fn dense_sum(
+        self,
+        parts: &[DensePart<'_>],
+        relu: bool,
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+        shape: DenseShape,
+        accumulate: bool,
+    ) {
+        for part in parts {
+            check("dense", shape, part.x.len(), y.len(), part.w.len());
+        }
         if let Some(bias) = bias {
             assert_eq!(bias.len(), shape.output_channels, "dense: length of bias for {shape:?}");
         }
+        let Some((first, others)) = parts.split_first() else { panic!("dense: no input for {shape:?}") };
         // SAFETY: the lengths fit the shape.
-        unsafe { forward(self, x, w, bias, y, shape, accumulate) }
+        unsafe { forward(self, *first, others, relu, bias, y, shape, accumulate) }
     }
 
     /// Gradient of [`Kernels::dense`] with respect to its input: `dx = dy * wᵀ`, or `dx += dy * wᵀ` if `accumulate`, over the
@@ -94,117 +126,12 @@ fn check(name: &str, shape: DenseShape, input: usize, output: usize, weights: us
     );
 }
 
-/// `c[p, :] (+)= bias + Σ_s a_s[p, :] · b_s` for the `s`-th of `segments` pairs of matrices: `a_s` `[pixels, depth]`, `b_s`
-/// `[depth, columns]`, one behind the other.
-pub(super) struct Product {
-    pub a: *const f32,
-    pub a_pixel: usize,
-    pub a_segment: usize,
-    pub segments: usize,
-    pub depth: usize,
-    pub b: *const f32,
-    pub columns: usize,
-    /// Null for none.
-    pub bias: *const f32,
-    pub accumulate: bool,
-    pub c: *mut f32,
-    pub c_pixel: usize,
-    /// `[2, columns]`: each column's sum and sum of squares of `c` are added; null for none.
-    pub moments: *mut f32,
-}
-
-impl Product {
-    /// Computes `pixels` rows of `c`.
-    ///
-    /// # Safety
-    ///
-    /// The pointers cover the matrices.
-    pub unsafe fn compute(&self, kernels: Kernels, pixels: usize) {
-        let product = self;
-        // SAFETY: promised by the caller.
-        unsafe { dispatch!(kernels, product_rows(product: &Product, pixels: usize)) }
-    }
-}
-
-#[inline(always)]
-unsafe fn product_rows<S: Simd>(product: &Product, pixels: usize) {
-    // SAFETY: promised by the caller.
-    unsafe { cover::<S, _>(product, pixels, product.columns) }
-}
-
-impl Tiles for Product {
-    #[inline(always)]
-    unsafe fn tile<S: Simd, const R: usize, const V: usize, const PARTIAL: bool>(
-        &self,
-        row: usize,
-        column: usize,
-        lanes: usize,
-    ) {
-        // SAFETY: the pointers cover the matrices, and the tile lies inside.
-        unsafe {
-            let c = self.c.add(row * self.c_pixel + column);
-            let mut sums = [[S::splat(0.0); V]; R];
-            if !self.bias.is_null() {
-                for v in 0..V {
-                    let bias = load::<S, PARTIAL>(self.bias.add(column + v * S::LANES), lanes);
-                    for sums in &mut sums {
-                        sums[v] = bias;
-                    }
-                }
-            }
-            if self.accumulate {
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    for (v, sum) in sums.iter_mut().enumerate() {
-                        let c = load::<S, PARTIAL>(c.add(r * self.c_pixel + v * S::LANES), lanes);
-                        *sum = S::add(*sum, c);
-                    }
-                }
-            }
-            let mut b = self.b.add(column);
-            for segment in 0..self.segments {
-                let a = self.a.add(row * self.a_pixel + segment * self.a_segment);
-                for k in 0..self.depth {
-                    let mut weights = [S::splat(0.0); V];
-                    for (v, weight) in weights.iter_mut().enumerate() {
-                        *weight = load::<S, PARTIAL>(b.add(v * S::LANES), lanes);
-                    }
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let x = S::splat(*a.add(r * self.a_pixel + k));
-                        for v in 0..V {
-                            sums[v] = S::mul_add(x, weights[v], sums[v]);
-                        }
-                    }
-                    b = b.add(self.columns);
-                }
-            }
-            for (r, sums) in sums.iter().enumerate() {
-                for (v, sum) in sums.iter().enumerate() {
-                    store::<S, PARTIAL>(c.add(r * self.c_pixel + v * S::LANES), *sum, lanes);
-                }
-            }
-            if !self.moments.is_null() {
-                for v in 0..V {
-                    // Two chains each, so that additions do not wait for each other.
-                    let (mut sum, mut squares) = ([S::splat(0.0); 2], [S::splat(0.0); 2]);
-                    for (r, sums) in sums.iter().enumerate() {
-                        sum[r % 2] = S::add(sum[r % 2], sums[v]);
-                        squares[r % 2] = S::mul_add(sums[v], sums[v], squares[r % 2]);
-                    }
-                    for (moment, value) in [sum, squares].into_iter().enumerate() {
-                        let target = self.moments.add(moment * self.columns + column + v * S::LANES);
-                        let before = load::<S, PARTIAL>(target, lanes);
-                        store::<S, PARTIAL>(target, S::add(before, S::add(value[0], value[1])), lanes);
-                    }
-                }
-            }
-        }
-    }
-}
-
+#[allow(clippy::too_many_arguments)]
 unsafe fn forward(
     kernels: Kernels,
-    x: &[f32],
-    w: &[f32],
+    DensePart { x, w }: DensePart<'_>,
+    others: &[DensePart<'_>],
+    relu: bool,
     bias: Option<&[f32]>,
     y: &mut [f32],
     shape: DenseShape,
@@ -217,8 +144,9 @@ unsafe fn forward(
         let first = (row * shape.stride_height + shape.offset_height) * input.width + shape.offset_width;
         // SAFETY: the shape says that all windows lie inside the input, and the lengths fit the shape.
         unsafe {
+            let offset = first * input.channels;
             let product = Product {
-                a: x.as_ptr().add(first * input.channels),
+                a: x.as_ptr().add(offset),
                 a_pixel: shape.stride_width * input.channels,
                 a_segment: input.width * input.channels,
                 segments: shape.kernel_height,
@@ -231,7 +159,7 @@ unsafe fn forward(
                 c_pixel: shape.output_pixel_stride,
                 moments: ptr::null_mut(),
             };
-            product.compute(kernels, pixels);
+            product.compute_sum(kernels, pixels, others, offset, relu);
         }
     }
 }
@@ -316,7 +244,7 @@ unsafe fn outer_products<S: Simd>(products: &OuterProducts, depth: usize) {
 
 impl Tiles for OuterProducts {
     #[inline(always)]
-    unsafe fn tile<S: Simd, const R: usize, const V: usize, const PARTIAL: bool>(
+    unsafe fn tile<S: Simd, const R: usize, const V: usize, const U: usize, const PARTIAL: bool>(
         &self,
         row: usize,
         column: usize,
@@ -324,30 +252,23 @@ impl Tiles for OuterProducts {
     ) {
         // SAFETY: the pointers cover the matrices, and the tile lies inside.
         unsafe {
-            let mut sums = [[S::splat(0.0); V]; R];
+            let all = S::mask_opaque();
+            let mut sums = [Strip::<S, V, U>::zero(); R];
             let mut dy = self.dy.add(column);
             for y in 0..self.height {
                 let mut x = self.x.add(y * self.x_row + row);
                 for _ in 0..self.width {
-                    let mut gradients = [S::splat(0.0); V];
-                    for (v, gradient) in gradients.iter_mut().enumerate() {
-                        *gradient = load::<S, PARTIAL>(dy.add(v * S::LANES), lanes);
-                    }
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let x = S::splat(*x.add(r));
-                        for v in 0..V {
-                            sums[v] = S::mul_add(x, gradients[v], sums[v]);
-                        }
+                    let gradients = Strip::load::<PARTIAL>(dy, lanes);
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        *sum = sum.add_scaled(Strip::<S, V, U>::factor(x.add(r), all), &gradients);
                     }
                     x = x.add(self.x_pixel);
                     dy = dy.add(self.dy_pixel);
                 }
             }
-            for (r, sums) in sums.iter().enumerate() {
-                for (v, sum) in sums.iter().enumerate() {
-                    let dw = self.dw.add((row + r) * self.columns + column + v * S::LANES);
-                    store::<S, PARTIAL>(dw, S::add(load::<S, PARTIAL>(dw, lanes), *sum), lanes);
-                }
+            for (r, sum) in sums.iter().enumerate() {
+                let dw = self.dw.add((row + r) * self.columns + column);
+                sum.add(&Strip::load::<PARTIAL>(dw, lanes)).store::<PARTIAL>(dw, lanes);
             }
         }
     }

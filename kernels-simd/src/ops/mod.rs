@@ -1,7 +1,7 @@
 //! The operations: the checked method of [`Kernels`](crate::Kernels) and the body over [`Simd`](crate::arch::Simd) in one
 //! place, forward beside backward.
 
-mod dense;
+pub(crate) mod dense;
 mod depthwise;
 pub(crate) mod elementwise;
 mod half;
@@ -13,6 +13,8 @@ mod peak;
 pub(crate) mod pool;
 mod prefetch;
 pub(crate) mod prelude;
+mod product;
 mod ring;
 pub(crate) mod separable;
+mod strip;
 mod tiles;

@@ -1,0 +1,145 @@
+//! The matrix product behind the dense convolutions.
+
+use super::dense::DensePart;
+use super::strip::Strip;
+use super::tiles::{Tiles, cover};
+use crate::arch::Simd;
+use crate::kernels::{Kernels, dispatch};
+
+/// `c[p, :] (+)= bias + Σ_s a_s[p, :] · b_s` for the `s`-th of `segments` pairs of matrices: `a_s` `[pixels, depth]`, `b_s`
+/// `[depth, columns]`, one behind the other.
+pub(super) struct Product {
+    pub a: *const f32,
+    pub a_pixel: usize,
+    pub a_segment: usize,
+    pub segments: usize,
+    pub depth: usize,
+    pub b: *const f32,
+    pub columns: usize,
+    /// Null for none.
+    pub bias: *const f32,
+    pub accumulate: bool,
+    pub c: *mut f32,
+    pub c_pixel: usize,
+    /// `[2, columns]`: each column's sum and sum of squares of `c` are added; null for none.
+    pub moments: *mut f32,
+}
+
+impl Product {
+    /// Computes `pixels` rows of `c`.
+    ///
+    /// # Safety
+    ///
+    /// The pointers cover the matrices.
+    pub unsafe fn compute(&self, kernels: Kernels, pixels: usize) {
+        // SAFETY: promised by the caller.
+        unsafe { self.compute_sum(kernels, pixels, &[], 0, false) }
+    }
+
+    /// The same with the products of `others` added, whose matrices are `x` from element `offset` on, and `w`; with `relu`
+    /// every `a` is `max(a, 0)`.
+    ///
+    /// # Safety
+    ///
+    /// The pointers cover the matrices, and so do those of `others`.
+    pub unsafe fn compute_sum(
+        &self,
+        kernels: Kernels,
+        pixels: usize,
+        others: &[DensePart<'_>],
+        offset: usize,
+        relu: bool,
+    ) {
+        let product = self;
+        // SAFETY: promised by the caller.
+        unsafe {
+            if relu {
+                let sum = &Sum::<true> { product, others, offset };
+                dispatch!(kernels, rows_of_relu(sum: &Sum<'_, true>, pixels: usize))
+            } else {
+                let sum = &Sum::<false> { product, others, offset };
+                dispatch!(kernels, rows(sum: &Sum<'_, false>, pixels: usize))
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn rows<S: Simd>(sum: &Sum<'_, false>, pixels: usize) {
+    // SAFETY: promised by the caller.
+    unsafe { cover::<S, _>(sum, pixels, sum.product.columns) }
+}
+
+#[inline(always)]
+unsafe fn rows_of_relu<S: Simd>(sum: &Sum<'_, true>, pixels: usize) {
+    // SAFETY: promised by the caller.
+    unsafe { cover::<S, _>(sum, pixels, sum.product.columns) }
+}
+
+/// A product and others that are added to it.
+struct Sum<'a, const RELU: bool> {
+    product: &'a Product,
+    others: &'a [DensePart<'a>],
+    offset: usize,
+}
+
+impl<const RELU: bool> Tiles for Sum<'_, RELU> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const R: usize, const V: usize, const U: usize, const PARTIAL: bool>(
+        &self,
+        row: usize,
+        column: usize,
+        lanes: usize,
+    ) {
+        let product = self.product;
+        // SAFETY: the pointers cover the matrices, and the tile lies inside.
+        unsafe {
+            let all = S::mask_opaque();
+            let c = product.c.add(row * product.c_pixel + column);
+            let mut sums = [Strip::<S, V, U>::zero(); R];
+            if !product.bias.is_null() {
+                sums = [Strip::load::<PARTIAL>(product.bias.add(column), lanes); R];
+            }
+            if product.accumulate {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = sum.add(&Strip::load::<PARTIAL>(c.add(r * product.c_pixel), lanes));
+                }
+            }
+            let first = (product.a, product.b);
+            let others = self.others.iter().map(|part| (part.x.as_ptr().add(self.offset), part.w.as_ptr()));
+            for (a, b) in core::iter::once(first).chain(others) {
+                let mut b = b.add(column);
+                for segment in 0..product.segments {
+                    let a = a.add(row * product.a_pixel + segment * product.a_segment);
+                    for k in 0..product.depth {
+                        let weights = Strip::load::<PARTIAL>(b, lanes);
+                        for (r, sum) in sums.iter_mut().enumerate() {
+                            let mut x = Strip::<S, V, U>::factor(a.add(r * product.a_pixel + k), all);
+                            if RELU {
+                                x = S::relu(x);
+                            }
+                            *sum = sum.add_scaled(x, &weights);
+                        }
+                        b = b.add(product.columns);
+                    }
+                }
+            }
+            for (r, sum) in sums.iter().enumerate() {
+                sum.store::<PARTIAL>(c.add(r * product.c_pixel), lanes);
+            }
+            if !product.moments.is_null() {
+                // Two chains each, so that additions do not wait for each other.
+                let (mut sum, mut squares) = ([Strip::<S, V, U>::zero(); 2], [Strip::<S, V, U>::zero(); 2]);
+                for (r, z) in sums.iter().enumerate() {
+                    sum[r % 2] = sum[r % 2].add(z);
+                    squares[r % 2] = squares[r % 2].add_square(z);
+                }
+                for (moment, value) in [sum, squares].into_iter().enumerate() {
+                    let target = product.moments.add(moment * product.columns + column);
+                    let before = Strip::load::<PARTIAL>(target, lanes);
+                    before.add(&value[0].add(&value[1])).store::<PARTIAL>(target, lanes);
+                }
+            }
+        }
+    }
+}
