@@ -24,7 +24,8 @@ fn untrained(input: [usize; 3], channels: usize, layers: usize) -> (TrainedNetwo
     let network = TrainedNetwork {
         weights: initial_weights(&graph, 1),
         statistics: RunningStatistics { mean: vec![0.0; graph.statistics()], variance: vec![1.0; graph.statistics()] },
-        normalization: Normalization::new(vec![0.5; input[0]], vec![0.25; input[0]], input[0]).expect("numbers in range"),
+        normalization: Normalization::new(vec![0.5; input[0]], vec![0.25; input[0]], input[0])
+            .expect("numbers in range"),
         class_names: (0..config.classes).map(|class| class.to_string()).collect(),
         config,
         genotype,

@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use darts_kernels_simd::{DenseShape, Kernels, Prelude};
+use darts_kernels_simd::{DensePart, DenseShape, Kernels, Prelude};
 
 use crate::plan::{Place, Step, Storage, Weights, align4};
 
@@ -23,30 +23,39 @@ struct Operands<'s> {
     scratch: &'s mut [f32],
 }
 
+/// Parts of a concatenation, at most, whose convolutions are executed as one.
+const MAX_PARTS: usize = 8;
+
 impl Buffers<'_> {
-    pub(crate) fn execute(&mut self, step: &Step) -> Option<()> {
+    /// Executes a step, and with it those `following` it that it can be one kernel call with. Returns how many these are. The
+    /// results are the same as one by one.
+    pub(crate) fn execute(&mut self, step: &Step, following: impl Iterator<Item = Step>) -> Option<usize> {
+        if let Step::Dense { weights: Weights { storage: Storage::F32, .. }, .. } = step {
+            return self.dense_sum(step, following);
+        }
         let (kernels, weight_bytes) = (self.kernels, self.weights);
         let Operands { source, target, scratch } = self.operands(step)?;
         match *step {
             Step::Prelude { shape, padding, relu, .. } => {
-                let prelude = if relu { Prelude::Relu } else { Prelude::Copy };
-                kernels.prelude(source, shape, padding, prelude, target);
+                kernels.prelude(source, shape, padding, prelude(relu), target);
             }
             Step::Depthwise { shape, weights, .. } => {
                 let stored = weights.stored(weight_bytes, shape.weights(), None)?;
                 kernels.depthwise(source, stored.all(kernels, scratch)?, target, shape);
             }
-            Step::Dense { shape, weights, bias, accumulate, .. } => {
+            Step::Separable { shape, relu, weights, bias, accumulate, .. } => {
+                let depthwise = shape.depthwise().weights();
+                let bias = bias.then_some(shape.output_channels);
+                let stored = weights.stored(weight_bytes, depthwise + shape.pointwise().weights(), bias)?;
+                let (rows, widened) = scratch.split_at_mut_checked(shape.forward_scratch())?;
+                let (depthwise, pointwise) = stored.all(kernels, widened)?.split_at_checked(depthwise)?;
+                let (prelude, bias) = (prelude(relu), stored.bias);
+                kernels.separable(source, shape, prelude, depthwise, pointwise, bias, target, accumulate, None, rows);
+            }
+            Step::Dense { shape, relu, weights, bias, accumulate, block, .. } => {
                 let stored = weights.stored(weight_bytes, shape.weights(), bias.then_some(shape.output_channels))?;
-                match weights.storage {
-                    Storage::F16 { block, .. } if usize::from(block) < shape.output_channels => {
-                        dense_in_blocks(kernels, source, &stored, scratch, target, (shape, block.into(), accumulate))?;
-                    }
-                    _ => {
-                        let weights = stored.all(kernels, scratch)?;
-                        kernels.dense(source, weights, stored.bias, target, shape, accumulate);
-                    }
-                }
+                let how = (shape, relu, block.into(), accumulate);
+                dense_in_blocks(kernels, source, &stored, scratch, target, how)?;
             }
             Step::MaxPool { shape, .. } => kernels.max_pool(source, target, shape),
             Step::AvgPool { shape, .. } => kernels.avg_pool(source, target, shape),
@@ -54,14 +63,60 @@ impl Buffers<'_> {
             Step::Add { .. } => kernels.axpy(1.0, source, target),
             Step::Zero { .. } => target.fill(0.0),
         }
-        Some(())
+        Some(0)
+    }
+
+    /// A dense convolution with `f32` weights, with those behind it that only add to the same target: a convolution of a
+    /// concatenation reads and writes its target once.
+    fn dense_sum(&mut self, first: &Step, following: impl Iterator<Item = Step>) -> Option<usize> {
+        let Step::Dense { target, shape, relu, weights, bias, accumulate, .. } = *first else { return None };
+        let sizes = first.sizes().ok()?;
+        let range = placed(target, sizes.target)?;
+        let (before, rest) = self.workspace.split_at_mut_checked(range.start)?;
+        let (inside, after) = rest.split_at_mut_checked(range.len())?;
+        let input = self.input;
+        let read = |place| match place {
+            Place::External => Some(input),
+            Place::Workspace(start) => {
+                let source = elements(start, sizes.source)?;
+                match source.start.checked_sub(range.end) {
+                    Some(start) => after.get(start..)?.get(..source.len()),
+                    None => before.get(source),
+                }
+            }
+        };
+        let stored = weights.stored(self.weights, shape.weights(), bias.then_some(shape.output_channels))?;
+        let mut parts = heapless::Vec::<DensePart<'_>, MAX_PARTS>::new();
+        parts.push(DensePart { x: read(first.source()?)?, w: stored.single()? }).ok()?;
+        for step in following {
+            let Step::Dense { source, weights, .. } = step else { break };
+            let wanted = Step::Dense {
+                source,
+                target,
+                shape,
+                relu,
+                weights,
+                bias: false,
+                accumulate: true,
+                scratch: 0,
+                block: 0,
+            };
+            if step != wanted || weights.storage != Storage::F32 || parts.is_full() {
+                break;
+            }
+            let stored = weights.stored(self.weights, shape.weights(), None)?;
+            parts.push(DensePart { x: read(source)?, w: stored.single()? }).ok()?;
+        }
+        let target = if target == Place::External { &mut *self.output } else { inside };
+        self.kernels.dense_sum(&parts, relu, stored.bias, target, shape, accumulate);
+        Some(parts.len() - 1)
     }
 
     fn operands(&mut self, step: &Step) -> Option<Operands<'_>> {
         let sizes = step.sizes().ok()?;
-        let scratch = match step.weights().map(|weights| weights.storage) {
-            Some(Storage::F16 { scratch, .. }) => elements(scratch, sizes.scratch)?,
-            _ => 0..0,
+        let scratch = match step.scratch() {
+            Some(start) => elements(start, sizes.scratch)?,
+            None => 0..0,
         };
         let source = step.source().map_or(Some(0..0), |place| placed(place, sizes.source))?;
         let regions = [source, placed(step.target(), sizes.target)?, scratch];
@@ -72,6 +127,10 @@ impl Buffers<'_> {
             scratch,
         })
     }
+}
+
+fn prelude(relu: bool) -> Prelude<'static> {
+    if relu { Prelude::Relu } else { Prelude::Copy }
 }
 
 /// The elements of the workspace at a place; none if it is outside.
@@ -103,13 +162,13 @@ impl Weights {
     fn stored<'a>(&self, section: &'a [u8], count: usize, bias: Option<usize>) -> Option<Stored<'a>> {
         let bytes = match self.storage {
             Storage::F32 => count.checked_mul(4)?,
-            Storage::F16 { .. } => count.checked_mul(2)?,
+            Storage::F16 => count.checked_mul(2)?,
         };
         let from = section.get(usize::try_from(self.offset).ok()?..)?;
         let values = from.get(..bytes)?;
         let values = match self.storage {
             Storage::F32 => Values::F32(bytemuck::try_cast_slice(values).ok()?),
-            Storage::F16 { .. } => Values::F16(bytemuck::try_cast_slice(values).ok()?),
+            Storage::F16 => Values::F16(bytemuck::try_cast_slice(values).ok()?),
         };
         let bias = match bias {
             Some(channels) => {
@@ -124,6 +183,14 @@ impl Weights {
 }
 
 impl<'a> Stored<'a> {
+    /// The weights, if they are `f32`.
+    fn single(&self) -> Option<&'a [f32]> {
+        match self.values {
+            Values::F32(values) => Some(values),
+            Values::F16(_) => None,
+        }
+    }
+
     /// All weights, widened into the scratch if they have to be.
     fn all<'s>(&self, kernels: Kernels, scratch: &'s mut [f32]) -> Option<&'s [f32]>
     where
@@ -140,14 +207,14 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// A dense convolution, some output channels at a time. Each output element is computed as it would be at once.
+/// A dense convolution with `f16` weights, some output channels at a time. Each output element is computed as it would be at once.
 fn dense_in_blocks(
     kernels: Kernels,
     source: &[f32],
     stored: &Stored<'_>,
     scratch: &mut [f32],
     target: &mut [f32],
-    (shape, block, accumulate): (DenseShape, usize, bool),
+    (shape, relu, block, accumulate): (DenseShape, bool, usize, bool),
 ) -> Option<()> {
     let Values::F16(values) = stored.values else { return None };
     let channels = shape.output_channels;
@@ -156,15 +223,20 @@ fn dense_in_blocks(
         let count = block.min(channels - first);
         let part = DenseShape { output_channels: count, ..shape };
         let widened = scratch.get_mut(..rows * count)?;
-        for (row, widened) in values.chunks_exact(channels).zip(widened.chunks_exact_mut(count)) {
-            kernels.f16_to_f32(row.get(first..first + count)?, widened);
+        if count == channels {
+            kernels.f16_to_f32(values, widened);
+        } else {
+            for (row, widened) in values.chunks_exact(channels).zip(widened.chunks_exact_mut(count)) {
+                kernels.f16_to_f32(row.get(first..first + count)?, widened);
+            }
         }
         let bias = match stored.bias {
             Some(bias) => Some(bias.get(first..first + count)?),
             None => None,
         };
         let target = target.get_mut(first..)?.get_mut(..part.output_len())?;
-        kernels.dense(source, widened, bias, target, part, accumulate);
+        let parts = [DensePart { x: source, w: widened }];
+        kernels.dense_sum(&parts, relu, bias, target, part, accumulate);
     }
     Some(())
 }

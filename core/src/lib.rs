@@ -22,9 +22,12 @@
 //!         source: Place::Workspace(0),
 //!         target: Place::External,
 //!         shape: DenseShape::pointwise(input, 1),
+//!         relu: false,
 //!         weights: Weights { offset: 0, storage: Storage::F32 },
 //!         bias: false,
 //!         accumulate: false,
+//!         scratch: 0,
+//!         block: 0,
 //!     },
 //! ];
 //! let parts = ModelParts {

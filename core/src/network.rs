@@ -153,9 +153,14 @@ impl<'a> Network<'a> {
             return Err(RunError::Workspace { required, found });
         }
         let mut buffers = Buffers { kernels, input, workspace, output, weights: self.sections.weights };
-        for step in steps(self.sections.plan) {
+        let mut plan = steps(self.sections.plan);
+        while let Some(step) = plan.next() {
             let step = step.map_err(|_| RunError::ModelChanged)?;
-            buffers.execute(&step).ok_or(RunError::ModelChanged)?;
+            let following = plan.clone().map_while(Result::ok);
+            let more = buffers.execute(&step, following).ok_or(RunError::ModelChanged)?;
+            for _ in 0..more {
+                plan.next();
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A small model with every kind of step.
 
 use darts_core::{Genotype, Metadata, ModelParts, NetworkKind, Place, Step, Storage, Weights, WriteError};
-use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape};
+use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, SeparableShape};
 
 use crate::Random;
 
@@ -95,8 +95,9 @@ impl SampleModel {
         let padded = self.prelude(state, stem, Padding::symmetric(2, 2), true);
         let shape = DepthwiseShape { input: ImageShape::new(9, 8, 4), kernel: 3, stride: 2, dilation: 2 };
         let depthwise = self.place(small);
-        let weights = self.weights(9, 4, 4, false);
-        self.steps.push(Step::Depthwise { source: padded, target: depthwise, shape, weights });
+        let weights = self.weights(9 * 4, None);
+        let scratch = self.scratch(9 * 4);
+        self.steps.push(Step::Depthwise { source: padded, target: depthwise, shape, weights, scratch });
         let node = self.place(small);
         self.dense(depthwise, node, DenseShape::pointwise(small, 4), true, false);
         let shape = PoolShape { input: stem, kernel: 3, stride: 2, padding: 1 };
@@ -115,10 +116,20 @@ impl SampleModel {
         (shape.offset_height, shape.offset_width) = (1, 1);
         self.dense(padded, Place::Workspace(reduced + 8), shape, false, false);
 
-        // A sum that starts from nothing.
+        // A sum that starts from nothing: a convolution of a concatenation, and a separable one.
         let sum = self.place(small);
         self.steps.push(Step::Zero { target: sum, shape: small });
         self.dense(node, sum, DenseShape::pointwise(small, 4), false, true);
+        self.dense(Place::Workspace(reduced), sum, DenseShape::pointwise(small, 4), false, true);
+        let shape = SeparableShape { input: small, kernel: 3, stride: 1, dilation: 2, output_channels: 4 };
+        let count = shape.depthwise().weights() + shape.pointwise().weights();
+        let weights = self.weights(count, Some(4));
+        let widened = if self.half { count } else { 0 };
+        let Place::Workspace(scratch) = self.place(ImageShape::new(1, shape.forward_scratch() + widened, 1)) else {
+            unreachable!()
+        };
+        let (source, relu, bias, accumulate) = (Place::Workspace(reduced), true, true, true);
+        self.steps.push(Step::Separable { source, target: sum, shape, relu, weights, bias, accumulate, scratch });
 
         let Place::Workspace(features) = self.place(ImageShape::new(1, 1, 12)) else { unreachable!() };
         for (i, source) in [node, Place::Workspace(reduced), sum].into_iter().enumerate() {
@@ -143,27 +154,36 @@ impl SampleModel {
     }
 
     fn dense(&mut self, source: Place, target: Place, shape: DenseShape, bias: bool, accumulate: bool) {
-        let rows = shape.weights() / shape.output_channels;
+        let weights = self.weights(shape.weights(), bias.then_some(shape.output_channels));
         // Three channels at a time, so that a last block of one channel remains.
-        let weights = self.weights(rows, shape.output_channels, shape.output_channels.min(3), bias);
-        self.steps.push(Step::Dense { source, target, shape, weights, bias, accumulate });
+        let widened = if self.half { shape.output_channels.min(3) } else { 0 };
+        let scratch = self.scratch(shape.weights() / shape.output_channels * widened);
+        let (block, relu) = (widened as u16, accumulate);
+        self.steps.push(Step::Dense { source, target, shape, relu, weights, bias, accumulate, scratch, block });
     }
 
-    /// Draws and stores weights `[rows, channels]`.
-    fn weights(&mut self, rows: usize, channels: usize, block: usize, bias: bool) -> Weights {
-        let mut weights = self.random.values(rows * channels);
+    /// Allots room for widened weights; none for `f32`.
+    fn scratch(&mut self, elements: usize) -> u32 {
+        match self.place(ImageShape::new(1, if self.half { elements } else { 0 }, 1)) {
+            Place::Workspace(start) if self.half => start,
+            _ => 0,
+        }
+    }
+
+    /// Draws and stores `count` weights, and a bias of so many channels.
+    fn weights(&mut self, count: usize, bias: Option<usize>) -> Weights {
+        let mut weights = self.random.values(count);
         let offset = self.weights.len() as u32;
         let storage = if self.half {
             weights.iter_mut().for_each(|weight| *weight = half::f16::from_f32(*weight).to_f32());
             self.weights.extend(weights.iter().flat_map(|&weight| half::f16::from_f32(weight).to_le_bytes()));
             self.weights.resize(self.weights.len().next_multiple_of(4), 0);
-            let Place::Workspace(scratch) = self.place(ImageShape::new(1, rows, block)) else { unreachable!() };
-            Storage::F16 { scratch, block: block as u16 }
+            Storage::F16
         } else {
             self.weights.extend(weights.iter().flat_map(|weight| weight.to_le_bytes()));
             Storage::F32
         };
-        let bias = bias.then(|| self.random.values(channels));
+        let bias = bias.map(|channels| self.random.values(channels));
         self.weights.extend(bias.iter().flatten().flat_map(|value| value.to_le_bytes()));
         self.filters.push(Filter { weights, bias });
         Weights { offset, storage }

@@ -2,9 +2,8 @@
 
 use darts_core::{
     CellError, CellKind, GenotypeError, ModelError, Network, Operand, Place, STEP_BYTES, Section, Step, StepError,
-    Storage,
 };
-use darts_kernels_simd::{ImageShape, Kernels, Padding};
+use darts_kernels_simd::{ImageShape, Kernels, Padding, SeparableShape};
 use darts_tests::{AlignedBytes, Random, SampleModel};
 
 const CHECKSUM: std::ops::Range<usize> = 20..24;
@@ -194,7 +193,7 @@ fn headers_are_checked() {
     let file = sample_bytes(false);
     let length = file.len();
     assert_eq!(error_with(0, 0), ModelError::Magic);
-    for found in [0, 2, u32::MAX] {
+    for found in [0, 1, 3, u32::MAX] {
         assert_eq!(error_with(8, found), ModelError::Version { found });
     }
     for expected in [0, length - 1, length + 1, u32::MAX as usize] {
@@ -304,7 +303,7 @@ fn steps_are_checked() {
     // Prelude, dense, prelude, depthwise, dense, max pool, …
     let last = SampleModel::new(true).steps.len() - 1;
     assert_eq!(record_error(0, 0, 0), StepError::Kind(0));
-    assert_eq!(record_error(0, 0, 9), StepError::Kind(9));
+    assert_eq!(record_error(0, 0, 10), StepError::Kind(10));
     assert_eq!(record_error(0, 1, 8), StepError::Reserved);
     assert_eq!(record_error(0, 2, 1), StepError::Reserved);
     assert_eq!(record_error(5, 8, 0), StepError::Reserved, "the four paddings of a pool are equal");
@@ -315,7 +314,7 @@ fn steps_are_checked() {
     assert_eq!(record_error(1, 18, 0), StepError::Parameter { name: "output channels", value: 0 });
     assert_eq!(record_error(1, 20, 3), StepError::Parameter { name: "output pixel stride", value: 3 });
     assert_eq!(record_error(1, 22, 5), StepError::Parameter { name: "block", value: 5 });
-    assert_eq!(record_error(3, 22, 3), StepError::Parameter { name: "block", value: 3 });
+    assert_eq!(record_error(3, 22, 4), StepError::Reserved);
     assert_eq!(record_error(3, 6, 0), StepError::Parameter { name: "dilation", value: 0 });
     assert_eq!(record_error(1, 2, 8), StepError::Empty(Operand::Target), "8 rows of 7");
     let pool = |change: fn(&mut darts_kernels_simd::PoolShape)| {
@@ -333,7 +332,7 @@ fn steps_are_checked() {
     assert_eq!(kernel, StepError::Parameter { name: "kernel", value: 8 });
     let expected = StepError::ExternalLength { operand: Operand::Target, found: 4 * 2, expected: 4 * 3 };
     let found = step_error(last, |step| match step {
-        Step::Dense { shape, weights: darts_core::Weights { storage: Storage::F16 { block, .. }, .. }, .. } => {
+        Step::Dense { shape, block, .. } => {
             shape.output_channels = 2;
             *block = 2;
         }
@@ -343,46 +342,87 @@ fn steps_are_checked() {
 }
 
 #[test]
+fn separable_steps_are_checked() {
+    let model = SampleModel::new(true);
+    let index = model.steps.iter().position(|step| matches!(step, Step::Separable { .. })).unwrap();
+    let error = |change: fn(&mut SeparableShape, &mut Place, &mut u32)| {
+        step_error(index, |step| match step {
+            Step::Separable { shape, target, scratch, .. } => change(shape, target, scratch),
+            other => panic!("{other:?}"),
+        })
+    };
+    let parameter = |name, value| StepError::Parameter { name, value };
+    assert_eq!(record_error(index, 2, 5), StepError::Reserved, "both extents of the filter are equal");
+    assert_eq!(record_error(index, 22, 1), StepError::Reserved, "all weights are widened at once");
+    assert_eq!(error(|shape, _, _| shape.kernel = 0), parameter("kernel", 0));
+    assert_eq!(error(|shape, _, _| shape.kernel = 4), parameter("kernel", 4));
+    assert_eq!(error(|shape, _, _| shape.kernel = 9), parameter("kernel", 9));
+    assert_eq!(error(|shape, _, _| shape.stride = 0), parameter("stride", 0));
+    assert_eq!(error(|shape, _, _| shape.dilation = 0), parameter("dilation", 0));
+    assert_eq!(error(|shape, _, _| shape.output_channels = 0), parameter("output channels", 0));
+    assert_eq!(error(|shape, _, _| shape.input.width = 0), parameter("width", 0));
+    // More than a gigabyte with its padding, read or written.
+    let huge = |shape: &mut SeparableShape| (shape.input.height, shape.input.width) = (8192, 8192);
+    assert_eq!(
+        step_error(index, |step| if let Step::Separable { shape, .. } = step {
+            huge(shape)
+        }),
+        parameter("channels", 4)
+    );
+    assert!(matches!(error(|shape, _, _| shape.output_channels = 0xffff), StepError::Outside { .. }));
+    assert_eq!(error(|_, _, scratch| *scratch = 2), StepError::Unaligned { operand: Operand::Scratch, start: 2 });
+    let found = error(|_, target, scratch| {
+        let Place::Workspace(start) = *target else { unreachable!() };
+        *scratch = start;
+    });
+    assert_eq!(found, StepError::Overlap(Operand::Target, Operand::Scratch));
+    assert!(matches!(
+        error(|_, _, scratch| *scratch = u32::MAX - 3),
+        StepError::Outside { operand: Operand::Scratch, .. }
+    ));
+}
+
+#[test]
 fn regions_are_checked() {
     let limit = SampleModel::new(true).workspace_bytes() as u64;
     let weights_limit = SampleModel::new(true).weights.len() as u64;
-    let dense = |change: fn(&mut Place, &mut Place, &mut darts_core::Weights)| {
+    let dense = |change: fn(&mut Place, &mut Place, &mut darts_core::Weights, &mut u32)| {
         step_error(4, |step| match step {
-            Step::Dense { source, target, weights, .. } => change(source, target, weights),
+            Step::Dense { source, target, weights, scratch, .. } => change(source, target, weights, scratch),
             other => panic!("{other:?}"),
         })
     };
     // 3 × 2 pixels of 4 channels each; 4 × 4 weights and 4 biases.
     let outside = |operand, end, limit| StepError::Outside { operand, end, limit };
     let last = u64::from(u32::MAX - 3);
-    let found = dense(|source, _, _| *source = Place::Workspace(u32::MAX - 3));
+    let found = dense(|source, _, _, _| *source = Place::Workspace(u32::MAX - 3));
     assert_eq!(found, outside(Operand::Source, last + 96, limit));
-    let found = dense(|_, target, _| *target = Place::Workspace(u32::MAX - 3));
+    let found = dense(|_, target, _, _| *target = Place::Workspace(u32::MAX - 3));
     assert_eq!(found, outside(Operand::Target, last + 96, limit));
-    let found = dense(|_, _, weights| weights.offset = u32::MAX - 3);
+    let found = dense(|_, _, weights, _| weights.offset = u32::MAX - 3);
     assert_eq!(found, outside(Operand::Weights, last + 32 + 16, weights_limit));
-    let found = dense(|_, _, weights| weights.storage = Storage::F16 { scratch: u32::MAX - 3, block: 3 });
+    let found = dense(|_, _, _, scratch| *scratch = u32::MAX - 3);
     assert_eq!(found, outside(Operand::Scratch, last + 48, limit));
 
     let unaligned = |operand, start| StepError::Unaligned { operand, start };
-    assert_eq!(dense(|source, _, _| *source = Place::Workspace(2)), unaligned(Operand::Source, 2));
-    assert_eq!(dense(|_, target, _| *target = Place::Workspace(1)), unaligned(Operand::Target, 1));
-    assert_eq!(dense(|_, _, weights| weights.offset = 6), unaligned(Operand::Weights, 6));
-    let found = dense(|_, _, weights| weights.storage = Storage::F16 { scratch: 3, block: 3 });
+    assert_eq!(dense(|source, _, _, _| *source = Place::Workspace(2)), unaligned(Operand::Source, 2));
+    assert_eq!(dense(|_, target, _, _| *target = Place::Workspace(1)), unaligned(Operand::Target, 1));
+    assert_eq!(dense(|_, _, weights, _| weights.offset = 6), unaligned(Operand::Weights, 6));
+    let found = dense(|_, _, _, scratch| *scratch = 3);
     assert_eq!(found, unaligned(Operand::Scratch, 3));
 
-    assert_eq!(dense(|source, target, _| *target = *source), StepError::Overlap(Operand::Source, Operand::Target));
-    let found = dense(|source, target, _| {
+    assert_eq!(dense(|source, target, _, _| *target = *source), StepError::Overlap(Operand::Source, Operand::Target));
+    let found = dense(|source, target, _, _| {
         let Place::Workspace(start) = *source else { unreachable!() };
         *target = Place::Workspace(start + 92);
     });
     assert_eq!(found, StepError::Overlap(Operand::Source, Operand::Target));
-    let found = dense(|_, target, weights| {
+    let found = dense(|_, target, _, scratch| {
         let Place::Workspace(start) = *target else { unreachable!() };
-        weights.storage = Storage::F16 { scratch: start + 92, block: 3 };
+        *scratch = start + 92;
     });
     assert_eq!(found, StepError::Overlap(Operand::Target, Operand::Scratch));
-    let found = dense(|source, _, _| *source = Place::External);
+    let found = dense(|source, _, _, _| *source = Place::External);
     assert_eq!(found, StepError::ExternalLength { operand: Operand::Source, found: 96, expected: 160 });
 }
 

@@ -4,14 +4,18 @@ use darts_core::{
     Metadata, ModelError, Network, NetworkKind, Operand, Place, RunError, STEP_BYTES, Step, StepError, Storage,
     Weights, WriteError, include_model,
 };
-use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Kernels, Padding, PoolShape, Prelude, reference};
+use darts_kernels_simd::{
+    DenseShape, DepthwiseShape, ImageShape, Kernels, Padding, PoolShape, Prelude, SeparableShape, reference,
+};
 use darts_tests::{Filter, Random, SampleModel, kernels};
 
 /// The sample model as plain loops, straight down.
 fn reference_logits(model: &SampleModel, input: &[f32]) -> Vec<f32> {
     let stem = ImageShape::new(5, 4, 4);
     let small = ImageShape::new(3, 2, 4);
-    let [first, depthwise, pointwise, even, odd, last, linear] = &model.filters[..] else { panic!("seven filters") };
+    let [first, depthwise, pointwise, even, odd, left, right, separable, linear] = &model.filters[..] else {
+        panic!("nine filters")
+    };
     let prelude = |x: &[f32], shape: ImageShape, padding: Padding, prelude| {
         let mut y = vec![f32::NAN; shape.padded(padding).len()];
         reference::prelude(x, shape, padding, prelude, &mut y);
@@ -47,7 +51,15 @@ fn reference_logits(model: &SampleModel, input: &[f32]) -> Vec<f32> {
     dense(&padded, odd, shape, &mut reduced[2..], false);
 
     let mut sum = vec![0.0; small.len()];
-    dense(&node, last, DenseShape::pointwise(small, 4), &mut sum, true);
+    let relu = |x: &[f32], padding| prelude(x, small, padding, Prelude::Relu);
+    dense(&relu(&node, Padding::NONE), left, DenseShape::pointwise(small, 4), &mut sum, true);
+    dense(&relu(&reduced, Padding::NONE), right, DenseShape::pointwise(small, 4), &mut sum, true);
+    let padded = relu(&reduced, Padding::symmetric(2, 2));
+    let shape = DepthwiseShape { input: ImageShape::new(7, 6, 4), kernel: 3, stride: 1, dilation: 2 };
+    let (taps, matrix) = separable.weights.split_at(shape.weights());
+    reference::depthwise(&padded, taps, &mut filtered, shape);
+    let matrix = Filter { weights: matrix.to_vec(), bias: separable.bias.clone() };
+    dense(&filtered, &matrix, DenseShape::pointwise(small, 4), &mut sum, true);
 
     let mut features = vec![f32::NAN; 12];
     for (source, target) in [node, reduced, sum].iter().zip(features.chunks_exact_mut(4)) {
@@ -222,21 +234,57 @@ fn the_record_is_as_documented() {
             offset_width: 5,
             output_pixel_stride: 0x1213,
         },
-        weights: Weights { offset: 0x21222324, storage: Storage::F16 { scratch: 0x31323334, block: 0x1415 } },
+        relu: true,
+        weights: Weights { offset: 0x21222324, storage: Storage::F16 },
         bias: true,
         accumulate: true,
+        scratch: 0x31323334,
+        block: 0x1415,
     };
     let expected: [u8; STEP_BYTES] = [
-        3, 6, 1, 7, 2, 3, 0, 2, 4, 5, 0, 0, 0x0b, 0x0a, 0x0d, 0x0c, 0x0f, 0x0e, 0x11, 0x10, 0x13, 0x12, 0x15, 0x14,
+        3, 7, 1, 7, 2, 3, 0, 2, 4, 5, 0, 0, 0x0b, 0x0a, 0x0d, 0x0c, 0x0f, 0x0e, 0x11, 0x10, 0x13, 0x12, 0x15, 0x14,
         0x04, 0x03, 0x02, 0x01, 0xff, 0xff, 0xff, 0xff, 0x24, 0x23, 0x22, 0x21, 0x34, 0x33, 0x32, 0x31,
     ];
     assert_eq!(step.to_bytes(), Ok(expected));
+    let step = Step::Separable {
+        source: Place::External,
+        target: Place::Workspace(4),
+        shape: SeparableShape {
+            input: ImageShape::new(5, 6, 7),
+            kernel: 3,
+            stride: 2,
+            dilation: 4,
+            output_channels: 8,
+        },
+        relu: true,
+        weights: Weights { offset: 12, storage: Storage::F32 },
+        bias: false,
+        accumulate: true,
+        scratch: 16,
+    };
+    let bytes = step.to_bytes().unwrap();
+    assert_eq!(bytes[..24], [9, 3, 3, 3, 2, 2, 4, 1, 0, 0, 0, 0, 5, 0, 6, 0, 7, 0, 8, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[24..], [255, 255, 255, 255, 4, 0, 0, 0, 12, 0, 0, 0, 16, 0, 0, 0]);
     let padding = Padding { top: 1, bottom: 2, left: 3, right: 4 };
     let shape = ImageShape::new(5, 6, 7);
     let step = Step::Prelude { source: Place::External, target: Place::Workspace(8), shape, padding, relu: true };
     let bytes = step.to_bytes().unwrap();
     assert_eq!(bytes[..18], [1, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 0, 6, 0, 7, 0]);
     assert_eq!(bytes[18..], [0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn the_scratch_of_a_separable_convolution_is_as_documented() {
+    for (height, width, stride, dilation) in [(32, 32, 1, 1), (8, 8, 1, 1), (5, 3, 2, 2), (40, 70, 1, 2)] {
+        let input = ImageShape::new(height, width, 9);
+        let shape = SeparableShape { input, kernel: 5, stride, dilation, output_channels: 7 };
+        let line = |len: usize| len.next_multiple_of(16);
+        let (output, padded) = (shape.output(), width + 4 * dilation);
+        let rows = 32usize.div_ceil(output.width).min(output.height);
+        let ring = dilation * 4 + 1 + (rows - 1) * stride;
+        let expected = 15 + ring * line(padded * 9) + line(rows * output.width * 9) + 2 * 7;
+        assert_eq!(shape.forward_scratch(), expected, "files state it: a change needs a new version of the format");
+    }
 }
 
 #[test]

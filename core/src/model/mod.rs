@@ -20,7 +20,7 @@ compile_error!("weights are read in place from little-endian files, which takes 
 /// First bytes of a model file.
 pub const MAGIC: [u8; 8] = *b"DARTSMDL";
 /// Version of the format that this library reads and writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// What the address of the bytes of a model must be a multiple of.
 pub const ALIGNMENT: usize = 4;
 /// What the offset of every section is a multiple of.

@@ -18,7 +18,7 @@ pub(crate) struct Sections<'a> {
 }
 
 /// The steps of a plan section.
-pub(crate) fn steps(plan: &[u8]) -> impl ExactSizeIterator<Item = Result<Step, StepError>> {
+pub(crate) fn steps(plan: &[u8]) -> impl ExactSizeIterator<Item = Result<Step, StepError>> + Clone {
     plan.as_chunks::<STEP_BYTES>().0.iter().map(Step::from_bytes)
 }
 

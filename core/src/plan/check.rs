@@ -6,7 +6,7 @@
 
 use core::ops::Range;
 
-use darts_kernels_simd::ImageShape;
+use darts_kernels_simd::{ImageShape, SeparableShape};
 
 use super::{Operand, Place, Step, StepError, Storage, Weights};
 
@@ -17,7 +17,7 @@ pub struct Sizes {
     pub source: u64,
     /// What it writes, from the first to the last element.
     pub target: u64,
-    /// Where it widens weights.
+    /// Where it keeps intermediate rows and widened weights.
     pub scratch: u64,
     /// Weights, with the bias behind them.
     pub weights: u64,
@@ -57,6 +57,8 @@ const BYTE: usize = u8::MAX as usize;
 const WORD: usize = u16::MAX as usize;
 /// Largest extent of a depthwise filter that the kernels take.
 const DEPTHWISE_KERNEL: usize = 7;
+/// Most bytes of the padded images of a separable convolution: below, nothing overflows 32 bits.
+const SEPARABLE_BYTES: u64 = 1 << 30;
 
 fn image(shape: ImageShape) -> Result<(), StepError> {
     within("height", shape.height, 1..=WORD)?;
@@ -80,20 +82,20 @@ impl Step {
                 within("padding", padding.right, 0..=BYTE)?;
                 Sizes { source: bytes(shape), target: bytes(shape.padded(padding)), ..Sizes::default() }
             }
-            Self::Depthwise { shape, weights, .. } => {
+            Self::Depthwise { shape, weights, scratch, .. } => {
                 image(shape.input)?;
-                within("kernel", shape.kernel, 1..=DEPTHWISE_KERNEL)?;
-                within("stride", shape.stride, 1..=BYTE)?;
-                within("dilation", shape.dilation, 1..=BYTE)?;
-                let channels = shape.input.channels;
-                let taps = (shape.kernel * shape.kernel) as u64;
-                if let Storage::F16 { block, .. } = weights.storage {
-                    within("block", block.into(), channels..=channels)?;
+                depthwise(shape.kernel, shape.stride, shape.dilation)?;
+                weights.check_scratch(scratch)?;
+                let elements = (shape.kernel * shape.kernel) as u64 * shape.input.channels as u64;
+                Sizes {
+                    source: bytes(shape.input),
+                    target: bytes(shape.output()),
+                    scratch: weights.widened(elements),
+                    weights: weights.stored_bytes(elements, None),
                 }
-                let (scratch, weights) = weights.sizes(taps, channels, false);
-                Sizes { source: bytes(shape.input), target: bytes(shape.output()), scratch, weights }
             }
-            Self::Dense { shape, weights, bias, .. } => {
+            Self::Separable { shape, weights, bias, .. } => separable_sizes(shape, weights, bias)?,
+            Self::Dense { shape, weights, bias, scratch, block, .. } => {
                 image(shape.input)?;
                 let channels = shape.output_channels;
                 within("output channels", channels, 1..=WORD)?;
@@ -104,11 +106,12 @@ impl Step {
                 within("stride", shape.stride_width, 1..=BYTE)?;
                 within("offset", shape.offset_height, 0..=BYTE)?;
                 within("offset", shape.offset_width, 0..=BYTE)?;
-                if let Storage::F16 { block, .. } = weights.storage {
-                    within("block", block.into(), 1..=channels)?;
-                }
+                weights.check_scratch(scratch)?;
+                let blocks = if weights.storage == Storage::F16 { 1..=channels } else { 0..=0 };
+                within("block", block.into(), blocks)?;
                 let rows = (shape.kernel_height * shape.kernel_width) as u64 * shape.input.channels as u64;
-                let (scratch, weights) = weights.sizes(rows, channels, bias);
+                let scratch = weights.widened(rows * u64::from(block));
+                let weights = weights.stored_bytes(rows * channels as u64, bias.then_some(channels));
                 let output = shape.output();
                 let target = match output.height as u64 * output.width as u64 {
                     0 => 0,
@@ -187,10 +190,7 @@ impl Step {
             Some(Place::Workspace(start)) => Some(region(start, bytes)),
             Some(Place::External) | None => None,
         };
-        let scratch = match self.weights().map(|weights| weights.storage) {
-            Some(Storage::F16 { scratch, .. }) => Some(region(scratch, sizes.scratch)),
-            Some(Storage::F32) | None => None,
-        };
+        let scratch = self.scratch().filter(|_| sizes.scratch > 0).map(|scratch| region(scratch, sizes.scratch));
         [
             (Operand::Source, placed(self.source(), sizes.source)),
             (Operand::Target, placed(Some(self.target()), sizes.target)),
@@ -200,14 +200,57 @@ impl Step {
     }
 }
 
+/// Checks the filter of a depthwise convolution.
+fn depthwise(kernel: usize, stride: usize, dilation: usize) -> Result<(), StepError> {
+    within("kernel", kernel, 1..=DEPTHWISE_KERNEL)?;
+    within("stride", stride, 1..=BYTE)?;
+    within("dilation", dilation, 1..=BYTE)
+}
+
+fn separable_sizes(shape: SeparableShape, weights: Weights, bias: bool) -> Result<Sizes, StepError> {
+    let SeparableShape { input, kernel, stride, dilation, output_channels } = shape;
+    image(input)?;
+    depthwise(kernel, stride, dilation)?;
+    if kernel.is_multiple_of(2) {
+        return Err(StepError::Parameter { name: "kernel", value: kernel });
+    }
+    within("output channels", output_channels, 1..=WORD)?;
+    let padded = input.padded(shape.padding());
+    for channels in [input.channels, output_channels] {
+        if bytes(ImageShape { channels, ..padded }) > SEPARABLE_BYTES {
+            return Err(StepError::Parameter { name: "channels", value: channels });
+        }
+    }
+    let elements = (kernel * kernel + output_channels) as u64 * input.channels as u64;
+    Ok(Sizes {
+        source: bytes(input),
+        target: bytes(shape.output()),
+        scratch: shape.forward_scratch() as u64 * F32 + weights.widened(elements),
+        weights: weights.stored_bytes(elements, bias.then_some(output_channels)),
+    })
+}
+
 impl Weights {
-    /// Bytes of scratch, and of the weights themselves with their bias, for a matrix `[rows, channels]`.
-    fn sizes(&self, rows: u64, channels: usize, bias: bool) -> (u64, u64) {
-        let elements = rows * channels as u64;
-        let bias = if bias { channels as u64 * F32 } else { 0 };
+    /// Requires that `f32` weights, which are not widened, have no place for that.
+    fn check_scratch(&self, scratch: u32) -> Result<(), StepError> {
+        let last = if self.storage == Storage::F16 { usize::MAX } else { 0 };
+        within("scratch", scratch as usize, 0..=last)
+    }
+
+    /// Bytes of so many weights once they are widened.
+    fn widened(&self, elements: u64) -> u64 {
         match self.storage {
-            Storage::F32 => (0, elements * F32 + bias),
-            Storage::F16 { block, .. } => (rows * u64::from(block) * F32, align4(elements * F16) + bias),
+            Storage::F32 => 0,
+            Storage::F16 => elements * F32,
+        }
+    }
+
+    /// Bytes of so many weights in the file, and of the bias of so many channels behind them.
+    fn stored_bytes(&self, elements: u64, bias: Option<usize>) -> u64 {
+        let bias = bias.map_or(0, |channels| channels as u64 * F32);
+        match self.storage {
+            Storage::F32 => elements * F32 + bias,
+            Storage::F16 => align4(elements * F16) + bias,
         }
     }
 }

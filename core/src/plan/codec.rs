@@ -1,6 +1,6 @@
 //! The record of a step in a model file, [`STEP_BYTES`] little-endian bytes; docs/model-format.md has the table.
 
-use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape};
+use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, SeparableShape};
 
 use super::{Place, Step, StepError, Storage, Weights};
 
@@ -15,6 +15,7 @@ const AVG_POOL: u8 = 5;
 const GLOBAL_AVG_POOL: u8 = 6;
 const ADD: u8 = 7;
 const ZERO: u8 = 8;
+const SEPARABLE: u8 = 9;
 
 const RELU: u8 = 1;
 const ACCUMULATE: u8 = 2;
@@ -107,20 +108,16 @@ impl Record {
 
     fn set_weights(&mut self, weights: Weights) {
         self.weights = weights.offset;
-        match weights.storage {
-            Storage::F32 => self.storage = F32,
-            Storage::F16 { scratch, block } => {
-                self.storage = F16;
-                self.scratch = scratch;
-                self.block = block;
-            }
-        }
+        self.storage = match weights.storage {
+            Storage::F32 => F32,
+            Storage::F16 => F16,
+        };
     }
 
     fn weights(&self) -> Result<Weights, StepError> {
         let storage = match self.storage {
             F32 => Storage::F32,
-            F16 => Storage::F16 { scratch: self.scratch, block: self.block },
+            F16 => Storage::F16,
             other => return Err(StepError::Storage(other)),
         };
         Ok(Weights { offset: self.weights, storage })
@@ -174,8 +171,12 @@ impl Step {
     ///
     /// [`StepError::Parameter`] if a number is too large for its field.
     pub fn to_bytes(&self) -> Result<[u8; STEP_BYTES], StepError> {
-        let mut record =
-            Record { source: self.source().map_or(0, encoded), target: encoded(self.target()), ..Record::default() };
+        let mut record = Record {
+            source: self.source().map_or(0, encoded),
+            target: encoded(self.target()),
+            scratch: self.scratch().unwrap_or(0),
+            ..Record::default()
+        };
         match *self {
             Self::Prelude { shape, padding, relu, .. } => {
                 record.kind = PRELUDE;
@@ -196,9 +197,20 @@ impl Step {
                 record.dilation = byte("dilation", shape.dilation)?;
                 record.set_weights(weights);
             }
-            Self::Dense { shape, weights, bias, accumulate, .. } => {
+            Self::Separable { shape, relu, weights, bias, accumulate, .. } => {
+                record.kind = SEPARABLE;
+                record.flags = flag(relu, RELU) | flag(accumulate, ACCUMULATE) | flag(bias, BIAS);
+                record.set_shape(shape.input)?;
+                record.kernel = [byte("kernel", shape.kernel)?; 2];
+                record.stride = [byte("stride", shape.stride)?; 2];
+                record.dilation = byte("dilation", shape.dilation)?;
+                record.output_channels = half("output channels", shape.output_channels)?;
+                record.set_weights(weights);
+            }
+            Self::Dense { shape, relu, weights, bias, accumulate, block, .. } => {
                 record.kind = DENSE;
-                record.flags = flag(accumulate, ACCUMULATE) | flag(bias, BIAS);
+                record.flags = flag(relu, RELU) | flag(accumulate, ACCUMULATE) | flag(bias, BIAS);
+                record.block = block;
                 record.set_shape(shape.input)?;
                 record.kernel = [byte("kernel", shape.kernel_height)?, byte("kernel", shape.kernel_width)?];
                 record.stride = [byte("stride", shape.stride_height)?, byte("stride", shape.stride_width)?];
@@ -260,6 +272,23 @@ impl Step {
                     dilation: record.dilation.into(),
                 },
                 weights: record.weights()?,
+                scratch: record.scratch,
+            },
+            SEPARABLE => Self::Separable {
+                source,
+                target,
+                shape: SeparableShape {
+                    input: shape,
+                    kernel: kernel_height,
+                    stride: stride_height,
+                    dilation: record.dilation.into(),
+                    output_channels: record.output_channels.into(),
+                },
+                relu: has(RELU),
+                weights: record.weights()?,
+                bias: has(BIAS),
+                accumulate: has(ACCUMULATE),
+                scratch: record.scratch,
             },
             DENSE => Self::Dense {
                 source,
@@ -275,9 +304,12 @@ impl Step {
                     offset_width: bottom,
                     output_pixel_stride: record.output_pixel_stride.into(),
                 },
+                relu: has(RELU),
                 weights: record.weights()?,
                 bias: has(BIAS),
                 accumulate: has(ACCUMULATE),
+                scratch: record.scratch,
+                block: record.block,
             },
             MAX_POOL => Self::MaxPool { source, target, shape: record.pool() },
             AVG_POOL => Self::AvgPool { source, target, shape: record.pool() },

@@ -9,7 +9,7 @@ mod codec;
 
 use core::fmt;
 
-use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape};
+use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, SeparableShape};
 
 pub(crate) use check::align4;
 pub use check::{Limits, Sizes};
@@ -38,13 +38,8 @@ pub struct Weights {
 pub enum Storage {
     /// `f32`, read in place.
     F32,
-    /// IEEE half precision, widened into the workspace some output channels at a time.
-    F16 {
-        /// Byte of the workspace at which the widened weights are put, a multiple of 4.
-        scratch: u32,
-        /// Output channels to widen at a time: 1 to all for a dense convolution, all for a depthwise one.
-        block: u16,
-    },
+    /// IEEE half precision, widened into the scratch of the step.
+    F16,
 }
 
 /// One kernel call. Shapes are those of the kernels; images are contiguous `[H, W, C]` of `f32`, and the regions of a
@@ -74,6 +69,27 @@ pub enum Step {
         shape: DepthwiseShape,
         /// `[k, k, C]`.
         weights: Weights,
+        /// Byte of the workspace at which `f16` weights are widened, a multiple of 4; 0 for `f32`.
+        scratch: u32,
+    },
+    /// Depthwise convolution with "same" padding and a 1×1 convolution of its output, after ReLU if asked.
+    Separable {
+        /// Image of `shape.input`, not padded.
+        source: Place,
+        /// Image of `shape.output()`.
+        target: Place,
+        /// The convolutions.
+        shape: SeparableShape,
+        /// Whether negative values of the source count as 0.
+        relu: bool,
+        /// `[k, k, C]`, and directly behind them `[C, C_out]`.
+        weights: Weights,
+        /// Whether a bias `[C_out]` is added, which lies as that of a dense convolution.
+        bias: bool,
+        /// Whether the result is added to the target instead of overwriting it.
+        accumulate: bool,
+        /// Byte of the workspace, a multiple of 4, at which the kernel's scratch begins; behind it `f16` weights are widened.
+        scratch: u32,
     },
     /// Dense convolution; a linear layer is one over an image of one pixel.
     Dense {
@@ -83,12 +99,18 @@ pub enum Step {
         target: Place,
         /// The convolution.
         shape: DenseShape,
+        /// Whether negative values of the source count as 0.
+        relu: bool,
         /// `[kh, kw, C_in, C_out]`.
         weights: Weights,
         /// Whether a bias `[C_out]` is added: `f32`, from the first multiple of 4 bytes behind the weights on.
         bias: bool,
         /// Whether the result is added to the target instead of overwriting it.
         accumulate: bool,
+        /// Byte of the workspace at which `f16` weights are widened, a multiple of 4; 0 for `f32`.
+        scratch: u32,
+        /// Output channels whose `f16` weights are widened at a time, 1 to all; 0 for `f32`.
+        block: u16,
     },
     /// Maximum over windows.
     MaxPool {
@@ -141,6 +163,7 @@ impl Step {
         match *self {
             Self::Prelude { source, .. }
             | Self::Depthwise { source, .. }
+            | Self::Separable { source, .. }
             | Self::Dense { source, .. }
             | Self::MaxPool { source, .. }
             | Self::AvgPool { source, .. }
@@ -155,6 +178,7 @@ impl Step {
         match *self {
             Self::Prelude { target, .. }
             | Self::Depthwise { target, .. }
+            | Self::Separable { target, .. }
             | Self::Dense { target, .. }
             | Self::MaxPool { target, .. }
             | Self::AvgPool { target, .. }
@@ -167,7 +191,19 @@ impl Step {
     /// The weights that the step reads.
     pub const fn weights(&self) -> Option<Weights> {
         match *self {
-            Self::Depthwise { weights, .. } | Self::Dense { weights, .. } => Some(weights),
+            Self::Depthwise { weights, .. } | Self::Separable { weights, .. } | Self::Dense { weights, .. } => {
+                Some(weights)
+            }
+            _ => None,
+        }
+    }
+
+    /// Byte of the workspace at which the step's scratch begins, if it can have one.
+    pub const fn scratch(&self) -> Option<u32> {
+        match *self {
+            Self::Depthwise { scratch, .. } | Self::Separable { scratch, .. } | Self::Dense { scratch, .. } => {
+                Some(scratch)
+            }
             _ => None,
         }
     }
@@ -177,6 +213,7 @@ impl Step {
         match self {
             Self::Prelude { .. } => "prelude",
             Self::Depthwise { .. } => "depthwise",
+            Self::Separable { .. } => "separable",
             Self::Dense { .. } => "dense",
             Self::MaxPool { .. } => "max_pool",
             Self::AvgPool { .. } => "avg_pool",
@@ -194,7 +231,7 @@ pub enum Operand {
     Source,
     /// What it writes.
     Target,
-    /// Where it widens weights.
+    /// Where it keeps intermediate rows and widened weights.
     Scratch,
     /// Weights and bias.
     Weights,

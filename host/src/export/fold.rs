@@ -24,7 +24,7 @@ pub(super) fn weights_section(network: &TrainedNetwork, graph: &Graph, plan: &Pl
         if let (Some(weights), Some(folded)) = (step.weights(), folded) {
             let precision = match weights.storage {
                 Storage::F32 => Precision::F32,
-                Storage::F16 { .. } => Precision::F16,
+                Storage::F16 => Precision::F16,
             };
             Folder { network, graph, precision, section: &mut section }.step(step, folded)?;
         }
@@ -44,6 +44,7 @@ impl Folder<'_> {
     fn step(&mut self, step: &Step, folded: &Folded) -> Result<(), ExportError> {
         let columns = match step {
             Step::Dense { shape, .. } => shape.output_channels,
+            Step::Separable { shape, .. } => shape.output_channels,
             Step::Depthwise { shape, .. } => shape.input.channels,
             _ => return Ok(()),
         };
@@ -51,6 +52,9 @@ impl Folder<'_> {
             Some((norm, first)) => (first..first + columns).map(|channel| self.norm(norm, channel)).unzip(),
             None => (vec![1.0; columns], Vec::new()),
         };
+        for &weight in folded.depthwise.iter().flat_map(|range| &self.network.weights[range.clone()]) {
+            self.push(weight.into(), self.precision)?;
+        }
         let weights = &self.network.weights[folded.weight.clone()];
         for row in weights.chunks_exact(columns) {
             for (&weight, scale) in row.iter().zip(&scale) {

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::ops::Range;
 
 use darts_core::{Place, Step, Storage, Weights};
-use darts_kernels_simd::{DenseShape, ImageShape, Padding};
+use darts_kernels_simd::{DenseShape, ImageShape, Padding, SeparableShape};
 
 use super::order::{Producer, order, producers};
 use crate::engine::op::{Kernel, PlannedOp};
@@ -31,6 +31,8 @@ pub(super) struct Draft {
 /// Weights and bias of a step in terms of the network's weights.
 #[derive(Clone, Debug)]
 pub(super) struct Folded {
+    /// Weights that come first as they are: those of the depthwise part of a separable convolution.
+    pub depthwise: Option<Range<usize>>,
     /// The weights, in the flat vector.
     pub weight: Range<usize>,
     /// The batch norm behind the step and its channel that the step's first output channel is.
@@ -208,47 +210,61 @@ impl Lowerer<'_> {
         }
     }
 
-    fn chain(&mut self, ops: &[PlannedOp], relu: bool, mut image: Image, output: Output) {
-        for (index, op) in ops.iter().enumerate() {
-            let relu = relu && index == 0;
-            if relu || op.padding != Padding::NONE {
-                let padded = self.buffer(op.padded().len());
-                self.prelude(image, padded, op.input, op.padding, relu);
-                image = Image::Buffer(padded);
-            }
-            if index + 1 == ops.len() {
-                self.last_op(op, image, output);
+    fn chain(&mut self, ops: &[PlannedOp], mut relu: bool, mut image: Image, output: Output) {
+        let mut rest = ops;
+        while let Some((op, following)) = rest.split_first() {
+            if let Some(shape) = following.first().and_then(|next| separable(op, next)) {
+                rest = &following[1..];
+                let output = self.output_of(rest, shape.output(), output);
+                self.separable([op, &following[0]], shape, relu, image, output);
+                image = Image::Buffer(output.target);
             } else {
-                let target = self.buffer(op.output.len());
-                self.op(op, image, Output { target, accumulate: false, norm: None, shift: false });
-                image = Image::Buffer(target);
+                rest = following;
+                if op.padding != Padding::NONE || relu && !matches!(op.kernel, Kernel::Dense(_)) {
+                    let padded = self.buffer(op.padded().len());
+                    self.prelude(image, padded, op.input, op.padding, relu);
+                    (image, relu) = (Image::Buffer(padded), false);
+                }
+                let output = self.output_of(rest, op.output, output);
+                self.op_or_add(op, relu, image, output);
+                image = Image::Buffer(output.target);
             }
+            relu = false;
+        }
+    }
+
+    /// Where an operation writes an image of `shape`: to the chain's `output` if nothing follows it.
+    fn output_of(&mut self, following: &[PlannedOp], shape: ImageShape, output: Output) -> Output {
+        if following.is_empty() {
+            output
+        } else {
+            Output { target: self.buffer(shape.len()), accumulate: false, norm: None, shift: false }
         }
     }
 
     /// Only dense operations can add to what is there.
-    fn last_op(&mut self, op: &PlannedOp, image: Image, output: Output) {
+    fn op_or_add(&mut self, op: &PlannedOp, relu: bool, image: Image, output: Output) {
         if output.accumulate && !matches!(op.kernel, Kernel::Dense(_)) {
             let target = self.buffer(op.output.len());
-            self.op(op, image, Output { target, ..output });
+            self.op(op, relu, image, Output { target, ..output });
             self.add(Image::Buffer(target), output.target, op.output);
         } else {
-            self.op(op, image, output);
+            self.op(op, relu, image, output);
         }
     }
 
-    fn op(&mut self, op: &PlannedOp, image: Image, output: Output) {
+    fn op(&mut self, op: &PlannedOp, relu: bool, image: Image, output: Output) {
         let source = image.place();
         let (step, weights) = match op.kernel {
             Kernel::Dense(ref convs) => {
                 for (shape, weight, channel) in convs {
-                    self.dense(image, *shape, weight.clone(), *channel, output);
+                    self.dense(image, *shape, relu, (weight.clone(), *channel), output);
                 }
                 return;
             }
             Kernel::Depthwise(shape, ref weight) => (
-                Step::Depthwise { source, target: WHOLE, shape, weights: UNPLACED },
-                Some(Folded { weight: weight.clone(), norm: None, bias: Bias::None }),
+                Step::Depthwise { source, target: WHOLE, shape, weights: UNPLACED, scratch: 0 },
+                Some(Folded { depthwise: None, weight: weight.clone(), norm: None, bias: Bias::None }),
             ),
             Kernel::MaxPool(shape) => (Step::MaxPool { source, target: WHOLE, shape }, None),
             Kernel::AvgPool(shape) => (Step::AvgPool { source, target: WHOLE, shape }, None),
@@ -256,14 +272,56 @@ impl Lowerer<'_> {
         self.push(step, image.buffer(), Some(output.target), weights);
     }
 
-    /// A dense convolution to the output channels from `channel` on.
-    fn dense(&mut self, image: Image, shape: DenseShape, weight: Range<usize>, channel: usize, output: Output) {
+    /// A dense convolution with `weight` to the output channels from `channel` on.
+    fn dense(
+        &mut self,
+        image: Image,
+        shape: DenseShape,
+        relu: bool,
+        (weight, channel): (Range<usize>, usize),
+        output: Output,
+    ) {
         let Output { target, accumulate, norm, shift } = output;
         let bias = shift && norm.is_some();
-        let step =
-            Step::Dense { source: image.place(), target: offset(channel), shape, weights: UNPLACED, bias, accumulate };
+        let step = Step::Dense {
+            source: image.place(),
+            target: offset(channel),
+            shape,
+            relu,
+            weights: UNPLACED,
+            bias,
+            accumulate,
+            scratch: 0,
+            block: 0,
+        };
         let bias = if bias { Bias::Shift } else { Bias::None };
-        let folded = Folded { weight, norm: norm.map(|norm| (norm, channel)), bias };
+        let folded = Folded { depthwise: None, weight, norm: norm.map(|norm| (norm, channel)), bias };
+        self.push(step, image.buffer(), Some(target), Some(folded));
+    }
+
+    /// Two operations that are one separable convolution.
+    fn separable(&mut self, ops: [&PlannedOp; 2], shape: SeparableShape, relu: bool, image: Image, output: Output) {
+        let Output { target, accumulate, norm, shift } = output;
+        let [Kernel::Depthwise(_, depthwise), Kernel::Dense(convs)] = ops.map(|op| &op.kernel) else {
+            unreachable!("a separable convolution is a depthwise and a dense one")
+        };
+        let bias = shift && norm.is_some();
+        let step = Step::Separable {
+            source: image.place(),
+            target: WHOLE,
+            shape,
+            relu,
+            weights: UNPLACED,
+            bias,
+            accumulate,
+            scratch: 0,
+        };
+        let folded = Folded {
+            depthwise: Some(depthwise.clone()),
+            weight: convs[0].1.clone(),
+            norm: norm.map(|norm| (norm, 0)),
+            bias: if bias { Bias::Shift } else { Bias::None },
+        };
         self.push(step, image.buffer(), Some(target), Some(folded));
     }
 
@@ -295,13 +353,35 @@ impl Lowerer<'_> {
             source: WHOLE,
             target: Place::External,
             shape: DenseShape::pointwise(ImageShape::new(1, 1, head.features), self.graph.classes),
+            relu: false,
             weights: UNPLACED,
             bias: true,
             accumulate: false,
+            scratch: 0,
+            block: 0,
         };
-        let weights = Folded { weight: head.weight.clone(), norm: None, bias: Bias::Parameter(head.bias.clone()) };
+        let weights = Folded {
+            depthwise: None,
+            weight: head.weight.clone(),
+            norm: None,
+            bias: Bias::Parameter(head.bias.clone()),
+        };
         self.push(linear, Some(features), None, Some(weights));
     }
+}
+
+/// The separable convolution that an operation and the one behind it are, if they are one.
+fn separable(op: &PlannedOp, next: &PlannedOp) -> Option<SeparableShape> {
+    let (Kernel::Depthwise(depthwise, _), Kernel::Dense(convs)) = (&op.kernel, &next.kernel) else { return None };
+    let [(dense, ..)] = convs[..] else { return None };
+    let shape = SeparableShape {
+        input: op.input,
+        kernel: depthwise.kernel,
+        stride: depthwise.stride,
+        dilation: depthwise.dilation,
+        output_channels: dense.output_channels,
+    };
+    (shape.depthwise() == *depthwise && shape.pointwise() == dense).then_some(shape)
 }
 
 /// Whether a stage can add its result to what is there.

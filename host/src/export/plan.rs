@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use darts_core::{ModelError, Place, Step, StepError, Storage, Weights, WriteError};
+use darts_core::{ModelError, Place, Step, StepError, Storage, WriteError};
 
 use super::lower::{BufferId, Draft, Folded, Lowering, lower};
 use super::slots::{Layout, Lifetime, live_bytes, place};
@@ -34,10 +34,10 @@ pub struct Plan {
 pub fn plan(graph: &Graph, precision: Precision) -> Result<Plan, ExportError> {
     let Lowering { mut drafts, buffers } = lower(graph);
     let mut lifetimes = lifetimes(&drafts, &buffers);
-    let scratch = match precision {
-        Precision::F32 => vec![None; drafts.len()],
-        Precision::F16 => narrow(&mut drafts, &mut lifetimes)?,
-    };
+    if precision == Precision::F16 {
+        narrow(&mut drafts, &lifetimes)?;
+    }
+    let scratch = scratch(&drafts, &mut lifetimes)?;
     let weight_bytes = place_weights(&mut drafts)?;
     let live_bytes = live_bytes(&lifetimes, drafts.len()).into_iter().max().unwrap_or(0);
     let layout = place(&lifetimes, live_bytes);
@@ -69,32 +69,41 @@ fn unsound(step: usize) -> impl Fn(StepError) -> ExportError {
     move |error| ExportError::Model(WriteError::Invalid(ModelError::Step { step, error }))
 }
 
-/// Makes all weights half precision, each step with scratch to widen them: as much as fits under the peak of the others.
-/// Returns the buffer of each step's scratch.
-fn narrow(drafts: &mut [Draft], lifetimes: &mut Vec<Lifetime>) -> Result<Vec<Option<BufferId>>, ExportError> {
-    let live = live_bytes(lifetimes, drafts.len());
-    let bound = live.iter().copied().max().unwrap_or(0);
-    let mut scratch = vec![None; drafts.len()];
+/// Makes all weights half precision. Dense convolutions widen as many output channels at a time as fit under the peak of the
+/// others.
+fn narrow(drafts: &mut [Draft], lifetimes: &[Lifetime]) -> Result<(), ExportError> {
+    let mut live = live_bytes(lifetimes, drafts.len());
     for (index, draft) in drafts.iter_mut().enumerate() {
-        draft.step.sizes().map_err(unsound(index))?;
-        let block = match draft.step {
-            Step::Depthwise { shape, .. } => shape.input.channels,
-            Step::Dense { shape, .. } => {
-                let channels = shape.output_channels;
-                let column = (shape.weights() / channels * size_of::<f32>()) as u64;
-                let fitting = (bound - live[index]) / column;
-                let block = if fitting < channels as u64 { fitting / LEAST_BLOCK * LEAST_BLOCK } else { fitting };
-                channels.min(block.max(LEAST_BLOCK) as usize)
-            }
-            _ => continue,
-        };
-        let block = u16::try_from(block).expect("the sizes were checked");
-        set_weights(&mut draft.step, Weights { offset: 0, storage: Storage::F16 { scratch: 0, block } });
-        let bytes = draft.step.sizes().map_err(unsound(index))?.scratch;
-        scratch[index] = Some(lifetimes.len());
-        lifetimes.push(Lifetime { bytes, steps: index..index + 1 });
+        if let Step::Depthwise { weights, .. } | Step::Separable { weights, .. } = &mut draft.step {
+            weights.storage = Storage::F16;
+        }
+        live[index] += draft.step.sizes().map_err(unsound(index))?.scratch;
     }
-    Ok(scratch)
+    let bound = live.iter().copied().max().unwrap_or(0);
+    for (draft, live) in drafts.iter_mut().zip(live) {
+        if let Step::Dense { shape, weights, block, .. } = &mut draft.step {
+            let channels = shape.output_channels;
+            let column = (shape.weights() / channels * size_of::<f32>()) as u64;
+            let fitting = (bound - live) / column;
+            let fitting = if fitting < channels as u64 { fitting / LEAST_BLOCK * LEAST_BLOCK } else { fitting };
+            let widened = channels.min(fitting.max(LEAST_BLOCK) as usize);
+            *block = u16::try_from(widened).expect("the sizes were checked");
+            weights.storage = Storage::F16;
+        }
+    }
+    Ok(())
+}
+
+/// The buffer of each step's scratch, where it has one, with its lifetime.
+fn scratch(drafts: &[Draft], lifetimes: &mut Vec<Lifetime>) -> Result<Vec<Option<BufferId>>, ExportError> {
+    let buffers = drafts.iter().enumerate().map(|(index, draft)| {
+        let bytes = draft.step.sizes().map_err(unsound(index))?.scratch;
+        Ok((bytes > 0).then(|| {
+            lifetimes.push(Lifetime { bytes, steps: index..index + 1 });
+            lifetimes.len() - 1
+        }))
+    });
+    buffers.collect()
 }
 
 /// Puts the weights of one step behind those of another. Returns the bytes of them all.
@@ -102,19 +111,14 @@ fn place_weights(drafts: &mut [Draft]) -> Result<usize, ExportError> {
     let mut end: u64 = 0;
     for (index, draft) in drafts.iter_mut().enumerate() {
         let bytes = draft.step.sizes().map_err(unsound(index))?.weights;
-        if let Some(weights) = draft.step.weights() {
-            let offset = u32::try_from(end).map_err(|_| ExportError::Model(WriteError::TooLarge))?;
-            set_weights(&mut draft.step, Weights { offset, ..weights });
+        if let Step::Depthwise { weights, .. } | Step::Separable { weights, .. } | Step::Dense { weights, .. } =
+            &mut draft.step
+        {
+            weights.offset = u32::try_from(end).map_err(|_| ExportError::Model(WriteError::TooLarge))?;
             end += bytes.next_multiple_of(4);
         }
     }
     Ok(end as usize)
-}
-
-fn set_weights(step: &mut Step, new: Weights) {
-    if let Step::Depthwise { weights, .. } | Step::Dense { weights, .. } = step {
-        *weights = new;
-    }
 }
 
 /// The step with its buffers where `layout` has them.
@@ -130,6 +134,7 @@ fn placed(draft: &Draft, scratch: Option<BufferId>, layout: &Layout) -> Step {
     match &mut step {
         Step::Prelude { source, target, .. }
         | Step::Depthwise { source, target, .. }
+        | Step::Separable { source, target, .. }
         | Step::Dense { source, target, .. }
         | Step::MaxPool { source, target, .. }
         | Step::AvgPool { source, target, .. }
@@ -140,8 +145,11 @@ fn placed(draft: &Draft, scratch: Option<BufferId>, layout: &Layout) -> Step {
         }
         Step::Zero { target, .. } => moved(target, to),
     }
-    if let Some(Weights { offset, storage: Storage::F16 { block, .. } }) = step.weights() {
-        set_weights(&mut step, Weights { offset, storage: Storage::F16 { scratch: at(scratch), block } });
+    if let Step::Depthwise { scratch: start, .. }
+    | Step::Separable { scratch: start, .. }
+    | Step::Dense { scratch: start, .. } = &mut step
+    {
+        *start = at(scratch);
     }
     step
 }
