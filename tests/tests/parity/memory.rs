@@ -82,8 +82,8 @@ fn slots_are_reused_almost_without_gaps() {
 
 #[test]
 fn a_cell_is_computed_in_the_room_of_a_few_states() {
-    // The peak is at the first reduction cell, whose inputs have twice the channels at full size: at the last but one group of
-    // its input, 3 states with 36 channels at 32×32, 2 for each of its own, half a one for the next cell, and one with the ReLU.
+    // The peak is at the first reduction cell, whose inputs have twice the channels at full size: 4 states with 36 channels at
+    // 32×32, 2 for each of its own, and half a one for the next cell.
     let bytes = workspace_bytes(&published("DARTS_V2", NetworkKind::Cifar)).unwrap();
     let state = 36 * 32 * 32 * 4;
     assert!(2 * bytes <= 17 * state, "{:.2} states", bytes as f64 / state as f64);
