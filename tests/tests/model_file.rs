@@ -280,7 +280,7 @@ fn the_scratch_of_a_separable_convolution_is_as_documented() {
         let shape = SeparableShape { input, kernel: 5, stride, dilation, output_channels: 7 };
         let line = |len: usize| len.next_multiple_of(16);
         let (output, padded) = (shape.output(), width + 4 * dilation);
-        let rows = 32usize.div_ceil(output.width).min(output.height);
+        let rows = 64usize.div_ceil(output.width).min(output.height);
         let ring = dilation * 4 + 1 + (rows - 1) * stride;
         let expected = 15 + ring * line(padded * 9) + line(rows * output.width * 9) + 2 * 7;
         assert_eq!(shape.forward_scratch(), expected, "files state it: a change needs a new version of the format");
