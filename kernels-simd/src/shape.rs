@@ -284,7 +284,8 @@ impl SeparableShape {
     pub const fn output(&self) -> ImageShape {
         self.pointwise().output()
     }
-    /// Elements of the scratch of the forward pass.
+    /// Elements of the scratch of the forward pass. It is part of the model format of `darts-core`: another value for a shape
+    /// needs a new version of that.
     pub const fn forward_scratch(&self) -> usize {
         let rows = self.strip_rows();
         LINE - 1
