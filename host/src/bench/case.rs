@@ -42,13 +42,25 @@ pub struct Work {
     /// Bytes of operands and results, each counted once, and bytes that are touched before the first are touched again; `None`
     /// where it is the engine that decides.
     pub bytes: Option<(usize, usize)>,
+    /// Whether the operations are multiply-adds, so that their peak is a bound; else moving the operands alone is.
+    pub multiply_adds: bool,
 }
 
 impl Work {
     /// `flops` over `floats` operands and results, which are the same in every call.
     pub(super) fn new(flops: usize, floats: usize) -> Self {
         let bytes = floats * size_of::<f32>();
-        Self { flops: flops as f64, bytes: Some((bytes, bytes)) }
+        Self { flops: flops as f64, bytes: Some((bytes, bytes)), multiply_adds: true }
+    }
+
+    /// The same where little is computed from each operand, and not by multiply-adds alone.
+    pub(super) fn streaming(flops: usize, floats: usize) -> Self {
+        Self { multiply_adds: false, ..Self::new(flops, floats) }
+    }
+
+    /// `flops` of a network, whose operands are the engine's business.
+    pub(super) fn network(flops: f64) -> Self {
+        Self { flops, bytes: None, multiply_adds: true }
     }
 }
 

@@ -85,7 +85,7 @@ fn cell(name: &str, graph: Graph) -> [Case; 2] {
         name: step.name.clone(),
         shape: step.shape.clone(),
         direction: Direction::Forward,
-        work: Work { flops: 2.0 * (totals(&graph).multiply_adds * BATCH) as f64, bytes: None },
+        work: Work::network(2.0 * (totals(&graph).multiply_adds * BATCH) as f64),
         parallel: true,
         body: Box::new(move |kernels, workers, timer| {
             let options = Options::default();
@@ -101,7 +101,7 @@ fn step(name: &str, graph: Graph, kind: StepKind) -> Case {
         name: name.to_owned(),
         shape: size(graph.input, BATCH),
         direction: Direction::Step,
-        work: Work { flops: kind.flops(&graph, BATCH), bytes: None },
+        work: Work::network(kind.flops(&graph, BATCH)),
         parallel: true,
         body: Box::new(move |kernels, workers, timer| {
             let mut step = Step::new(graph.clone(), kind, BATCH, Options::default(), kernels, workers.clone());
@@ -133,7 +133,7 @@ fn inference(name: &str, config: &DerivedConfig, genotype: &Genotype, graph: &Gr
         name: name.to_owned(),
         shape: size(graph.input, 1),
         direction: Direction::Forward,
-        work: Work { flops: 2.0 * totals(graph).multiply_adds as f64, bytes: None },
+        work: Work::network(2.0 * totals(graph).multiply_adds as f64),
         parallel: false,
         body: Box::new(move |kernels, _, timer| body(kernels, timer)),
     }

@@ -36,7 +36,7 @@ fn pools(shape: PoolShape) -> [Case; 4] {
     let (input, output) = (shape.input.len(), shape.output().len());
     // One operation for each pixel of each window.
     let flops = output * shape.kernel * shape.kernel;
-    let (two, three) = (Work::new(flops, input + output), Work::new(flops, 2 * input + output));
+    let (two, three) = (Work::streaming(flops, input + output), Work::streaming(flops, 2 * input + output));
     [
         Case::kernel((&max, &size), Direction::Forward, two, shape, |&shape, kernels, timer| {
             let (x, mut y) = (buffer(shape.input.len()), buffer(shape.output().len()));
@@ -61,21 +61,31 @@ fn norms(shape: ImageShape) -> [Case; 3] {
     let (size, len) = (text(shape), shape.len());
     let case = |name, direction, work, body| Case::kernel((name, &size), direction, work, shape, body);
     [
-        case("channel moments", Direction::Forward, Work::new(3 * len, len), |shape, kernels, timer| {
+        case("channel moments", Direction::Forward, Work::streaming(3 * len, len), |shape, kernels, timer| {
             let z = buffer(shape.len());
             let (mut sum, mut squares) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
             timer(&mut || kernels.channel_moments(&z, shape.channels, &mut sum, &mut squares));
         }),
-        case("norm backward reduce", Direction::InputGradient, Work::new(4 * len, 2 * len), |shape, kernels, timer| {
-            let (dy, z, mean) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.channels));
-            let (mut sum, mut dot) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
-            timer(&mut || kernels.norm_backward_reduce(&dy, &z, &mean, 1.0, &mut sum, &mut dot));
-        }),
-        case("norm backward apply", Direction::InputGradient, Work::new(5 * len, 3 * len), |shape, kernels, timer| {
-            let (dy, z, mut dz) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.len()));
-            let [mean, p, q, r] = [(); 4].map(|()| buffer(shape.channels));
-            timer(&mut || kernels.norm_backward_apply(&dy, &z, &mean, &p, &q, &r, 1.0, &mut dz));
-        }),
+        case(
+            "norm backward reduce",
+            Direction::InputGradient,
+            Work::streaming(4 * len, 2 * len),
+            |shape, kernels, timer| {
+                let (dy, z, mean) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.channels));
+                let (mut sum, mut dot) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
+                timer(&mut || kernels.norm_backward_reduce(&dy, &z, &mean, 1.0, &mut sum, &mut dot));
+            },
+        ),
+        case(
+            "norm backward apply",
+            Direction::InputGradient,
+            Work::streaming(5 * len, 3 * len),
+            |shape, kernels, timer| {
+                let (dy, z, mut dz) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.len()));
+                let [mean, p, q, r] = [(); 4].map(|()| buffer(shape.channels));
+                timer(&mut || kernels.norm_backward_apply(&dy, &z, &mean, &p, &q, &r, 1.0, &mut dz));
+            },
+        ),
     ]
 }
 
@@ -87,23 +97,23 @@ fn preludes(shape: ImageShape) -> [Case; 4] {
     let case = |name, direction, work, body| Case::kernel((name, &size), direction, work, shape, body);
     let name = "prelude (norm, ReLU, padding 1)";
     [
-        case(name, Direction::Forward, Work::new(3 * len, len + padded), |&shape, kernels, timer| {
+        case(name, Direction::Forward, Work::streaming(3 * len, len + padded), |&shape, kernels, timer| {
             let (x, mut y) = (buffer(shape.len()), buffer(shape.padded(PADDING).len()));
             let [scale, shift] = [(); 2].map(|()| buffer(shape.channels));
             let prelude = Prelude::AffineRelu { scale: &scale, shift: &shift };
             timer(&mut || kernels.prelude(&x, shape, PADDING, prelude, &mut y));
         }),
-        case(name, Direction::InputGradient, Work::new(3 * len, 2 * len + padded), |&shape, kernels, timer| {
+        case(name, Direction::InputGradient, Work::streaming(3 * len, 2 * len + padded), |&shape, kernels, timer| {
             let (x, dy, mut dx) = (buffer(shape.len()), buffer(shape.padded(PADDING).len()), buffer(shape.len()));
             let [scale, shift] = [(); 2].map(|()| buffer(shape.channels));
             let prelude = Prelude::AffineRelu { scale: &scale, shift: &shift };
             timer(&mut || kernels.prelude_backward(&x, shape, PADDING, prelude, &dy, &mut dx, false));
         }),
-        case("ReLU", Direction::Forward, Work::new(len, 2 * len), |shape, kernels, timer| {
+        case("ReLU", Direction::Forward, Work::streaming(len, 2 * len), |shape, kernels, timer| {
             let (x, mut y) = (buffer(shape.len()), buffer(shape.len()));
             timer(&mut || kernels.relu(&x, &mut y));
         }),
-        case("ReLU", Direction::InputGradient, Work::new(len, 3 * len), |shape, kernels, timer| {
+        case("ReLU", Direction::InputGradient, Work::streaming(len, 3 * len), |shape, kernels, timer| {
             let (x, dy, mut dx) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.len()));
             timer(&mut || kernels.relu_backward(&x, &dy, &mut dx, false));
         }),
@@ -112,7 +122,7 @@ fn preludes(shape: ImageShape) -> [Case; 4] {
 
 fn mix(shape: ImageShape) -> Case {
     let (name, size, len) = (format!("mix of {TERMS} terms"), text(shape), shape.len());
-    let work = Work::new(2 * TERMS * len, (TERMS + 1) * len);
+    let work = Work::streaming(2 * TERMS * len, (TERMS + 1) * len);
     Case::kernel((&name, &size), Direction::Forward, work, shape, |shape, kernels, timer| {
         let images: [Buffer; TERMS] = [(); TERMS].map(|()| buffer(shape.len()));
         let (scale, shift, mut y) = (buffer(shape.channels), buffer(shape.channels), buffer(shape.len()));
@@ -153,7 +163,7 @@ fn classifier(features: usize) -> [Case; 2] {
 /// Largest, exponential, sum, logarithm and difference of each logit, in plain `f64`.
 fn loss() -> Case {
     let (size, len) = (format!("{BATCH}x{CLASSES}"), BATCH * CLASSES);
-    let work = Work::new(6 * len, 2 * len);
+    let work = Work::streaming(6 * len, 2 * len);
     Case::kernel(("softmax cross-entropy", &size), Direction::Gradients, work, (), |(), kernels, timer| {
         let (logits, mut gradient) = (buffer(BATCH * CLASSES), buffer(BATCH * CLASSES));
         let targets: Vec<u32> = (0..BATCH as u32).map(|image| image % CLASSES as u32).collect();

@@ -91,6 +91,7 @@ impl Roof {
     pub fn place(&self, kernels: Kernels, threads: usize, work: Work) -> Place {
         let isa = kernels.isa().name();
         let peak = self.multiply_adds.iter().find(|peak| peak.isa == isa && peak.threads == threads);
+        let peak = peak.filter(|_| work.multiply_adds);
         let compute = peak.map_or(0.0, |peak| work.flops / (peak.gflops * 1e9));
         let memory = work.bytes.and_then(|(moved, touched)| {
             let fits = self.levels.iter().position(|&(_, size)| touched <= size)?;

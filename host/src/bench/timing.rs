@@ -12,17 +12,26 @@ pub(super) fn seconds(run: impl FnOnce()) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-/// The best time of a call of `run` in samples that take `budget` together, or one call if that is longer; one more call, which
-/// takes memory from the system and fills the caches, comes before.
+/// Samples at least, but for calls that are long.
+const SAMPLES: usize = 10;
+
+/// How many times the budget may be spent for the sake of [`SAMPLES`].
+const PATIENCE: u32 = 10;
+
+/// The best time of a call of `run` in samples that take `budget` together. On a busy machine, where a sample may be interrupted for
+/// longer than that, there are more of them; of calls that are long, there is one. One more call, which takes memory from the
+/// system and fills the caches, comes before.
 pub(super) fn best_seconds(budget: Duration, run: &mut dyn FnMut()) -> f64 {
+    let (enough, too_much) = (budget.as_secs_f64(), (PATIENCE * budget).as_secs_f64());
     run();
     let mut spent = seconds(&mut *run);
-    let mut best = spent;
-    let calls = (SAMPLE / spent).ceil().clamp(1.0, 1e5);
-    while spent < budget.as_secs_f64() {
+    let (mut best, mut samples) = (spent, 1);
+    while spent < enough || samples < SAMPLES && spent < too_much {
+        let calls = (SAMPLE / best).ceil().clamp(1.0, 1e5);
         let sample = seconds(|| (0..calls as usize).for_each(|_| run()));
         best = best.min(sample / calls);
         spent += sample;
+        samples += 1;
     }
     best
 }
