@@ -123,13 +123,13 @@ unsafe fn block<
     let window = &row.window;
     // SAFETY: the pointers of `row` cover all windows.
     unsafe {
-        let source = row.source.add(pixel * row.source_step + channel);
-        let weights = row.weights.add(channel);
+        let mut source = row.source.add(pixel * row.source_step + channel);
+        let mut weights = row.weights.add(channel);
         let mut sums = [S::splat(0.0); P];
         for i in 0..window.rows {
-            let ring = if i < window.rows_to_end { 0 } else { window.ring };
-            let source = source.offset((i * window.source_row) as isize - ring);
-            let weights = weights.offset(i as isize * window.weight_row);
+            if i == window.rows_to_end {
+                source = source.wrapping_offset(-window.ring);
+            }
             if const { STEP > 0 } {
                 let unit = row.source_step / STEP;
                 let mut taps = [S::splat(0.0); K];
@@ -153,6 +153,9 @@ unsafe fn block<
                     }
                 }
             }
+            // Behind the last row these may point outside.
+            source = source.wrapping_add(window.source_row);
+            weights = weights.wrapping_offset(window.weight_row);
         }
         let target = row.target.add(pixel * row.target_step + channel);
         for (p, sum) in sums.iter().enumerate() {
