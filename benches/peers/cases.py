@@ -67,14 +67,18 @@ def cases(work, quick, threads=None, batch=None):
 
 
 def initial_network(case):
-    """The network at a random state in which no two norms do the same."""
+    """The network at a random state in which no two norms do the same.
+
+    Affine norms push every other channel far above zero and the rest far below. Where that is left to chance, so many values lie
+    within rounding of a ReLU's kink that gradients of 20 cells differ by a tenth between two ways to round."""
     torch.manual_seed(1)
     network = case.network()
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d) and module.affine:
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.uniform_(-0.5, 0.5)
+                module.weight.uniform_(0.4, 0.6)
+                module.bias.uniform_(1.5, 2.5)
+                module.bias[1::2] *= -1
         if case.work == "infer":
             collect_statistics(network, case)
     return network

@@ -91,7 +91,7 @@ def peer_side(peer, case, case_file, folder):
     return Side(peer, [sys.executable, HERE / "runtime_side.py", engine, case_file, folder / "model.onnx"])
 
 
-def compare(case, peer, samples, folder):
+def compare(case, peer, quick, samples, folder):
     """Checks and times one case against one peer."""
     case_file = folder / "case.safetensors"
     with Side("darts", [*OURS, case_file]) as ours, peer_side(peer, case, case_file, folder) as theirs:
@@ -100,7 +100,7 @@ def compare(case, peer, samples, folder):
         for side, file in zip(sides, files):
             side.time(1)
             side.ask("results", file)
-        differences = agreement.differences(case.work, *files)
+        differences = agreement.differences(case.work, quick, *files)
         # The second repetition is warm, and says how many make a sample.
         repetitions = [math.ceil(SAMPLE_SECONDS / side.time(1)[0]) for side in sides]
         for _ in range(samples):
@@ -206,7 +206,7 @@ def main():
             print_row(HEADINGS)
             print_row(["---"] * len(HEADINGS))
             for peer in peers:
-                rows.append(compare(case, peer, samples, folder))
+                rows.append(compare(case, peer, options.quick, samples, folder))
                 print_row(cells(rows[-1]))
     if options.json:
         packages = (HERE / "requirements.txt").read_text().split()
