@@ -160,9 +160,10 @@ fn backward_sums_of_values_that_are_not_kept() {
 fn backward_through_the_norm_of_values_that_are_not_kept() {
     each_pool(|kernels, pooling, shape, x, z, random| {
         let dy = guarded(&random.values(z.len()));
-        let [mean, p, q, r] = [(); 4].map(|()| guarded(&random.values(shape.input.channels)));
+        let [mean, q, r] = [(); 3].map(|()| guarded(&random.values(shape.input.channels)));
         let mut dz = vec![f32::NAN; z.len()];
-        reference::norm_backward_apply(&dy, z, &mean, &p, &q, &r, 0.75, &mut dz);
+        let ones = vec![1.0; shape.input.channels];
+        reference::norm_backward_apply(&dy, z, &mean, &ones, &q, &r, 1.0, &mut dz);
         let backward = |dz: &[f32], dx: &mut [f32], accumulate| match pooling {
             Pooling::Maximum => reference::max_pool_backward(x, dz, dx, shape, accumulate),
             Pooling::Average => reference::avg_pool_backward(dz, dx, shape, accumulate),
@@ -170,7 +171,7 @@ fn backward_through_the_norm_of_values_that_are_not_kept() {
         for accumulate in [false, true] {
             let mut dx = gradient(random, x.len(), accumulate);
             let (mut expected, mut size) = (dx.to_vec(), magnitude(&dx, accumulate));
-            let gradient = PoolGradient { dy: &dy, mean: &mean, p: &p, q: &q, r: &r, scale: 0.75 };
+            let gradient = PoolGradient { dy: &dy, mean: &mean, q: &q, r: &r };
             kernels.pool_norm_backward(pooling, x, gradient, &mut dx, shape, accumulate);
             backward(&dz, &mut expected, accumulate);
             backward(&vec![4.0; dz.len()], &mut size, true);

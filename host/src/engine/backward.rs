@@ -8,7 +8,7 @@ use std::mem::{replace, take};
 
 use darts_kernels_simd::{NormSums, OutputGradient, SeparableInputGradient};
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Values};
 use super::forward::mixing_weight;
 use super::parallel::Workers;
 use super::plan::{RegionPlan, Upstream, Written};
@@ -28,12 +28,12 @@ pub struct Gradients<'a> {
 
 /// One stage of a region on one image.
 #[derive(Clone, Copy)]
-struct Work {
+pub(super) struct Work {
     /// Index in the region.
-    index: usize,
+    pub index: usize,
     /// Index in the graph.
-    stage: usize,
-    image: usize,
+    pub stage: usize,
+    pub image: usize,
 }
 
 /// Where what is not there as it is needed comes to lie.
@@ -45,14 +45,14 @@ struct Buffers<'a> {
 }
 
 /// What all tasks of a region share.
-struct Shared<'a> {
-    network: &'a Network,
+pub(super) struct Shared<'a> {
+    pub network: &'a Network,
     region: usize,
-    plan: &'a RegionPlan,
-    inputs: &'a Inputs<'a>,
+    pub plan: &'a RegionPlan,
+    pub inputs: &'a Inputs<'a>,
     want_weights: bool,
     /// Which tensors' gradients are begun before the region.
-    live: &'a [bool],
+    pub live: &'a [bool],
 }
 
 impl Engine {
@@ -153,9 +153,15 @@ impl Network {
 
     /// Adds `factor` times the sums of one image's `dy` and `dy·(z − mean)`.
     pub(super) fn reduce(&self, norm: NormId, dy: &[f32], z: &[f32], factor: f32, sums: &mut [f64]) {
+        let NormSums { mean, scale, sum, dot } = self.norm_sums(norm, factor, sums);
+        self.kernels.norm_backward_reduce(dy, z, mean, scale, sum, dot);
+    }
+
+    /// What a kernel needs to add `factor` times these sums at the front of `sums`.
+    fn norm_sums<'a>(&'a self, norm: NormId, factor: f32, sums: &'a mut [f64]) -> NormSums<'a> {
         let range = self.graph.norms[norm].range.clone();
         let (sum, dot) = sums[..2 * range.len()].split_at_mut(range.len());
-        self.kernels.norm_backward_reduce(dy, z, &self.norms.mean[range], factor, sum, dot);
+        NormSums { mean: &self.norms.mean[range], scale: factor, sum, dot }
     }
 }
 
@@ -179,27 +185,39 @@ impl Shared<'_> {
     }
 
     /// The tensor from whose gradient that of a stage's (normalised) output comes.
-    fn gradient_source(&self, stage: usize) -> TensorId {
-        let Network { graph, plan, .. } = self.network;
-        match plan.upstream[stage] {
-            Upstream::Mix { mix, .. } => graph.mixes[mix].output,
+    fn gradient_source(&self, stage: usize, upstream: Upstream) -> TensorId {
+        let graph = &self.network.graph;
+        match upstream {
+            Upstream::Term { mix, .. } => graph.mixes[mix].output,
             Upstream::Own => graph.stages[stage].output,
         }
     }
 
-    /// The gradient of a stage's stored value.
-    fn output_gradient<'a>(&'a self, work: Work, chunk: &'a Chunk, buffers: Buffers<'a>) -> OutputGradient<'a> {
-        let Network { graph, kernels, plan, norms, .. } = self.network;
-        let from = self.gradient_source(work.stage);
-        let (weight, scale) = match plan.upstream[work.stage] {
-            Upstream::Mix { mix, term } => {
+    /// Whether a gradient comes that way.
+    pub(super) fn is_live(&self, stage: usize, upstream: Upstream) -> bool {
+        self.live[self.gradient_source(stage, upstream)]
+    }
+
+    /// What comes from `upstream` of the gradient of a stage's stored value.
+    fn output_gradient<'a>(
+        &'a self,
+        work: Work,
+        upstream: Upstream,
+        chunk: &'a Chunk,
+        buffers: Buffers<'a>,
+    ) -> OutputGradient<'a> {
+        let Network { graph, kernels, norms, .. } = self.network;
+        let from = self.gradient_source(work.stage, upstream);
+        let (norm, weight, scale) = match upstream {
+            Upstream::Term { mix, term } => {
                 let term = &graph.mixes[mix].terms[term];
-                (mixing_weight(term, self.inputs), self.network.drop_factor(term, self.inputs, chunk, work.image))
+                let factor = self.network.drop_factor(term, self.inputs, chunk, work.image);
+                (term.source.norm, mixing_weight(term, self.inputs), factor)
             }
-            Upstream::Own => (1.0, 1.0),
+            Upstream::Own => (graph.stages[work.stage].norms.first().copied(), 1.0, 1.0),
         };
         let dy = &chunk.gradients[self.network.slot(from)][Chunk::place(graph, from, work.image)];
-        match graph.stages[work.stage].norm {
+        match norm {
             Some(norm) => {
                 let range = graph.norms[norm].range.clone();
                 let [mean, p, q, r] = [&norms.mean, &norms.p, &norms.q, &norms.r].map(|all| &all[range.clone()]);
@@ -218,15 +236,20 @@ impl Shared<'_> {
     }
 
     fn backward_stage(&self, index: usize, image: usize, chunk: &mut Chunk, scratch: &mut Scratch) {
-        let stage = self.network.graph.regions[self.region].stages[index];
-        if !self.live[self.gradient_source(stage)] {
+        let Network { graph, plan, .. } = self.network;
+        let stage = graph.regions[self.region].stages[index];
+        if !plan.upstream[stage].iter().any(|&upstream| self.is_live(stage, upstream)) {
             return;
         }
-        let plan = &self.network.plan.stages[stage];
+        let work = Work { index, stage, image };
+        let plan = &plan.stages[stage];
+        if let Some(pool) = &plan.pool {
+            self.backward_pool(work, pool, chunk, scratch);
+            return;
+        }
         let start = self.plan.weights[index];
         let (mut weights, mut sums) = (take(&mut chunk.weights), take(&mut chunk.sums));
         let dw = self.want_weights.then(|| &mut weights[start..start + plan.weights.len()]);
-        let work = Work { index, stage, image };
         if plan.is_fused() {
             self.backward_fused(work, chunk, dw, &mut sums, scratch);
         } else {
@@ -249,13 +272,13 @@ impl Shared<'_> {
         let mut gradient = read.map(|_| take(&mut chunk.gradients[network.slot(source.tensor)]));
         let accumulate = read.is_some_and(|read| self.begin(read, chunk));
         let Scratch { stage, value, stored, stored_gradient, .. } = scratch;
-        let dz = self.output_gradient(work, chunk, Buffers { value: stored, gradient: stored_gradient });
+        let [upstream] = network.plan.upstream[work.stage][..] else {
+            unreachable!("stage {} has many readers", work.stage)
+        };
+        let dz = self.output_gradient(work, upstream, chunk, Buffers { value: stored, gradient: stored_gradient });
         let place = Chunk::place(&network.graph, source.tensor, work.image);
-        let norm_sums = read.and_then(|read| read.sums).zip(source.norm).map(|(start, norm)| {
-            let range = network.graph.norms[norm].range.clone();
-            let (sum, dot) = sums[start..start + 2 * range.len()].split_at_mut(range.len());
-            NormSums { mean: &network.norms.mean[range], scale: 1.0, sum, dot }
-        });
+        let norm_sums = read.and_then(|read| read.sums).zip(source.norm);
+        let norm_sums = norm_sums.map(|(start, norm)| network.norm_sums(norm, 1.0, &mut sums[start..]));
         let dx = gradient.as_mut().map(|gradient| SeparableInputGradient {
             dx: &mut gradient[place],
             accumulate,
@@ -279,17 +302,22 @@ impl Shared<'_> {
     ) {
         let network = self.network;
         let (stage, plan) = (&network.graph.stages[work.stage], &network.plan.stages[work.stage]);
-        let Scratch { stage: stage_scratch, value, stored, stored_gradient, terms: [scaled, ..], .. } = scratch;
-        let dz = match self.output_gradient(work, chunk, Buffers { value: stored, gradient: scaled }) {
-            OutputGradient::Ready(dz) => {
-                stored_gradient.sized(dz.len()).copy_from_slice(dz);
-                stored_gradient.get(dz.len())
+        let Scratch { stage: stage_scratch, value, stored, stored_gradient, terms: [scaled, part, ..], .. } = scratch;
+        let dz = stored_gradient.sized(network.graph.tensors[stage.output].len());
+        let live = network.plan.upstream[work.stage].iter().filter(|&&upstream| self.is_live(work.stage, upstream));
+        for (index, &upstream) in live.enumerate() {
+            let target = if index == 0 { &mut *dz } else { part.sized(dz.len()) };
+            match self.output_gradient(work, upstream, chunk, Buffers { value: stored, gradient: scaled }) {
+                OutputGradient::Ready(dz) => target.copy_from_slice(dz),
+                OutputGradient::Norm { dy, z, mean, p, q, r, scale } => {
+                    network.kernels.norm_backward_apply(dy, z, mean, p, q, r, scale, target);
+                }
             }
-            OutputGradient::Norm { dy, z, mean, p, q, r, scale } => {
-                network.kernels.norm_backward_apply(dy, z, mean, p, q, r, scale, stored_gradient.sized(z.len()));
-                stored_gradient.get(z.len())
+            if index > 0 {
+                network.kernels.axpy(1.0, part.get(dz.len()), dz);
             }
-        };
+        }
+        let dz = &*dz;
         for (group, (&source, &read)) in stage.inputs.iter().zip(&self.plan.reads[work.index]).enumerate() {
             let place = Chunk::place(&network.graph, source.tensor, work.image);
             let mut gradient = read.map(|_| take(&mut chunk.gradients[network.slot(source.tensor)]));
@@ -311,7 +339,7 @@ impl Shared<'_> {
     }
 
     /// Whether a gradient that is about to be written is begun already; it is from now on.
-    fn begin(&self, written: Written, chunk: &mut Chunk) -> bool {
+    pub(super) fn begin(&self, written: Written, chunk: &mut Chunk) -> bool {
         written.target.is_some_and(|target| replace(&mut chunk.written[target], true))
     }
 
@@ -334,10 +362,16 @@ impl Shared<'_> {
             let factor = network.drop_factor(term, self.inputs, chunk, image);
             let start = sums.unwrap_or_default();
             match term.source.norm {
-                Some(norm) => {
-                    let z = network.value(&chunk.values, term.source.tensor, image, value);
-                    network.reduce(norm, dy, z, factor, &mut chunk.sums[start..]);
-                }
+                Some(norm) => match chunk.values[term.source.tensor] {
+                    Values::Recomputed(stage) => {
+                        let sums = network.norm_sums(norm, factor, &mut chunk.sums[start..]);
+                        network.pool(stage).reduce(network, &chunk.values, image, dy, sums);
+                    }
+                    _ => {
+                        let z = network.value(&chunk.values, term.source.tensor, image, value);
+                        network.reduce(norm, dy, z, factor, &mut chunk.sums[start..]);
+                    }
+                },
                 None if matches!(term.weight, TermWeight::Alpha(_)) => {
                     let z = network.value(&chunk.values, term.source.tensor, image, value);
                     chunk.sums[start] += f64::from(factor) * kernels.dot(dy, z);

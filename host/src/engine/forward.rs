@@ -6,6 +6,7 @@ use darts_kernels_simd::{MixTerm, Moments};
 
 use super::chunk::{Chunk, Values};
 use super::parallel::Workers;
+use super::pool::Pool;
 use super::scratch::{Buffer, Scratch, TERMS};
 use super::stage::GroupInput;
 use super::{Engine, Inputs, Mode, Network};
@@ -44,7 +45,7 @@ impl Engine {
         if batch_statistics {
             let Network { graph, plan, norms, .. } = network;
             for (&stage, &start) in graph.regions[region].stages.iter().zip(&plan.regions[region].moments) {
-                if let Some(norm) = graph.stages[stage].norm {
+                for &norm in &graph.stages[stage].norms {
                     let norm = &graph.norms[norm];
                     norms.add_up(norm, chunks.iter().map(|chunk| &chunk.sums[start..]));
                     norms.fold_batch(graph, norm, *images, inputs.weights);
@@ -59,12 +60,13 @@ impl Network {
     fn prepare(&self, scratch: &mut Scratch) {
         let stages = self.graph.stages.iter().map(|stage| stage.output);
         let longest = stages.map(|tensor| self.graph.tensors[tensor].len()).max().unwrap_or(0);
-        let Scratch { stage, value, terms, scales, stored, stored_gradient } = scratch;
+        let Scratch { stage, value, terms, scales, zeros, stored, stored_gradient } = scratch;
         terms.iter_mut().chain([value, stored, stored_gradient]).for_each(|buffer| {
             buffer.sized(longest);
         });
         let channels = self.graph.tensors.iter().map(|shape| shape.channels).max().unwrap_or(0);
         scales.sized((TERMS + 1) * channels);
+        zeros.sized(channels).fill(0.0);
         self.plan.stages.iter().for_each(|plan| plan.prepare(stage));
     }
 
@@ -90,6 +92,18 @@ impl Network {
         }
     }
 
+    /// Values of one image of a tensor that is stored as `f32`.
+    pub(super) fn stored<'a>(&self, all: &'a [Values], tensor: TensorId, image: usize) -> &'a [f32] {
+        let Values::F32(values) = &all[tensor] else { unreachable!("tensor {tensor} is not stored as it is") };
+        &values[Chunk::place(&self.graph, tensor, image)]
+    }
+
+    /// The pool that makes a tensor whose values are not kept.
+    pub(super) fn pool(&self, stage: usize) -> &Pool {
+        let Some(pool) = &self.plan.stages[stage].pool else { unreachable!("stage {stage} is no pool") };
+        pool
+    }
+
     /// Brings the values of one image that are not stored as `f32` to `buffer`; leaves others where they are.
     fn restore(&self, all: &[Values], tensor: TensorId, image: usize, buffer: &mut Buffer) {
         let target = match &all[tensor] {
@@ -99,14 +113,7 @@ impl Network {
         match &all[tensor] {
             Values::F32(_) => {}
             Values::F16(values) => self.kernels.f16_to_f32(&values[Chunk::place(&self.graph, tensor, image)], target),
-            &Values::Recomputed(stage) => {
-                let input = self.graph.stages[stage].inputs[0].tensor;
-                let Values::F32(values) = &all[input] else {
-                    unreachable!("tensor {input}, the input of a pool, is not stored");
-                };
-                let x = &values[Chunk::place(&self.graph, input, image)];
-                self.plan.stages[stage].pool(self.kernels, x, target);
-            }
+            &Values::Recomputed(stage) => self.pool(stage).values(self, all, image, target),
         }
     }
 
@@ -145,24 +152,34 @@ impl Network {
         let y = &mut target[place];
         let Scratch { terms: buffers, scales, .. } = scratch;
         for (group, terms) in mix.terms.chunks(TERMS).enumerate() {
+            let all = &chunk.values;
             let (shift, scales) = scales.sized((TERMS + 1) * channels).split_at_mut(channels);
             shift.fill(0.0);
             for ((term, scale), buffer) in terms.iter().zip(scales.chunks_exact_mut(channels)).zip(&mut *buffers) {
                 let weight = mixing_weight(term, inputs) * self.drop_factor(term, inputs, chunk, image);
                 self.term_scale(term, weight, scale, shift);
-                self.restore(&chunk.values, term.source.tensor, image, buffer);
+                if let Values::F16(_) = &all[term.source.tensor] {
+                    self.restore(all, term.source.tensor, image, buffer);
+                }
             }
+            let sources = terms.iter().map(|term| term.source.tensor).zip(scales.chunks_exact(channels));
             let mut mixed = [MixTerm { z: &[], scale: &[] }; TERMS];
-            let sources = terms.iter().zip(scales.chunks_exact(channels)).zip(&*buffers);
-            for (mixed, ((term, scale), buffer)) in mixed.iter_mut().zip(sources) {
-                let tensor = term.source.tensor;
-                let z = match &chunk.values[tensor] {
+            let mut count = 0;
+            for ((tensor, scale), buffer) in sources.clone().zip(&*buffers) {
+                let z = match &all[tensor] {
                     Values::F32(values) => &values[Chunk::place(&self.graph, tensor, image)],
-                    _ => buffer.get(self.graph.tensors[tensor].len()),
+                    Values::F16(_) => buffer.get(y.len()),
+                    Values::Recomputed(_) => continue,
                 };
-                *mixed = MixTerm { z, scale };
+                mixed[count] = MixTerm { z, scale };
+                count += 1;
             }
-            self.kernels.mix(&mixed[..terms.len()], shift, y, group > 0);
+            self.kernels.mix(&mixed[..count], shift, y, group > 0);
+            for (tensor, scale) in sources {
+                if let Values::Recomputed(stage) = all[tensor] {
+                    self.pool(stage).mix(self, all, image, scale, y);
+                }
+            }
         }
         if mix.terms.is_empty() {
             y.fill(0.0);
@@ -188,7 +205,7 @@ impl Network {
     /// Runs a stage on one image and, if its batch norm wants them, adds the moments to the chunk's sums from `moments` on.
     fn forward_stage(&self, work: StageWork, chunk: &mut Chunk, scratch: &mut Scratch) {
         let stage = &self.graph.stages[work.stage];
-        let work = StageWork { moments: work.moments.filter(|_| stage.norm.is_some()), ..work };
+        let work = StageWork { moments: work.moments.filter(|_| !stage.norms.is_empty()), ..work };
         let place = Chunk::place(&self.graph, stage.output, work.image);
         let mut stored = take(&mut scratch.stored);
         let mut values = take(&mut chunk.values[stage.output]);
@@ -199,8 +216,13 @@ impl Network {
                 self.run_stage(work, chunk, z, scratch);
                 self.kernels.f32_to_f16(z, &mut target[place]);
             }
-            Values::Recomputed(_) if work.moments.is_none() => {}
-            Values::Recomputed(_) => self.run_stage(work, chunk, stored.sized(place.len()), scratch),
+            Values::Recomputed(_) => {
+                if let Some(start) = work.moments {
+                    let channels = self.graph.tensors[stage.output].channels;
+                    let moments = moments(&mut chunk.sums[start..], channels);
+                    self.pool(work.stage).moments(self, &chunk.values, work.image, moments);
+                }
+            }
         }
         chunk.values[stage.output] = values;
         scratch.stored = stored;
@@ -213,10 +235,8 @@ impl Network {
         for (group, &source) in stage.inputs.iter().enumerate() {
             let x = self.value(&chunk.values, source.tensor, work.image, &mut scratch.value);
             let input = GroupInput { group, x, prelude: plan.prelude(self.source_fold(source)) };
-            let moments = work.moments.filter(|_| group == last).map(|start| {
-                let (sum, sum_of_squares) = chunk.sums[start..start + 2 * channels].split_at_mut(channels);
-                Moments { sum, sum_of_squares }
-            });
+            let moments =
+                work.moments.filter(|_| group == last).map(|start| moments(&mut chunk.sums[start..], channels));
             plan.forward(self.kernels, work.weights, input, z, moments, &mut scratch.stage);
         }
     }
@@ -241,6 +261,12 @@ struct StageWork<'a> {
     weights: &'a [f32],
     /// Where the chunk's sums of the moments start, if they are wanted.
     moments: Option<usize>,
+}
+
+/// The two sums for `channels` channels at the front of `sums`.
+fn moments(sums: &mut [f64], channels: usize) -> Moments<'_> {
+    let (sum, sum_of_squares) = sums[..2 * channels].split_at_mut(channels);
+    Moments { sum, sum_of_squares }
 }
 
 /// Mixing weight of a term.

@@ -12,6 +12,7 @@ mod norms;
 pub(crate) mod op;
 pub mod parallel;
 mod plan;
+mod pool;
 mod reductions;
 mod scratch;
 mod stage;

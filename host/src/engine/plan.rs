@@ -4,13 +4,13 @@
 use super::parallel::CHUNKS;
 use super::stage::StagePlan;
 use super::{Options, Saved};
-use crate::graph::{Graph, INPUT, NormId, Op, Region, Source, Stage, TensorId};
+use crate::graph::{Graph, INPUT, NormId, Region, Source, Stage, TensorId};
 
 /// Where the gradient with respect to a stage's (normalised) output comes from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Upstream {
     /// One term of a mix: the gradient of the mix times the term's weight.
-    Mix { mix: usize, term: usize },
+    Term { mix: usize, term: usize },
     /// A stage or head, which leaves the gradient in the tensor's own buffer.
     Own,
 }
@@ -69,8 +69,8 @@ pub(super) struct Plan {
     pub stages: Vec<StagePlan>,
     /// Stages that have weights, in the order of the flat vector.
     pub weighted: Vec<usize>,
-    /// Reader of each stage's output.
-    pub upstream: Vec<Upstream>,
+    /// Readers of each stage's output; several only of a pool.
+    pub upstream: Vec<Vec<Upstream>>,
     /// By tensor.
     pub storage: Vec<Storage>,
     pub regions: Vec<RegionPlan>,
@@ -95,7 +95,7 @@ impl Plan {
             graph.regions.iter().map(|region| RegionPlan::new(graph, &stages, &is_state, region)).collect();
         let last_reader = last_readers(graph);
         let (slots, slot_lens) = gradient_slots(graph, &regions, &last_reader);
-        let storage = storage(graph, options.saved);
+        let storage = storage(graph, &stages, options.saved);
         Self { stages, weighted, upstream: upstream(graph), storage, regions, last_reader, slots, slot_lens }
     }
 
@@ -156,7 +156,7 @@ impl RegionPlan {
 
     fn add_stage(&mut self, graph: &Graph, stage: &Stage, plan: &StagePlan) {
         self.moments.push(self.moments_len);
-        self.moments_len += stage.norm.map_or(0, |norm| 2 * graph.norms[norm].range.len());
+        self.moments_len += if stage.norms.is_empty() { 0 } else { 2 * graph.tensors[stage.output].channels };
         self.weights.push(self.weights_len);
         self.weights_len += plan.weights.len();
         let reads = stage.inputs.iter().zip(&plan.input_gradient).map(|(source, &wanted)| {
@@ -183,27 +183,29 @@ impl RegionPlan {
     }
 }
 
-fn upstream(graph: &Graph) -> Vec<Upstream> {
-    let mut by_tensor = vec![Upstream::Own; graph.tensors.len()];
+fn upstream(graph: &Graph) -> Vec<Vec<Upstream>> {
+    let mut by_tensor = vec![Vec::new(); graph.tensors.len()];
     for (mix, node) in graph.mixes.iter().enumerate() {
         for (term, source) in node.terms.iter().map(|term| term.source).enumerate() {
-            by_tensor[source.tensor] = Upstream::Mix { mix, term };
+            by_tensor[source.tensor].push(Upstream::Term { mix, term });
         }
     }
-    graph.stages.iter().map(|stage| by_tensor[stage.output]).collect()
+    let upstream = |stage: &Stage| match std::mem::take(&mut by_tensor[stage.output]) {
+        terms if terms.is_empty() => vec![Upstream::Own],
+        terms => terms,
+    };
+    graph.stages.iter().map(upstream).collect()
 }
 
 /// A pool of a stored image costs about what it takes to read its result from memory. States are kept as they are: they are
 /// few, and everything is computed from them.
-fn storage(graph: &Graph, saved: Saved) -> Vec<Storage> {
+fn storage(graph: &Graph, stages: &[StagePlan], saved: Saved) -> Vec<Storage> {
     let mut storage = vec![Storage::F32; graph.tensors.len()];
-    for (index, stage) in graph.stages.iter().enumerate() {
-        let raw = stage.inputs.len() == 1 && stage.inputs[0].norm.is_none() && !stage.relu;
-        let from_state = graph.stages.iter().all(|other| other.output != stage.inputs[0].tensor);
-        storage[stage.output] = match stage.ops.as_slice() {
-            [Op::MaxPool { .. } | Op::AvgPool { .. }] if raw && from_state => Storage::Recomputed(index),
-            _ if saved == Saved::F16 => Storage::F16,
-            _ => Storage::F32,
+    for (index, (stage, plan)) in graph.stages.iter().zip(stages).enumerate() {
+        storage[stage.output] = match (&plan.pool, saved) {
+            (Some(_), _) => Storage::Recomputed(index),
+            (None, Saved::F16) => Storage::F16,
+            (None, Saved::F32) => Storage::F32,
         };
     }
     storage

@@ -16,6 +16,8 @@ pub(super) struct Scratch {
     pub terms: [Buffer; TERMS],
     /// Per-channel scales of these terms, behind their common shift.
     pub scales: Buffer,
+    /// A zero for each channel.
+    pub zeros: Buffer,
     /// A stage's value before it is stored in another form, or as it is read back.
     pub stored: Buffer,
     /// Gradient of a stage's stored value.

@@ -8,6 +8,7 @@ use darts_kernels_simd::{
 };
 
 use super::op::PlannedOp;
+use super::pool::Pool;
 use super::scratch::{Buffer, StageScratch};
 use crate::graph::{Graph, INPUT, Op, Stage};
 
@@ -19,6 +20,8 @@ pub(super) struct StagePlan {
     groups: Vec<Vec<PlannedOp>>,
     /// How the stage runs as one pass over rows, if it is separable and fused passes are wanted.
     separable: Option<Separable>,
+    /// How it runs without its values being kept, if it is a pool and fused passes are wanted.
+    pub pool: Option<Pool>,
     /// All weights of the stage: one contiguous range of the flat vector.
     pub weights: Range<usize>,
     /// Whether a gradient of each input is wanted (not for the image itself).
@@ -112,7 +115,8 @@ impl StagePlan {
         let weights = ranges.reduce(|all, next| all.start.min(next.start)..all.end.max(next.end)).unwrap_or(0..0);
         let input_gradient = stage.inputs.iter().map(|source| input_gradient || source.tensor != INPUT).collect();
         let separable = if fused { Separable::new(graph, stage) } else { None };
-        Self { relu: stage.relu, groups, separable, weights, input_gradient }
+        let pool = if fused { Pool::new(graph, stage) } else { None };
+        Self { relu: stage.relu, groups, separable, pool, weights, input_gradient }
     }
 
     /// Makes all buffers as large as the stage needs them in either pass.
@@ -173,11 +177,6 @@ impl StagePlan {
         if let Some(Moments { sum, sum_of_squares }) = moments {
             kernels.channel_moments(z, last.output.channels, sum, sum_of_squares);
         }
-    }
-
-    /// Runs the pool that is all of this stage on one image.
-    pub fn pool(&self, kernels: Kernels, x: &[f32], z: &mut [f32]) {
-        self.groups[0][0].forward(kernels, &[], x, z, false);
     }
 
     /// Whether the stage runs as one pass, by [`backward_fused`](Self::backward_fused).

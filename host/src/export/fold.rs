@@ -14,7 +14,7 @@ use crate::weights::TrainedNetwork;
 /// # Errors
 /// If a folded weight is no finite number in the precision of the plan.
 pub(super) fn weights_section(network: &TrainedNetwork, graph: &Graph, plan: &Plan) -> Result<Vec<u8>, ExportError> {
-    for stage in graph.stages.iter().filter(|stage| stage.norm.is_some()) {
+    for stage in graph.stages.iter().filter(|stage| !stage.norms.is_empty()) {
         let last = stage.ops.last();
         let folds = matches!(last, Some(Op::Dense { .. } | Op::FactorizedReduce { .. }));
         assert!(folds, "{}: a batch norm behind {last:?} cannot be folded", stage.name);

@@ -205,7 +205,8 @@ impl Lowerer<'_> {
             channels += input.channels;
             let image = self.read(source);
             let first = group == 0;
-            let output = Output { target, accumulate: accumulate || !first, norm: stage.norm, shift: first };
+            let output =
+                Output { target, accumulate: accumulate || !first, norm: stage.norms.first().copied(), shift: first };
             self.chain(&ops, stage.relu, image, output);
         }
     }

@@ -79,8 +79,24 @@ impl GraphBuilder {
         self.tensors.push(ops.iter().fold(input, |shape, op| op.output(shape)));
         let norm = norm.map(|(norm_name, affine)| self.norm(norm_name, output, affine));
         self.order.push(Node::Stage(self.stages.len()));
-        self.stages.push(Stage { inputs, relu, ops, output, norm, name: name.to_owned() });
+        self.stages.push(Stage { inputs, relu, ops, output, norms: norm.into_iter().collect(), name: name.to_owned() });
         Source { tensor: output, norm }
+    }
+
+    /// Another batch norm behind a stage that does the same as is wanted, if there is one.
+    pub fn shared_stage(
+        &mut self,
+        inputs: &[Source],
+        relu: bool,
+        ops: &[Op],
+        (name, affine): (String, bool),
+    ) -> Option<Source> {
+        let same = |stage: &Stage| stage.inputs == inputs && stage.relu == relu && stage.ops == ops;
+        let stage = self.stages.iter().position(same)?;
+        let tensor = self.stages[stage].output;
+        let norm = self.norm(name, tensor, affine);
+        self.stages[stage].norms.push(norm);
+        Some(Source { tensor, norm: Some(norm) })
     }
 
     fn norm(&mut self, name: String, tensor: usize, affine: bool) -> usize {

@@ -77,10 +77,11 @@ fn stage_row(graph: &Graph, stage: &Stage) -> LayerRow {
         operation.push(op.describe());
         shape = output;
     }
-    if let Some(norm) = stage.norm {
+    if !stage.norms.is_empty() {
         operation.push("bn".into());
-        parameters += graph.norms[norm].affine.iter().flatten().map(|range| range.len()).sum::<usize>();
     }
+    let affine = stage.norms.iter().flat_map(|&norm| graph.norms[norm].affine.iter().flatten());
+    parameters += affine.map(|range| range.len()).sum::<usize>();
     LayerRow {
         name: stage.name.clone(),
         operation: operation.join(" "),

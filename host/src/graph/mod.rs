@@ -98,8 +98,9 @@ pub struct Stage {
     pub ops: Vec<Op>,
     /// The stored result, before any batch norm.
     pub output: TensorId,
-    /// The batch norm that follows.
-    pub norm: Option<NormId>,
+    /// The batch norms through which it is read, one for each edge of a search cell that has this operation: a pool of a state
+    /// is the same for all of them, and is computed once.
+    pub norms: Vec<NormId>,
     /// What the stage is called in tables, such as `cells.3._ops.5`.
     pub name: String,
 }

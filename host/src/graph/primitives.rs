@@ -51,8 +51,12 @@ impl GraphBuilder {
     }
 
     fn pool(&mut self, name: &str, input: Source, op: Op, norm: bool) -> Source {
-        let norm = if norm { self.default_norm(format!("{name}.1")) } else { None };
-        self.stage(name, vec![input], false, vec![op], norm)
+        let Some(norm) = self.default_norm(format!("{name}.1")).filter(|_| norm) else {
+            return self.stage(name, vec![input], false, vec![op], None);
+        };
+        // The edges that leave a state pool the same values.
+        let shared = self.shared_stage(&[input], false, std::slice::from_ref(&op), norm.clone());
+        shared.unwrap_or_else(|| self.stage(name, vec![input], false, vec![op], Some(norm)))
     }
 
     fn sep_conv(&mut self, name: &str, input: Source, kernel: usize, stride: usize) -> Source {

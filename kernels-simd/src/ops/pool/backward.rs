@@ -8,22 +8,18 @@ use crate::ops::pool::geometry::{Block, EXTENT, Window, advance, combine_lines, 
 use crate::ops::pool::reduction::{Pooling, Reduction, with_reduction};
 use crate::shape::PoolShape;
 
-/// The gradient with respect to a pool `z` that is not kept, from the gradient `dy` behind its batch normalisation, as
-/// [`Kernels::norm_backward_apply`]: `scale·p·dy + q·(z − mean) + r`.
+/// The gradient with respect to a pool `z` that is not kept, as [`Kernels::norm_backward_apply`] has it, but for the
+/// factor of `dy`, which is in it: `dy + q·(z − mean) + r`.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolGradient<'a> {
     /// `[H_out, W_out, C]`.
     pub dy: &'a [f32],
     /// Mean of each channel.
     pub mean: &'a [f32],
-    /// Factor of `dy` of each channel.
-    pub p: &'a [f32],
     /// Factor of `z − mean` of each channel.
     pub q: &'a [f32],
     /// Summand of each channel.
     pub r: &'a [f32],
-    /// Factor of `dy` of the whole image.
-    pub scale: f32,
 }
 
 impl Kernels {
@@ -75,12 +71,12 @@ impl Kernels {
         shape: PoolShape,
         accumulate: bool,
     ) {
-        let PoolGradient { dy, mean, p, q, r, scale } = gradient;
+        let PoolGradient { dy, mean, q, r } = gradient;
         check("pool_norm_backward", x, dy.len(), shape);
-        let (lengths, channels) = ([mean, p, q, r].map(<[f32]>::len), shape.input.channels);
-        assert_eq!(lengths, [channels; 4], "pool_norm_backward: mean, p, q, r of {shape:?}");
-        let [dy, mean, p, q, r] = [dy, mean, p, q, r].map(<[f32]>::as_ptr);
-        let (gradient, x) = (Norm { dy, mean, p, q, r, scale }, x.as_ptr());
+        let (lengths, channels) = ([mean, q, r].map(<[f32]>::len), shape.input.channels);
+        assert_eq!(lengths, [channels; 3], "pool_norm_backward: mean, q, r of {shape:?}");
+        let [dy, mean, q, r] = [dy, mean, q, r].map(<[f32]>::as_ptr);
+        let (gradient, x) = (Norm { dy, mean, q, r }, x.as_ptr());
         let dx = begin(dx, shape, accumulate);
         // SAFETY: x and dx have the length of the input, dy that of the output, the others that of the channels, and no
         // window is empty.
@@ -143,35 +139,25 @@ impl Gradient for Ready {
 struct Norm {
     dy: *const f32,
     mean: *const f32,
-    p: *const f32,
     q: *const f32,
     r: *const f32,
-    scale: f32,
 }
 
 impl Gradient for Norm {
     const READS_VALUE: bool = true;
-    /// `mean`, `scale·p`, `q`, `r`.
-    type Registers<S: Simd> = [S::Vector; 4];
+    /// `mean`, `q`, `r`.
+    type Registers<S: Simd> = [S::Vector; 3];
 
     #[inline(always)]
-    unsafe fn begin<S: Simd, const PARTIAL: bool>(&self, channel: usize, lanes: usize) -> [S::Vector; 4] {
+    unsafe fn begin<S: Simd, const PARTIAL: bool>(&self, channel: usize, lanes: usize) -> [S::Vector; 3] {
         // SAFETY: promised by the caller.
-        unsafe {
-            let p = S::mul(S::splat(self.scale), load::<S, PARTIAL>(self.p.add(channel), lanes));
-            [
-                load::<S, PARTIAL>(self.mean.add(channel), lanes),
-                p,
-                load::<S, PARTIAL>(self.q.add(channel), lanes),
-                load::<S, PARTIAL>(self.r.add(channel), lanes),
-            ]
-        }
+        unsafe { [self.mean, self.q, self.r].map(|all| load::<S, PARTIAL>(all.add(channel), lanes)) }
     }
 
     #[inline(always)]
     unsafe fn at<S: Simd, const PARTIAL: bool>(
         &self,
-        [mean, p, q, r]: [S::Vector; 4],
+        [mean, q, r]: [S::Vector; 3],
         at: usize,
         value: S::Vector,
         lanes: usize,
@@ -179,7 +165,7 @@ impl Gradient for Norm {
         // SAFETY: promised by the caller.
         unsafe {
             let dy = load::<S, PARTIAL>(self.dy.add(at), lanes);
-            S::mul_add(p, dy, S::mul_add(q, S::sub(value, mean), r))
+            S::add(dy, S::mul_add(q, S::sub(value, mean), r))
         }
     }
 }
