@@ -4,6 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+/// What the names of temporary files begin and end with.
+const PREFIX: &str = ".darts-";
+const SUFFIX: &str = ".tmp";
+
 /// A file that could not be written; what stood in its place before still does.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}; check that the folder exists and is writable, and the space on the disk", path.display())]
@@ -47,11 +51,42 @@ fn write_regular(target: &Path, content: impl FnOnce(&mut dyn Write) -> io::Resu
     // Temporary files are private by default; this one becomes an ordinary file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = BufWriter::new(builder.prefix(".darts-").suffix(".tmp").tempfile_in(folder)?);
+    let mut file = BufWriter::new(builder.prefix(PREFIX).suffix(SUFFIX).tempfile_in(folder)?);
     content(&mut file)?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.as_file().sync_all()?;
     file.persist(target)?;
+    sync_folder(folder)
+}
+
+/// Removes the temporary files that killed processes left in `folder`, if that is there.
+///
+/// # Errors
+/// If the folder cannot be read or a file not be removed.
+pub fn remove_left_over(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The new name too survives a power failure.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Folders cannot be opened as files there.
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -28,6 +28,8 @@
 
 pub mod atomic;
 pub mod bench;
+pub mod checkpoint;
+pub mod config;
 pub mod data;
 pub mod draw;
 pub mod engine;
@@ -40,5 +42,6 @@ pub mod model_file;
 pub mod progress;
 pub mod run_directory;
 pub mod search;
+pub mod state;
 pub mod train;
 pub mod weights;

@@ -58,6 +58,7 @@ impl Progress {
                 note: String::new(),
                 total,
                 done: 0,
+                skipped: 0,
                 start: Instant::now(),
                 printed: None,
             })),
@@ -98,6 +99,7 @@ struct Lines {
     note: String,
     total: u64,
     done: u64,
+    skipped: u64,
     start: Instant,
     printed: Option<Instant>,
 }
@@ -114,6 +116,22 @@ impl Task {
                     lines.printed = Some(Instant::now());
                     stderr_line(lines.text(lines.start.elapsed()));
                 }
+            }
+            Display::Silent => {}
+        }
+    }
+
+    /// `steps` were done before the work under way began: they count for what is left, not for the rate.
+    pub fn skip(&self, steps: u64) {
+        match &self.display {
+            Display::Bar(bar) => {
+                bar.inc(steps);
+                bar.reset_eta();
+            }
+            Display::Lines(lines) => {
+                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                lines.done += steps;
+                lines.skipped += steps;
             }
             Display::Silent => {}
         }
@@ -139,7 +157,7 @@ impl Drop for Task {
 
 impl Lines {
     fn text(&self, elapsed: Duration) -> String {
-        let rate = self.done as f64 / elapsed.as_secs_f64();
+        let rate = (self.done - self.skipped) as f64 / elapsed.as_secs_f64();
         let left = Duration::from_secs_f64(self.total.saturating_sub(self.done) as f64 / rate.max(1e-6));
         format!("{} {}/{} {rate:.1}/s {} left {}", self.label, self.done, self.total, HumanDuration(left), self.note)
     }
@@ -155,18 +173,20 @@ mod tests {
             label: "search".into(),
             note: "loss 2.1".into(),
             total: 300,
-            done: 100,
+            done: 120,
+            skipped: 20,
             start: Instant::now(),
             printed: None,
         };
         let text = lines.text(Duration::from_secs(10));
-        assert_eq!(text, "search 100/300 10.0/s 20 seconds left loss 2.1");
+        assert_eq!(text, "search 120/300 10.0/s 18 seconds left loss 2.1");
     }
 
     #[test]
     fn progress_through_a_task_of_any_size_does_not_fail() {
         for progress in [Progress::Lines, Progress::Silent, Progress::Terminal(MultiProgress::new())] {
             let task = progress.task("work", 0);
+            task.skip(2);
             task.advance(3);
             task.note("loss 1.0");
         }

@@ -1,15 +1,19 @@
 //! The folder of a run: what was asked for, what was measured, what came out.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::atomic::{self, WriteError};
+use crate::checkpoint::RestoreError;
 
 /// The resolved configuration.
-pub const CONFIG: &str = "config.json";
+pub const CONFIG: &str = "config.toml";
+/// The folder of checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// One JSON object a line: what was measured each epoch.
 pub const METRICS: &str = "metrics.jsonl";
 /// The genotype, in the original's form.
@@ -20,6 +24,8 @@ pub const ALPHA: &str = "alpha.json";
 pub const WEIGHTS: &str = "weights.safetensors";
 /// The model file.
 pub const MODEL: &str = "model.darts";
+/// Locked by the process whose run it is, as long as that lives; holds its number.
+const LOCK: &str = ".lock";
 
 /// A folder that cannot be used for a run.
 #[derive(Debug, thiserror::Error)]
@@ -32,18 +38,39 @@ pub enum RunDirectoryError {
         /// The reason.
         source: io::Error,
     },
+    /// There is no run that could be gone on with.
+    #[error("cannot go on with a run in {}: {source}; give the folder of a run, and see that it can be written", path.display())]
+    Unusable {
+        /// The folder.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
     /// There is something in it.
     #[error("the folder {} is not empty, and a run overwrites nothing; choose another one with --out", .0.display())]
     NotEmpty(PathBuf),
+    /// Another process has its run in it.
+    #[error(
+        "the folder {} is in use by the run of process {process}; wait for its end, or choose another folder with --out",
+        path.display()
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The other process.
+        process: String,
+    },
 }
 
-/// A new folder for one run. If the run ends before it has written anything, all folders that were made for it are removed
+/// The folder of one run, which no other process can use as long as this one does. If a new run ends before it has written anything, all folders that were made for it are removed
 /// again.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
     /// The folders that were made, innermost first.
     made: Vec<PathBuf>,
+    /// Locked until it is dropped, or the process ends in any way.
+    _lock: File,
 }
 
 impl RunDirectory {
@@ -58,15 +85,34 @@ impl RunDirectory {
         }
     }
 
+    /// The folder of a run that is there, to go on with it. What a process that was killed left half written is removed.
+    ///
+    /// # Errors
+    /// If it cannot be used or another process does.
+    pub fn open(path: &Path) -> Result<Self, RunDirectoryError> {
+        let io_error = |source| RunDirectoryError::Unusable { path: path.to_owned(), source };
+        fs::metadata(path.join(CONFIG)).map_err(io_error)?;
+        let run = Self { path: path.to_owned(), made: Vec::new(), _lock: lock(path)? };
+        for folder in [path.to_owned(), run.file(CHECKPOINTS)] {
+            atomic::remove_left_over(&folder).map_err(io_error)?;
+        }
+        Ok(run)
+    }
+
     fn at(path: &Path) -> Result<Self, RunDirectoryError> {
         let io_error = |source| RunDirectoryError::Io { path: path.to_owned(), source };
-        let run = Self { path: path.to_owned(), made: missing(path) };
+        let made = missing(path);
         fs::create_dir_all(path).map_err(io_error)?;
-        if fs::read_dir(path).map_err(io_error)?.next().is_some() {
-            return Err(RunDirectoryError::NotEmpty(path.to_owned()));
+        let not_empty = || Err(RunDirectoryError::NotEmpty(path.to_owned()));
+        if !is_empty(path).map_err(io_error)? && !path.join(LOCK).exists() {
+            return not_empty();
         }
-        run.probe()?;
-        Ok(run)
+        let lock = lock(path)?;
+        atomic::remove_left_over(path).map_err(io_error)?;
+        if !is_empty(path).map_err(io_error)? {
+            return not_empty();
+        }
+        Ok(Self { path: path.to_owned(), made, _lock: lock })
     }
 
     fn numbered(parent: &Path, command: &str) -> Result<Self, RunDirectoryError> {
@@ -78,7 +124,7 @@ impl RunDirectory {
             match fs::create_dir(&path) {
                 Ok(()) => {
                     made.insert(0, path.clone());
-                    return Ok(Self { path, made });
+                    return Ok(Self { _lock: lock(&path)?, path, made });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 Err(source) => return Err(RunDirectoryError::Io { path, source }),
@@ -86,13 +132,7 @@ impl RunDirectory {
         }
     }
 
-    /// Finds out now, not after hours of work, whether files can be made.
-    fn probe(&self) -> Result<(), RunDirectoryError> {
-        let probe = tempfile::tempfile_in(&self.path);
-        probe.map(drop).map_err(|source| RunDirectoryError::Io { path: self.path.clone(), source })
-    }
-
-    /// All files in the folder and those below it, sorted.
+    /// All files in the folder and those below it, sorted; without locks.
     ///
     /// # Errors
     /// If a folder cannot be read.
@@ -101,7 +141,9 @@ impl RunDirectory {
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder)? {
                 let path = entry?.path();
-                if path.is_dir() { &mut folders } else { &mut files }.push(path);
+                if !path.ends_with(LOCK) {
+                    if path.is_dir() { &mut folders } else { &mut files }.push(path);
+                }
             }
         }
         files.sort();
@@ -146,21 +188,54 @@ impl RunDirectory {
         })
     }
 
-    /// Starts the log of measurements.
+    /// The log of measurements, without what is behind its first `length` bytes.
     ///
     /// # Errors
-    /// If the file cannot be made.
-    pub fn metrics(&self) -> Result<Metrics, WriteError> {
+    /// If the file cannot be made or cut.
+    pub fn metrics(&self, length: u64) -> Result<Metrics, WriteError> {
         let path = self.file(METRICS);
-        match File::options().append(true).create(true).open(&path) {
+        let open = || {
+            let file = File::options().append(true).create(true).open(&path)?;
+            if file.metadata()?.len() > length {
+                file.set_len(length)?;
+            }
+            Ok(file)
+        };
+        match open() {
             Ok(file) => Ok(Metrics { file, path }),
             Err(source) => Err(WriteError { path, source }),
         }
+    }
+
+    /// The records in the first `length` bytes of the log of measurements.
+    ///
+    /// # Errors
+    /// If there are not so many bytes, or something in them is no record.
+    pub fn records<T: DeserializeOwned>(&self, length: u64) -> Result<Vec<T>, RestoreError> {
+        let path = self.file(METRICS);
+        let wrong = |problem: String| RestoreError::Log { problem: format!("{}: {problem}", path.display()) };
+        let mut bytes = Vec::new();
+        if length > 0 {
+            let read = File::open(&path).and_then(|file| file.take(length).read_to_end(&mut bytes));
+            read.map_err(|error| wrong(error.to_string()))?;
+        }
+        if bytes.len() as u64 != length {
+            return Err(wrong(format!("{} bytes of the {length} that the checkpoint knows of", bytes.len())));
+        }
+        let lines = bytes.split_inclusive(|&byte| byte == b'\n').zip(1..);
+        lines
+            .map(|(line, number)| {
+                serde_json::from_slice(line).map_err(|error| wrong(format!("line {number} is no record: {error}")))
+            })
+            .collect()
     }
 }
 
 impl Drop for RunDirectory {
     fn drop(&mut self) {
+        if is_empty(&self.path).is_ok_and(|empty| empty) {
+            let _ = fs::remove_file(self.file(LOCK));
+        }
         for folder in &self.made {
             // Removes only an empty folder, which is the aim.
             let _ = fs::remove_dir(folder);
@@ -172,6 +247,34 @@ impl Drop for RunDirectory {
 fn missing(path: &Path) -> Vec<PathBuf> {
     let folders = path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
     folders.map(Path::to_owned).collect()
+}
+
+/// Takes the lock of the folder `path`. The system gives it back when the process ends, however it does.
+fn lock(path: &Path) -> Result<File, RunDirectoryError> {
+    let io_error = |source| RunDirectoryError::Io { path: path.to_owned(), source };
+    let mut options = File::options();
+    let mut file = options.read(true).write(true).create(true).open(path.join(LOCK)).map_err(io_error)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let process = fs::read_to_string(path.join(LOCK)).unwrap_or_default().trim().to_owned();
+            return Err(RunDirectoryError::InUse { path: path.to_owned(), process });
+        }
+        Err(TryLockError::Error(source)) => return Err(io_error(source)),
+    }
+    // Finds out now, not after hours of work, whether files can be written.
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io_error)?;
+    Ok(file)
+}
+
+/// Whether there is nothing in a folder but a lock, as a run leaves it that was killed before it wrote anything.
+fn is_empty(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        if entry?.file_name() != LOCK {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A file of one JSON object a line, each written as soon as it is known.
@@ -191,6 +294,15 @@ impl Metrics {
         let written = line.and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()));
         written.map_err(|source| WriteError { path: self.path.clone(), source })
     }
+
+    /// Sees to it that all lines are on the disk, and returns their length in bytes.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn sync(&mut self) -> Result<u64, WriteError> {
+        let synced = self.file.sync_data().and_then(|()| Ok(self.file.metadata()?.len()));
+        synced.map_err(|source| WriteError { path: self.path.clone(), source })
+    }
 }
 
 #[cfg(test)]
@@ -209,7 +321,7 @@ mod tests {
         drop((first, second));
         assert!(!path.exists());
         let third = RunDirectory::numbered(parent.path(), "search").expect("writable");
-        third.write_text(CONFIG, "{}").expect("writable");
+        third.write_text(CONFIG, "").expect("writable");
         third.discard();
         drop(third);
         assert!(!path.exists());
@@ -221,20 +333,70 @@ mod tests {
         let parent = tempfile::tempdir().expect("a temporary folder");
         let path = parent.path().join("a/b");
         let run = RunDirectory::create(Some(&path), "train").expect("writable");
-        run.write_json(CONFIG, &[1, 2]).expect("writable");
-        assert_eq!(run.files().expect("readable"), [run.file(CONFIG)]);
+        run.write_json(ALPHA, &[1, 2]).expect("writable");
+        assert_eq!(run.files().expect("readable"), [run.file(ALPHA)]);
+        assert!(matches!(RunDirectory::create(Some(&path), "train"), Err(RunDirectoryError::InUse { .. })));
+        drop(run);
         assert!(matches!(RunDirectory::create(Some(&path), "train"), Err(RunDirectoryError::NotEmpty(_))));
-        assert!(matches!(RunDirectory::create(Some(&run.file(CONFIG)), "train"), Err(RunDirectoryError::Io { .. })));
+        assert!(matches!(RunDirectory::create(Some(&path.join(ALPHA)), "train"), Err(RunDirectoryError::Io { .. })));
     }
 
     #[test]
     fn metrics_are_lines_of_json() {
         let parent = tempfile::tempdir().expect("a temporary folder");
         let run = RunDirectory::create(Some(parent.path()), "train").expect("writable");
-        let mut metrics = run.metrics().expect("writable");
+        let mut metrics = run.metrics(0).expect("writable");
         metrics.push(&serde_json::json!({"epoch": 1})).expect("writable");
         metrics.push(&serde_json::json!({"epoch": 2})).expect("writable");
         let text = fs::read_to_string(run.file(METRICS)).expect("readable");
         assert_eq!(text, "{\"epoch\":1}\n{\"epoch\":2}\n");
+    }
+
+    #[test]
+    fn a_run_that_was_killed_can_be_gone_on_with_by_one_process() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let path = parent.path().join("run");
+        assert!(matches!(RunDirectory::open(&path), Err(RunDirectoryError::Unusable { .. })));
+        let run = RunDirectory::create(Some(&path), "search").expect("writable");
+        run.write_text(CONFIG, "").expect("writable");
+        let error = RunDirectory::open(&path).expect_err("it is in use").to_string();
+        assert!(error.contains(&std::process::id().to_string()), "{error}");
+        drop(run);
+        fs::create_dir(path.join(CHECKPOINTS)).expect("writable");
+        let left_over = [path.join(".darts-a.tmp"), path.join(CHECKPOINTS).join(".darts-b.tmp")];
+        left_over.iter().for_each(|file| fs::write(file, "half").expect("writable"));
+        let run = RunDirectory::open(&path).expect("nobody has it");
+        assert_eq!(run.files().expect("readable"), [path.join(CONFIG)]);
+
+        // One that was killed before it wrote anything.
+        let path = parent.path().join("early");
+        fs::create_dir(&path).expect("writable");
+        for name in [LOCK, ".darts-a.tmp"] {
+            fs::write(path.join(name), "1").expect("writable");
+        }
+        let run = RunDirectory::create(Some(&path), "search").expect("there is nothing in it");
+        assert_eq!(run.files().expect("readable"), Vec::<PathBuf>::new());
+        drop(run);
+        assert_eq!(fs::read_dir(&path).expect("it was there before").count(), 0);
+    }
+
+    #[test]
+    fn a_log_is_cut_and_read_up_to_where_a_checkpoint_knows_of_it() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let run = RunDirectory::create(Some(parent.path()), "train").expect("writable");
+        assert!(run.records::<u32>(0).expect("nothing is asked for").is_empty());
+        let mut metrics = run.metrics(0).expect("writable");
+        metrics.push(&1).expect("writable");
+        let length = metrics.sync().expect("writable");
+        metrics.push(&2).expect("writable");
+        assert_eq!(run.records::<u32>(length).expect("records"), [1]);
+        let mut metrics = run.metrics(length).expect("writable");
+        metrics.push(&3).expect("writable");
+        assert_eq!(fs::read_to_string(run.file(METRICS)).expect("readable"), "1\n3\n");
+        for (length, part) in [(5, "4 bytes of the 5"), (3, "line 2")] {
+            fs::write(run.file(METRICS), "1\n-\n").expect("writable");
+            let error = run.records::<u32>(length).expect_err("it is not what it was").to_string();
+            assert!(error.contains(METRICS) && error.contains(part), "{error}");
+        }
     }
 }

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use darts_host::data::{DataSource, Dataset};
+use darts_core::Genotype;
+use darts_host::config::{DataConfig, MachineConfig, RunConfig};
+use darts_host::data::Dataset;
 use darts_host::engine::{Engine, Options, Saved, Workers};
 use darts_host::evaluate::{EvaluateError, Evaluation, evaluate_network};
 use darts_host::graph::Graph;
@@ -92,34 +94,22 @@ impl Session {
         }
     }
 
-    /// How a command ends after Ctrl-C: stdout stays empty.
-    pub fn interrupted(&self, directory: &RunDirectory) -> Outcome {
-        self.progress.line(&format!("wrote {}", directory.path().display()));
+    /// How a command ends after Ctrl-C: stdout stays empty, and `next` says how to go on.
+    pub fn interrupted(&self, directory: &RunDirectory, next: &str) -> Outcome {
+        self.progress.line(&format!("wrote {}{next}", directory.path().display()));
         Err(Interrupted.into())
     }
 
     /// What a run directory records: everything that decides the result, and what ran it.
-    pub fn record<'a, S>(&self, settings: &'a S, source: &'a DataSource) -> RunRecord<'a, S> {
-        RunRecord {
-            version: env!("CARGO_PKG_VERSION"),
-            isa: self.kernels.isa().name(),
+    pub fn config<S>(&self, command: &str, genotype: Option<&Genotype>, data: DataConfig, settings: S) -> RunConfig<S> {
+        let machine = MachineConfig {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            isa: self.kernels.isa().name().to_owned(),
             threads: self.workers.threads(),
-            data: &source.name,
-            data_fingerprint: format!("{:016x}", source.fingerprint()),
-            settings,
-        }
+        };
+        let genotype = genotype.map(Genotype::to_string);
+        RunConfig { command: command.to_owned(), genotype, machine, data, settings }
     }
-}
-
-/// The configuration of a run as it was resolved.
-#[derive(Serialize)]
-pub struct RunRecord<'a, S> {
-    version: &'static str,
-    isa: &'static str,
-    threads: usize,
-    data: &'a str,
-    data_fingerprint: String,
-    settings: &'a S,
 }
 
 /// Stem and head of a derived network.

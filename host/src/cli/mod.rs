@@ -8,11 +8,13 @@ mod export;
 mod genotype;
 mod info;
 mod inspect;
+mod resume;
 mod run;
 mod search;
 mod table;
 mod train;
 mod training;
+mod watch;
 
 use std::error::Error;
 use std::io;

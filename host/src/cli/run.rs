@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 use darts_host::atomic;
+use darts_host::checkpoint::Policy;
 use darts_host::draw::Drawing;
 use darts_host::export::Precision;
 use darts_host::graph::count::totals;
@@ -18,9 +19,10 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::common::{FileError, Machine, Session, print_json};
+use super::resume::Run;
 use super::search::Order;
 use super::table::Table;
-use super::training::{DataArguments, one_or_more, set};
+use super::training::{DataArguments, Images, one_or_more, set};
 use super::{Failure, Outcome, export, search, train};
 
 /// Run the whole pipeline: search, derive, train, export, and evaluate on the core (what `darts` alone does)
@@ -85,7 +87,7 @@ struct Accuracy {
 pub fn run(arguments: &Arguments) -> Outcome {
     let started = Instant::now();
     let session = Session::start(&arguments.machine, arguments.json)?;
-    let source = arguments.data.load(&session)?;
+    let Images { source, config } = arguments.data.load(&session, None)?;
     let normalization = arguments.data.normalization(&source)?;
     let directory = RunDirectory::create(arguments.out.as_deref(), "run")?;
     interrupt::install()?;
@@ -98,9 +100,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
     };
     set(&mut settings.order, arguments.order.map(Into::into));
     let search_directory = RunDirectory::create(Some(&directory.file("search")), "search")?;
-    let found = search::perform(&settings, &source, &session, &search_directory)?;
+    let search_config = session.config("search", None, config.clone(), settings);
+    let run = Run::begin("search", search_directory, &search_config, Policy::default())?;
+    let found = search::perform(&search_config.settings, &source, &session, &run)?;
     if interrupt::requested() {
-        return session.interrupted(&directory);
+        return session.interrupted(&directory, &run.next());
     }
 
     let settings = TrainSettings {
@@ -111,9 +115,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ..TrainSettings::QUICK
     };
     let train_directory = RunDirectory::create(Some(&directory.file("train")), "train")?;
-    let trained = train::perform(&found.genotype, &settings, &source, &session, &train_directory)?;
+    let train_config = session.config("train", Some(&found.genotype), config, settings);
+    let run = Run::begin("train", train_directory, &train_config, Policy::default())?;
+    let trained = train::perform(&found.genotype, &train_config.settings, &source, &session, &run)?;
     if interrupt::requested() {
-        return session.interrupted(&directory);
+        return session.interrupted(&directory, &run.next());
     }
 
     let network = &trained.network;

@@ -7,16 +7,18 @@ use clap::{Args, ValueEnum};
 use darts_host::data::DataSource;
 use darts_host::graph::supernet::supernet;
 use darts_host::interrupt;
-use darts_host::run_directory::{self, RunDirectory};
+use darts_host::run_directory;
 use darts_host::search::run::{SearchOutcome, SearchSettings, network, search};
 use darts_host::search::{alpha, bilevel};
 use serde::Serialize;
 
 use super::common::{Machine, Session, print_json};
+use super::resume::Run;
 use super::training::{
-    AugmentArguments, DataArguments, Preset, PresetOptions, RunArguments, SgdArguments, Watch, augment_options,
+    AugmentArguments, DataArguments, Images, Preset, PresetOptions, RunArguments, SgdArguments, augment_options,
     non_negative, preset_table, set, sgd_options,
 };
+use super::watch::Watch;
 use super::{Failure, Outcome};
 
 /// Search a normal and a reduction cell on a data set
@@ -108,16 +110,22 @@ struct ArchitectureOptimizer {
 }
 
 impl Arguments {
-    fn settings(&self, source: &DataSource) -> Result<SearchSettings, darts_host::data::DataError> {
-        let mut settings = match self.run.preset {
-            Preset::Paper => SearchSettings::PAPER,
-            Preset::Quick => SearchSettings::QUICK,
+    /// What is not given is as in `previous`, if there is that and no preset is given.
+    fn settings(
+        &self,
+        source: &DataSource,
+        previous: Option<&SearchSettings>,
+    ) -> Result<SearchSettings, darts_host::data::DataError> {
+        let mut settings = match (self.run.preset, previous) {
+            (None, Some(previous)) => previous.clone(),
+            (None | Some(Preset::Paper), _) => SearchSettings::PAPER,
+            (Some(Preset::Quick), _) => SearchSettings::QUICK,
         };
         set(&mut settings.order, self.order.map(Into::into));
         set(&mut settings.epochs, self.run.epochs);
         set(&mut settings.batch_size, self.run.batch);
         set(&mut settings.seed, self.run.seed);
-        settings.saved = self.run.saved.into();
+        set(&mut settings.saved, self.run.saved.map(Into::into));
         set(&mut settings.channels, self.network.channels);
         set(&mut settings.layers, self.network.layers);
         set(&mut settings.nodes, self.network.nodes);
@@ -125,10 +133,12 @@ impl Arguments {
         self.weights.apply(&mut settings.sgd);
         set(&mut settings.arch_learning_rate, self.architecture.arch_learning_rate);
         set(&mut settings.arch_weight_decay, self.architecture.arch_weight_decay);
-        settings.zero_alpha = self.architecture.zero_alpha;
-        settings.batch_statistics = self.architecture.batch_statistics;
+        settings.zero_alpha |= self.architecture.zero_alpha;
+        settings.batch_statistics |= self.architecture.batch_statistics;
         self.augment.apply(&mut settings.augment);
-        settings.normalization = self.data.normalization(source)?;
+        if let Some(normalization) = self.data.normalization(source)? {
+            settings.normalization = Some(normalization);
+        }
         Ok(settings)
     }
 }
@@ -169,27 +179,30 @@ struct Report<'a> {
 pub fn run(arguments: &Arguments) -> Outcome {
     let started = Instant::now();
     let session = Session::start(&arguments.machine, arguments.run.json)?;
-    let source = arguments.data.load(&session)?;
-    let settings = arguments.settings(&source)?;
+    let previous = arguments.run.previous::<SearchSettings>("search")?;
+    let Images { source, config } = arguments.data.load(&session, previous.as_ref().map(|run| &run.config.data))?;
+    let settings = arguments.settings(&source, previous.as_ref().map(|run| &run.config.settings))?;
     let graph = supernet(&network(&settings, &source.train))?;
-    let directory = arguments.run.open("search", &session, &graph, settings.batch_size.min(source.train.len()))?;
+    session.check_memory(&graph, settings.batch_size.min(source.train.len()), settings.saved)?;
     drop(graph);
-    let outcome = perform(&settings, &source, &session, &directory)?;
+    let config = session.config("search", None, config, settings);
+    let run = arguments.run.open("search", previous, &config)?;
+    let outcome = perform(&config.settings, &source, &session, &run)?;
     if interrupt::requested() {
-        return session.interrupted(&directory);
+        return session.interrupted(&run.directory, &run.next());
     }
     let report = Report {
         genotype: outcome.genotype.to_string(),
         epochs: outcome.epochs.len(),
         valid_accuracy: outcome.epochs.last().map(|epoch| epoch.valid_accuracy),
         seconds: started.elapsed().as_secs_f64(),
-        out: directory.path(),
+        out: run.directory.path(),
     };
     if arguments.run.json {
         print_json(&report)?;
     } else {
         let mut output = io::stdout().lock();
-        let folder = directory.path().display();
+        let folder = run.directory.path().display();
         writeln!(output, "{}\nwrote {folder}; next: darts train --genotype {folder}", report.genotype)?;
     }
     Ok(())
@@ -210,18 +223,17 @@ impl From<&SearchOutcome> for AlphaRecord {
     }
 }
 
-/// Searches, and leaves configuration, metrics, genotype and α in `directory`, also when it is interrupted.
+/// Searches, and leaves metrics, checkpoints, genotype and α in the folder of `run`, also when it is interrupted.
 pub fn perform(
     settings: &SearchSettings,
     source: &DataSource,
     session: &Session,
-    directory: &RunDirectory,
+    run: &Run,
 ) -> Result<SearchOutcome, Failure> {
-    let mut watch = Watch::new("search", settings.epochs, &session.progress, directory)?;
-    directory.write_json(run_directory::CONFIG, &session.record(settings, source))?;
+    let mut watch = Watch::new(settings.epochs, &session.progress, run);
     let outcome = search(settings, &source.train, session.kernels, session.workers.clone(), &mut watch);
     let outcome = watch.finish(outcome)?;
-    directory.write_text(run_directory::GENOTYPE, &outcome.genotype.to_string())?;
-    directory.write_json(run_directory::ALPHA, &AlphaRecord::from(&outcome))?;
+    run.directory.write_text(run_directory::GENOTYPE, &outcome.genotype.to_string())?;
+    run.directory.write_json(run_directory::ALPHA, &AlphaRecord::from(&outcome))?;
     Ok(outcome)
 }

@@ -9,16 +9,18 @@ use darts_core::Genotype;
 use darts_host::data::{DataError, DataSource};
 use darts_host::graph::derived::derived;
 use darts_host::interrupt;
-use darts_host::run_directory::{self, RunDirectory};
+use darts_host::run_directory;
 use darts_host::train::{Schedule, TrainOutcome, TrainSettings, train};
 use serde::Serialize;
 
 use super::common::{Machine, Network, Session, print_json};
 use super::genotype::resolve;
+use super::resume::Run;
 use super::training::{
-    AugmentArguments, DataArguments, Preset, PresetOptions, RunArguments, SgdArguments, Watch, augment_options,
+    AugmentArguments, DataArguments, Images, Preset, PresetOptions, RunArguments, SgdArguments, augment_options,
     non_negative, one_or_more, preset_table, probability, set, sgd_options,
 };
+use super::watch::Watch;
 use super::{Failure, Outcome};
 
 /// Train the network of a genotype and measure it on the test set
@@ -31,8 +33,8 @@ use super::{Failure, Outcome};
 #[command(after_long_help = long_help(), after_help = EXAMPLES)]
 pub struct Arguments {
     /// The cells: name, file, text or run directory.
-    #[arg(long, value_name = "NAME|FILE|TEXT|RUN")]
-    genotype: String,
+    #[arg(long, value_name = "NAME|FILE|TEXT|RUN", required_unless_present = "resume")]
+    genotype: Option<String>,
 
     #[command(flatten)]
     run: RunArguments,
@@ -66,9 +68,9 @@ const EXAMPLES: &str = "Examples:\n  \
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 struct Size {
-    /// Stem and head.
-    #[arg(long, value_name = "KIND", default_value = "cifar")]
-    network: Network,
+    /// Stem and head [default: cifar].
+    #[arg(long, value_name = "KIND")]
+    network: Option<Network>,
     /// Channels of the first cell.
     #[arg(long, value_name = "N")]
     channels: Option<usize>,
@@ -116,26 +118,31 @@ struct Regularization {
 }
 
 impl Arguments {
-    fn settings(&self, source: &DataSource) -> Result<TrainSettings, DataError> {
-        let mut settings = match (self.run.preset, self.size.network) {
-            (Preset::Quick, network) => TrainSettings { network: network.into(), ..TrainSettings::QUICK },
-            (Preset::Paper, Network::Cifar) => TrainSettings::CIFAR,
-            (Preset::Paper, Network::Imagenet) => TrainSettings::IMAGENET,
+    /// What is not given is as in `previous`, if there is that and no preset is given.
+    fn settings(&self, source: &DataSource, previous: Option<&TrainSettings>) -> Result<TrainSettings, DataError> {
+        let mut settings = match (self.run.preset, self.size.network, previous) {
+            (None, _, Some(previous)) => previous.clone(),
+            (Some(Preset::Quick), ..) => TrainSettings::QUICK,
+            (None | Some(Preset::Paper), Some(Network::Imagenet), _) => TrainSettings::IMAGENET,
+            (None | Some(Preset::Paper), ..) => TrainSettings::CIFAR,
         };
+        set(&mut settings.network, self.size.network.map(Into::into));
         set(&mut settings.channels, self.size.channels);
         set(&mut settings.layers, self.size.layers);
         set(&mut settings.epochs, self.run.epochs);
         set(&mut settings.batch_size, self.run.batch);
         settings.held_out = Some(self.validation.unwrap_or_else(|| settings.held_out(&source.train)));
         set(&mut settings.seed, self.run.seed);
-        settings.saved = self.run.saved.into();
+        set(&mut settings.saved, self.run.saved.map(Into::into));
         set(&mut settings.schedule, self.optimizer.schedule());
         self.optimizer.sgd.apply(&mut settings.sgd);
         set(&mut settings.auxiliary_weight, self.regularization.auxiliary);
         set(&mut settings.drop_path, self.regularization.drop_path);
         set(&mut settings.label_smoothing, self.regularization.label_smoothing);
         self.augment.apply(&mut settings.augment);
-        settings.normalization = self.data.normalization(source)?;
+        if let Some(normalization) = self.data.normalization(source)? {
+            settings.normalization = Some(normalization);
+        }
         Ok(settings)
     }
 }
@@ -195,15 +202,19 @@ struct Report<'a> {
 pub fn run(arguments: &Arguments) -> Outcome {
     let started = Instant::now();
     let session = Session::start(&arguments.machine, arguments.run.json)?;
-    let genotype = resolve(&arguments.genotype)?;
-    let source = arguments.data.load(&session)?;
-    let settings = arguments.settings(&source)?;
+    let previous = arguments.run.previous::<TrainSettings>("train")?;
+    let known = previous.as_ref().and_then(|run| run.config.genotype.as_deref());
+    let genotype = resolve(arguments.genotype.as_deref().or(known).unwrap_or_default())?;
+    let Images { source, config } = arguments.data.load(&session, previous.as_ref().map(|run| &run.config.data))?;
+    let settings = arguments.settings(&source, previous.as_ref().map(|run| &run.config.settings))?;
     let graph = derived(&genotype, &settings.config(&source.train))?;
-    let directory = arguments.run.open("train", &session, &graph, settings.batch_size.min(source.train.len()))?;
+    session.check_memory(&graph, settings.batch_size.min(source.train.len()), settings.saved)?;
     drop(graph);
-    let outcome = perform(&genotype, &settings, &source, &session, &directory)?;
+    let config = session.config("train", Some(&genotype), config, settings);
+    let run = arguments.run.open("train", previous, &config)?;
+    let outcome = perform(&genotype, &config.settings, &source, &session, &run)?;
     if interrupt::requested() {
-        return session.interrupted(&directory);
+        return session.interrupted(&run.directory, &run.next());
     }
     let test = session.evaluate("test", &outcome.network, &source.test)?;
     let report = Report {
@@ -213,7 +224,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         test_accuracy: test.accuracy(),
         test_loss: test.loss,
         seconds: started.elapsed().as_secs_f64(),
-        out: directory.path(),
+        out: run.directory.path(),
     };
     if arguments.run.json {
         print_json(&report)?;
@@ -225,22 +236,21 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// Trains, and leaves configuration, metrics, genotype and weights in `directory`, also when it is interrupted.
+/// Trains, and leaves metrics, checkpoints, genotype and weights in the folder of `run`, also when it is interrupted.
 pub fn perform(
     genotype: &Genotype,
     settings: &TrainSettings,
     source: &DataSource,
     session: &Session,
-    directory: &RunDirectory,
+    run: &Run,
 ) -> Result<TrainOutcome, Failure> {
-    let mut watch = Watch::new("train", settings.epochs, &session.progress, directory)?;
-    directory.write_json(run_directory::CONFIG, &session.record(settings, source))?;
-    directory.write_text(run_directory::GENOTYPE, &genotype.to_string())?;
+    let mut watch = Watch::new(settings.epochs, &session.progress, run);
+    run.directory.write_text(run_directory::GENOTYPE, &genotype.to_string())?;
     let outcome = train(genotype, settings, &source.train, session.kernels, session.workers.clone(), &mut watch);
     let outcome = watch.finish(outcome)?;
     // Complete epochs have been saved.
     if outcome.interrupted {
-        outcome.network.save(&directory.file(run_directory::WEIGHTS))?;
+        outcome.network.save(&run.directory.file(run_directory::WEIGHTS))?;
     }
     Ok(outcome)
 }

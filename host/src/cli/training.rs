@@ -1,20 +1,14 @@
 //! Arguments and reports that searching and training share.
 
-use std::path::PathBuf;
+use std::path::{PathBuf, absolute};
 
 use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
 use clap::{Args, ValueEnum};
-use darts_host::atomic::WriteError;
+use darts_host::checkpoint::Policy;
+use darts_host::config::DataConfig;
 use darts_host::data::{self, Augment, DataError, DataSource, LoadOptions, Normalization};
-use darts_host::graph::Graph;
-use darts_host::progress::{Progress, Task};
-use darts_host::run_directory::{self, Metrics, RunDirectory};
+use darts_host::engine;
 use darts_host::search::optimizer::SgdSettings;
-use darts_host::search::run::{Observer, SearchEpoch, StepProgress};
-use darts_host::train::{TrainEpoch, TrainObserver};
-use darts_host::weights::TrainedNetwork;
-use darts_host::{engine, interrupt};
-use serde::Serialize;
 
 use super::Failure;
 use super::common::Session;
@@ -32,9 +26,9 @@ pub enum Preset {
 /// What a search and a training have in common.
 #[derive(Debug, Args)]
 pub struct RunArguments {
-    /// Where options that are not given come from.
-    #[arg(long, value_name = "NAME", default_value = "paper")]
-    pub preset: Preset,
+    /// Where options that are not given come from [default: paper].
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<Preset>,
 
     /// Passes over the images that the weights learn on.
     #[arg(long, value_name = "N", value_parser = one_or_more())]
@@ -48,27 +42,30 @@ pub struct RunArguments {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
-    /// How values are kept from the forward to the backward pass.
-    #[arg(long, value_name = "FORM", default_value = "f32")]
-    pub saved: Saved,
+    /// How values are kept from the forward to the backward pass [default: f32].
+    #[arg(long, value_name = "FORM")]
+    pub saved: Option<Saved>,
 
     /// Run directory, new or empty [default: runs/COMMAND-N].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
+    /// Go on with the run in this folder from its last checkpoint. Settings and data are that run's; options that say
+    /// otherwise are refused.
+    #[arg(long, value_name = "RUN", conflicts_with = "out")]
+    pub resume: Option<PathBuf>,
+
+    /// Write a checkpoint every so many minutes; there is one behind every epoch and at Ctrl-C in any case.
+    #[arg(long, value_name = "X", default_value_t = 5.0, value_parser = non_negative)]
+    pub checkpoint_minutes: f64,
+
+    /// Keep so many checkpoints, beside that of the epoch with the best validation accuracy.
+    #[arg(long, value_name = "N", default_value_t = Policy::default().keep, value_parser = one_or_more())]
+    pub keep_checkpoints: usize,
+
     /// Print one JSON object at the end and no progress.
     #[arg(long)]
     pub json: bool,
-}
-
-impl RunArguments {
-    /// Makes the run directory, if the memory has room for `graph` at batches of `batch` images. From here on Ctrl-C saves.
-    pub fn open(&self, command: &str, session: &Session, graph: &Graph, batch: usize) -> Result<RunDirectory, Failure> {
-        session.check_memory(graph, batch, self.saved.into())?;
-        let directory = RunDirectory::create(self.out.as_deref(), command)?;
-        interrupt::install()?;
-        Ok(directory)
-    }
 }
 
 /// The optimizer of the weights.
@@ -106,9 +103,10 @@ impl SgdArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub struct DataArguments {
-    /// `embedded` (a subset of Fashion-MNIST), or a folder: IDX files, CIFAR binary files, or images in a folder per class.
-    #[arg(long, value_name = "PATH|embedded", default_value = "embedded", value_parser = NonEmptyStringValueParser::new())]
-    pub data: String,
+    /// `embedded` (a subset of Fashion-MNIST), or a folder: IDX files, CIFAR binary files, or images in a folder per class
+    /// [default: embedded].
+    #[arg(long, value_name = "PATH|embedded", value_parser = NonEmptyStringValueParser::new())]
+    pub data: Option<String>,
 
     /// Use so many training images only, as many of each class.
     #[arg(long, value_name = "N", value_parser = one_or_more())]
@@ -124,15 +122,20 @@ pub struct DataArguments {
 }
 
 impl DataArguments {
-    /// The images, the training set cut to `--limit`.
-    pub fn load(&self, session: &Session) -> Result<DataSource, DataError> {
+    /// The images, the training set cut to `--limit`. What is not given is taken from the run that is gone on with, if any.
+    pub fn load(&self, session: &Session, previous: Option<&DataConfig>) -> Result<Images, Failure> {
+        let given = self.data.as_deref().or(previous.map(|previous| previous.path.as_str())).unwrap_or(EMBEDDED);
+        let limit = self.limit.or(previous.and_then(|previous| previous.limit));
         let options = LoadOptions { progress: session.progress.clone(), ..LoadOptions::default() };
-        let mut source = session.workers.pool().install(|| data::load(&self.data, &options))?;
-        if let Some(limit) = self.limit {
+        let mut source = session.workers.pool().install(|| data::load(given, &options))?;
+        if let Some(limit) = limit {
             source.train = source.train.limited(limit);
         }
         session.progress.line(&source.to_string());
-        Ok(source)
+        // The run may be gone on with from another folder.
+        let path = if given == EMBEDDED { given.into() } else { absolute(given)?.to_string_lossy().into_owned() };
+        let fingerprint = format!("{:016x}", source.fingerprint());
+        Ok(Images { source, config: DataConfig { path, limit, fingerprint } })
     }
 
     /// The given normalisation, if one is given.
@@ -142,6 +145,17 @@ impl DataArguments {
             _ => Ok(None),
         }
     }
+}
+
+/// The name of the images that come with the program.
+const EMBEDDED: &str = "embedded";
+
+/// A data set and what a run records of it.
+pub struct Images {
+    /// The images.
+    pub source: DataSource,
+    /// The record.
+    pub config: DataConfig,
 }
 
 /// Random changes of training images.
@@ -248,113 +262,6 @@ pub fn probability(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if (0.0..1.0).contains(&number) => Ok(number),
         _ => Err("expected a number from 0 to less than 1".into()),
-    }
-}
-
-/// Shows and records a search or a training, and stops it at Ctrl-C.
-pub struct Watch<'a> {
-    name: &'static str,
-    epochs: usize,
-    progress: &'a Progress,
-    directory: &'a RunDirectory,
-    metrics: Metrics,
-    task: Option<Task>,
-    recorded: bool,
-}
-
-impl<'a> Watch<'a> {
-    /// Records `epochs` epochs of `name` in `directory`.
-    pub fn new(
-        name: &'static str,
-        epochs: usize,
-        progress: &'a Progress,
-        directory: &'a RunDirectory,
-    ) -> Result<Self, WriteError> {
-        Ok(Self { name, epochs, progress, directory, metrics: directory.metrics()?, task: None, recorded: false })
-    }
-
-    /// Passes on the outcome; a failure before the first epoch was done leaves nothing behind.
-    pub fn finish<T, E>(self, outcome: Result<T, E>) -> Result<T, E> {
-        if outcome.is_err() && !self.recorded {
-            self.directory.discard();
-        }
-        outcome
-    }
-
-    fn show_step(&mut self, at: StepProgress) {
-        let (name, epochs, progress) = (self.name, self.epochs, self.progress);
-        let task = self.task.get_or_insert_with(|| progress.task(name, (epochs * at.steps) as u64));
-        task.note(format!("epoch {}/{epochs} loss {:.3}", at.epoch + 1, at.loss));
-        task.advance(1);
-    }
-
-    fn record(&mut self, record: &impl Serialize, line: &str) -> Result<(), WriteError> {
-        self.recorded = true;
-        self.progress.line(line);
-        self.metrics.push(record)
-    }
-}
-
-impl Observer<SearchEpoch> for Watch<'_> {
-    fn step(&mut self, at: StepProgress) {
-        self.show_step(at);
-    }
-
-    fn epoch(&mut self, record: &SearchEpoch) -> Result<(), WriteError> {
-        let line = format!(
-            "{} epoch {}/{}  train loss {:.3} accuracy {:.1} %  valid loss {:.3} accuracy {:.1} %  \
-             entropy {:.3} {:.3}  skips {} {}  {:.1} s\n  {}",
-            self.name,
-            record.epoch + 1,
-            self.epochs,
-            record.train_loss,
-            100.0 * record.train_accuracy,
-            record.valid_loss,
-            100.0 * record.valid_accuracy,
-            record.normal.entropy,
-            record.reduce.entropy,
-            record.normal.skips,
-            record.reduce.skips,
-            record.seconds,
-            record.genotype,
-        );
-        self.record(record, &line)?;
-        self.directory.write_text(run_directory::GENOTYPE, &record.genotype)
-    }
-
-    fn stop(&self) -> bool {
-        interrupt::requested()
-    }
-}
-
-impl Observer<TrainEpoch> for Watch<'_> {
-    fn step(&mut self, at: StepProgress) {
-        self.show_step(at);
-    }
-
-    fn epoch(&mut self, record: &TrainEpoch) -> Result<(), WriteError> {
-        let mut line = format!(
-            "{} epoch {}/{}  train loss {:.3} accuracy {:.1} %",
-            self.name,
-            record.epoch + 1,
-            self.epochs,
-            record.train_loss,
-            100.0 * record.train_accuracy,
-        );
-        if let (Some(loss), Some(accuracy)) = (record.valid_loss, record.valid_accuracy) {
-            line += &format!("  valid loss {loss:.3} accuracy {:.1} %", 100.0 * accuracy);
-        }
-        self.record(record, &format!("{line}  {:.1} s", record.seconds))
-    }
-
-    fn stop(&self) -> bool {
-        interrupt::requested()
-    }
-}
-
-impl TrainObserver for Watch<'_> {
-    fn network(&mut self, network: &TrainedNetwork) -> Result<(), WriteError> {
-        network.save(&self.directory.file(run_directory::WEIGHTS))
     }
 }
 

@@ -7,8 +7,8 @@ use darts_kernels_simd::ImageShape;
 
 use super::Normalization;
 
-/// The checksum of data sets and of the image cache.
-pub(super) const CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
+/// The checksum of data sets, of the image cache and of checkpoints.
+pub(crate) const CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 
 /// Images of one size, each with one label.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -38,6 +38,7 @@ use std::path::{Path, PathBuf};
 
 pub use augment::Augment;
 pub use batch::{Batch, BatchSettings, Batcher, Order};
+pub(crate) use dataset::CRC;
 pub use dataset::{DataSource, Dataset};
 pub use error::DataError;
 pub use normalization::Normalization;

@@ -13,6 +13,7 @@ use super::bilevel::{Bilevel, Order, StepReport};
 use super::objective::SupernetObjective;
 use super::optimizer::{Adam, Sgd, SgdSettings, cosine};
 use crate::atomic::WriteError;
+use crate::checkpoint::RestoreError;
 use crate::data::draw::{Purpose, generator};
 use crate::data::prefetch::prefetch;
 use crate::data::{self, Augment, Batch, BatchSettings, Batcher, DataError, Dataset, Normalization, Split};
@@ -21,6 +22,7 @@ use crate::evaluate::evaluate;
 use crate::graph::Graph;
 use crate::graph::supernet::{ConfigError, SupernetConfig, supernet};
 use crate::interrupt::Interrupted;
+use crate::state::{Position, State, Values};
 
 /// Everything that decides a search, apart from the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -131,6 +133,13 @@ pub struct SearchEpoch {
 
 /// Watches a search or a training; all methods have empty defaults.
 pub trait Observer<Epoch> {
+    /// The state before the first step. An observer that continues a run puts that run's state in its place.
+    ///
+    /// # Errors
+    /// A state that is not one of this run.
+    fn restore(&mut self, _state: State<Epoch>) -> Result<(), RestoreError> {
+        Ok(())
+    }
     /// A step is done.
     fn step(&mut self, _progress: StepProgress) {}
     /// An epoch is done. An error ends the run.
@@ -138,6 +147,17 @@ pub trait Observer<Epoch> {
     /// # Errors
     /// A file that the observer cannot write.
     fn epoch(&mut self, _record: &Epoch) -> Result<(), WriteError> {
+        Ok(())
+    }
+    /// Whether to be given the state after the step at hand.
+    fn wants_state(&self) -> bool {
+        false
+    }
+    /// The state: after a step that it was asked for, behind every epoch, and when the run is stopped. An error ends the run.
+    ///
+    /// # Errors
+    /// A file that the observer cannot write.
+    fn save(&mut self, _state: State<Epoch>) -> Result<(), WriteError> {
         Ok(())
     }
     /// Whether to stop after the step at hand, or after the batch of an evaluation.
@@ -192,11 +212,13 @@ pub enum RunError {
     /// The data does not fit.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// Something is no number any more.
+    /// Something is no number any more, or far from what a network that learns can have.
     #[error(
-        "{what} is {value} after step {step} of epoch {epoch}: try a smaller learning rate or a smaller gradient clip"
+        "{what} is {value} after step {} of epoch {}: try a smaller learning rate or a smaller gradient clip",
+        step + 1,
+        epoch + 1
     )]
-    NotFinite {
+    Diverged {
         /// What: a loss, or the norm of the gradient or of the weights.
         what: &'static str,
         /// What it is.
@@ -206,16 +228,33 @@ pub enum RunError {
         /// Step, from 0.
         step: usize,
     },
+    /// The state that the run was to continue from is not one of it.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// The observer failed.
     #[error(transparent)]
     Observer(#[from] WriteError),
 }
 
+/// A step's loss beyond this is an explosion: that of guessing is ln(classes), and one that is sure of the wrong class for every
+/// image is tens. A validation loss by running statistics may be larger in a first epoch, and only has to be a number.
+const LARGEST_LOSS: f64 = 1e4;
+
 impl RunError {
-    /// `Ok` for numbers.
-    pub(crate) fn check_finite(values: &[(&'static str, f64)], epoch: usize, step: usize) -> Result<(), Self> {
-        match values.iter().find(|(_, value)| !value.is_finite()) {
-            Some(&(what, value)) => Err(Self::NotFinite { what, value, epoch, step }),
+    /// `Ok` for numbers after the last step before `position`.
+    pub(crate) fn check_finite(values: &[(&'static str, f64)], position: &Position) -> Result<(), Self> {
+        Self::check(values, f64::MAX, position)
+    }
+
+    /// `Ok` for losses that a step of a network that learns can have; as [`check_finite`](Self::check_finite).
+    pub(crate) fn check_losses(losses: &[(&'static str, f64)], position: &Position) -> Result<(), Self> {
+        Self::check(losses, LARGEST_LOSS, position)
+    }
+
+    fn check(values: &[(&'static str, f64)], largest: f64, position: &Position) -> Result<(), Self> {
+        let Position { epoch, step, .. } = *position;
+        match values.iter().find(|(_, value)| value.is_nan() || value.abs() > largest) {
+            Some(&(what, value)) => Err(Self::Diverged { what, value, epoch, step: step.saturating_sub(1) }),
             None => Ok(()),
         }
     }
@@ -258,73 +297,163 @@ pub fn search(
     let mut valid = Batcher::new(data, halves.second.clone(), batches(data::Order::Random, settings.augment))?;
     let mut held = Batcher::new(data, halves.second, batches(data::Order::Sequential, Augment::NONE))?;
 
-    let mut bilevel = start(settings, &graph, kernels);
+    let bilevel = start(settings, &graph, kernels);
     let engine = Engine::with_options(
         graph,
         settings.batch_size,
         kernels,
         Options { saved: settings.saved, ..Options::default() },
     );
-    let mut objective = SupernetObjective::new(engine, workers.clone());
-    let mut records = Vec::new();
-    for epoch in 0..settings.epochs {
-        let started = Instant::now();
-        let learning_rate = cosine(settings.sgd.learning_rate, settings.sgd.learning_rate_min, epoch, settings.epochs);
-        let mut totals = Totals::default();
-        let steps = train.batches_per_epoch();
-        let fill = |step, pair: &mut Pair| {
-            train.fill(epoch, step, &mut pair.train);
-            valid.fill(epoch, step, &mut pair.valid);
+    let objective = SupernetObjective::new(engine, workers.clone());
+    let (position, epochs, clock) = (Position::default(), Vec::new(), Instant::now());
+    let mut searcher = Searcher { settings, kernels, workers, bilevel, objective, position, epochs, clock };
+    observer.restore(searcher.state())?;
+    searcher.clock = Instant::now();
+    while searcher.position.epoch < settings.epochs {
+        let stopped = searcher.steps(&mut train, &mut valid, observer)?;
+        let record = if stopped { None } else { searcher.record(&mut held, observer)? };
+        let Some(record) = record else {
+            searcher.save(observer)?;
+            return Ok(searcher.outcome(true));
         };
-        let stopped = prefetch(steps, fill, |pairs| -> Result<bool, RunError> {
-            for step in 0..steps {
-                let Some(pair) = pairs.next_item() else { break };
+        observer.epoch(&record)?;
+        searcher.epochs.push(record);
+        searcher.position = Position::start_of(searcher.position.epoch + 1);
+        searcher.save(observer)?;
+    }
+    Ok(searcher.outcome(false))
+}
+
+/// A search under way.
+struct Searcher<'a> {
+    settings: &'a SearchSettings,
+    kernels: Kernels,
+    workers: Arc<Workers>,
+    bilevel: Bilevel,
+    objective: SupernetObjective,
+    position: Position,
+    epochs: Vec<SearchEpoch>,
+    /// Up to when the position's seconds are counted.
+    clock: Instant,
+}
+
+impl Searcher<'_> {
+    /// The steps of the epoch that are left; true if the observer stopped them.
+    fn steps(
+        &mut self,
+        train: &mut Batcher,
+        valid: &mut Batcher,
+        observer: &mut impl Observer<SearchEpoch>,
+    ) -> Result<bool, RunError> {
+        let (epoch, first, steps) = (self.position.epoch, self.position.step, train.batches_per_epoch());
+        let learning_rate = self.learning_rate() as f32;
+        let fill = |step, pair: &mut Pair| {
+            train.fill(epoch, first + step, &mut pair.train);
+            valid.fill(epoch, first + step, &mut pair.valid);
+        };
+        prefetch(steps.saturating_sub(first), fill, |pairs| {
+            while let Some(pair) = pairs.next_item() {
+                let Self { workers, bilevel, objective, position, .. } = self;
                 swap(&mut pair.train, &mut objective.train);
                 swap(&mut pair.valid, &mut objective.valid);
-                let report = workers.pool().install(|| bilevel.step(&mut objective, learning_rate as f32));
-                report.check(epoch, step)?;
-                totals.add(&report, &objective);
-                let images = objective.train.count();
-                observer.step(StepProgress { epoch, step, steps, images, loss: report.train_loss });
+                let report = workers.pool().install(|| bilevel.step(objective, learning_rate));
+                let (step, images, loss) = (position.step, objective.train.count(), report.train_loss);
+                position.advance(images, objective.train_correct, loss);
+                report.check(position)?;
+                observer.step(StepProgress { epoch, step, steps, images, loss });
                 if observer.stop() {
                     return Ok(true);
                 }
+                if observer.wants_state() {
+                    self.save(observer)?;
+                }
             }
             Ok(false)
-        });
-        if stopped? {
-            return Ok(outcome(settings, bilevel, records, true));
-        }
-        let mix_weights = alpha::softmax_rows(&bilevel.alpha);
-        let SupernetObjective { engine, statistics, .. } = &mut objective;
+        })
+    }
+
+    /// Evaluates behind the last step of the epoch; `None` if the observer stopped that.
+    fn record(
+        &mut self,
+        held: &mut Batcher,
+        observer: &impl Observer<SearchEpoch>,
+    ) -> Result<Option<SearchEpoch>, RunError> {
+        let settings = self.settings;
+        let mix_weights = alpha::softmax_rows(&self.bilevel.alpha);
+        let SupernetObjective { engine, statistics, .. } = &mut self.objective;
         let mode = if settings.batch_statistics { Mode::Batch } else { Mode::Running(statistics) };
         let go_on = |_| observer.go_on();
-        let Ok(valid) = evaluate(engine, &workers, &bilevel.weights, &mix_weights, mode, &mut held, go_on) else {
-            return Ok(outcome(settings, bilevel, records, true));
+        let Ok(valid) = evaluate(engine, &self.workers, &self.bilevel.weights, &mix_weights, mode, held, go_on) else {
+            return Ok(None);
         };
-        let norm = kernels.sum_of_squares(&bilevel.weights);
-        let numbers = [("the validation loss", valid.loss), ("the norm of the weights", norm)];
-        RunError::check_finite(&numbers, epoch, steps - 1)?;
-        let [normal, reduce] = alpha::summaries(&bilevel.alpha, settings.nodes, settings.multiplier);
-        let [alpha_normal, alpha_reduce] = alpha::rows(&bilevel.alpha);
-        let record = SearchEpoch {
-            epoch,
-            learning_rate,
-            train_loss: totals.loss / totals.images as f64,
-            train_accuracy: totals.correct as f64 / totals.images as f64,
+        RunError::check_finite(&[("the validation loss", valid.loss)], &self.position)?;
+        self.check_weights()?;
+        let alpha = &self.bilevel.alpha;
+        let [normal, reduce] = alpha::summaries(alpha, settings.nodes, settings.multiplier);
+        let [alpha_normal, alpha_reduce] = alpha::rows(alpha);
+        let genotype = alpha::genotype(alpha, settings.nodes, settings.multiplier).to_string();
+        self.count_seconds();
+        Ok(Some(SearchEpoch {
+            epoch: self.position.epoch,
+            learning_rate: self.learning_rate(),
+            train_loss: self.position.mean_loss(),
+            train_accuracy: self.position.accuracy(),
             valid_loss: valid.loss,
             valid_accuracy: valid.accuracy(),
-            genotype: alpha::genotype(&bilevel.alpha, settings.nodes, settings.multiplier).to_string(),
+            genotype,
             normal,
             reduce,
             alpha_normal,
             alpha_reduce,
-            seconds: started.elapsed().as_secs_f64(),
-        };
-        observer.epoch(&record)?;
-        records.push(record);
+            seconds: self.position.seconds,
+        }))
     }
-    Ok(outcome(settings, bilevel, records, false))
+
+    fn learning_rate(&self) -> f64 {
+        let SgdSettings { learning_rate, learning_rate_min, .. } = self.settings.sgd;
+        cosine(learning_rate, learning_rate_min, self.position.epoch, self.settings.epochs)
+    }
+
+    fn count_seconds(&mut self) {
+        let now = Instant::now();
+        self.position.seconds += (now - self.clock).as_secs_f64();
+        self.clock = now;
+    }
+
+    fn check_weights(&self) -> Result<(), RunError> {
+        let norm = self.kernels.sum_of_squares(&self.bilevel.weights);
+        let alpha = self.kernels.sum_of_squares(&self.bilevel.alpha);
+        RunError::check_finite(&[("the norm of the weights", norm), ("the norm of α", alpha)], &self.position)
+    }
+
+    /// Hands the state to the observer, unless it is none that one would want back.
+    fn save(&mut self, observer: &mut impl Observer<SearchEpoch>) -> Result<(), RunError> {
+        self.check_weights()?;
+        self.count_seconds();
+        Ok(observer.save(self.state())?)
+    }
+
+    fn state(&mut self) -> State<'_, SearchEpoch> {
+        let Bilevel { weights, alpha, sgd, adam, .. } = &mut self.bilevel;
+        let statistics = &mut self.objective.statistics;
+        let values = vec![
+            Values::f32("weights", weights),
+            Values::f32("momentum", &mut sgd.momentum),
+            Values::f32("running_mean", &mut statistics.mean),
+            Values::f32("running_variance", &mut statistics.variance),
+            Values::f32("alpha", alpha),
+            Values::f64("adam_first", &mut adam.first),
+            Values::f64("adam_second", &mut adam.second),
+            Values::count("adam_steps", &mut adam.steps),
+        ];
+        State { position: &mut self.position, epochs: &mut self.epochs, values }
+    }
+
+    fn outcome(self, interrupted: bool) -> SearchOutcome {
+        let Bilevel { weights, alpha, .. } = self.bilevel;
+        let genotype = alpha::genotype(&alpha, self.settings.nodes, self.settings.multiplier);
+        SearchOutcome { genotype, alpha, weights, epochs: self.epochs, interrupted }
+    }
 }
 
 /// Initial weights of a graph, drawn by `seed`.
@@ -351,13 +480,11 @@ pub(crate) fn start(settings: &SearchSettings, graph: &Graph, kernels: Kernels) 
 }
 
 impl StepReport {
-    fn check(&self, epoch: usize, step: usize) -> Result<(), RunError> {
-        let values = [
-            ("the training loss", self.train_loss),
-            ("the validation loss", self.valid_loss),
-            ("the norm of the gradient", self.grad_norm),
-        ];
-        RunError::check_finite(&values, epoch, step)
+    /// `position` is that behind the step.
+    fn check(&self, position: &Position) -> Result<(), RunError> {
+        let losses = [("the training loss", self.train_loss), ("the validation loss", self.valid_loss)];
+        RunError::check_losses(&losses, position)?;
+        RunError::check_finite(&[("the norm of the gradient", self.grad_norm)], position)
     }
 }
 
@@ -366,24 +493,4 @@ impl StepReport {
 struct Pair {
     train: Batch,
     valid: Batch,
-}
-
-#[derive(Default)]
-struct Totals {
-    loss: f64,
-    correct: usize,
-    images: usize,
-}
-
-impl Totals {
-    fn add(&mut self, report: &StepReport, objective: &SupernetObjective) {
-        self.loss += report.train_loss * objective.train.count() as f64;
-        self.correct += objective.train_correct;
-        self.images += objective.train.count();
-    }
-}
-
-fn outcome(settings: &SearchSettings, bilevel: Bilevel, epochs: Vec<SearchEpoch>, interrupted: bool) -> SearchOutcome {
-    let genotype = alpha::genotype(&bilevel.alpha, settings.nodes, settings.multiplier);
-    SearchOutcome { genotype, alpha: bilevel.alpha, weights: bilevel.weights, epochs, interrupted }
 }

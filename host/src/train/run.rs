@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{TrainSettings, drop_path};
 use crate::atomic::WriteError;
-use crate::data::prefetch::{Ahead, prefetch};
+use crate::data::prefetch::prefetch;
 use crate::data::{Augment, Batch, BatchSettings, Batcher, Dataset, Normalization, Order, Split};
 use crate::engine::{Engine, Gradients, Inputs, Mode, Options, RunningStatistics, Workers};
 use crate::evaluate::evaluate;
@@ -17,6 +17,7 @@ use crate::graph::derived::derived;
 use crate::search::objective::correct;
 use crate::search::optimizer::Sgd;
 use crate::search::run::{Observer, RunError, StepProgress, initial_weights};
+use crate::state::{Position, State, Values};
 use crate::weights::TrainedNetwork;
 
 /// What an epoch of training came to.
@@ -62,7 +63,7 @@ pub struct TrainOutcome {
     pub interrupted: bool,
 }
 
-/// The network and its optimizer.
+/// A training under way.
 struct Trainer<'a> {
     settings: &'a TrainSettings,
     engine: Engine,
@@ -73,6 +74,10 @@ struct Trainer<'a> {
     factors: Vec<f32>,
     dlogits: Vec<f32>,
     dauxiliary: Vec<f32>,
+    position: Position,
+    epochs: Vec<TrainEpoch>,
+    /// Up to when the position's seconds are counted.
+    clock: Instant,
 }
 
 /// Trains the network of `genotype` on the training set `data` from scratch.
@@ -130,85 +135,110 @@ pub fn train(
         factors: Vec::new(),
         dlogits: Vec::new(),
         dauxiliary: Vec::new(),
+        position: Position::default(),
+        epochs: Vec::new(),
+        clock: Instant::now(),
     };
-    let mut epochs = Vec::new();
-    let mut interrupted = false;
-    for epoch in 0..settings.epochs {
-        let Some(record) = trainer.epoch(epoch, &mut training, &mut held, observer)? else {
-            interrupted = true;
-            break;
+    observer.restore(trainer.state())?;
+    trainer.clock = Instant::now();
+    while trainer.position.epoch < settings.epochs {
+        let stopped = trainer.steps(&mut training, observer)?;
+        let record = if stopped { None } else { trainer.record(&mut held, observer)? };
+        let Some(record) = record else {
+            trainer.save(observer)?;
+            return Ok(trainer.outcome(true));
         };
         observer.network(&trainer.network)?;
         observer.epoch(&record)?;
-        epochs.push(record);
+        trainer.epochs.push(record);
+        trainer.position = Position::start_of(trainer.position.epoch + 1);
+        trainer.save(observer)?;
     }
-    Ok(TrainOutcome { network: trainer.network, epochs, interrupted })
+    Ok(trainer.outcome(false))
 }
 
 impl Trainer<'_> {
-    /// One epoch; `None` if the observer stopped it.
-    fn epoch(
-        &mut self,
-        epoch: usize,
-        training: &mut Batcher,
-        held: &mut Batcher,
-        observer: &mut impl TrainObserver,
-    ) -> Result<Option<TrainEpoch>, RunError> {
-        let started = Instant::now();
-        let (steps, images) = (training.batches_per_epoch(), training.images());
-        let fill = |step, batch: &mut Batch| training.fill(epoch, step, batch);
-        let steps_done = prefetch(steps, fill, |batches| self.steps(epoch, steps, batches, observer));
-        let Some((total, hits)) = steps_done? else { return Ok(None) };
+    /// The steps of the epoch that are left; true if the observer stopped them.
+    fn steps(&mut self, training: &mut Batcher, observer: &mut impl TrainObserver) -> Result<bool, RunError> {
+        let (epoch, first, steps) = (self.position.epoch, self.position.step, training.batches_per_epoch());
+        let fill = |step, batch: &mut Batch| training.fill(epoch, first + step, batch);
+        prefetch(steps.saturating_sub(first), fill, |batches| {
+            while let Some(batch) = batches.next_item() {
+                let (workers, step, images) = (self.workers.clone(), self.position.step, batch.count());
+                let (loss, norm) = workers.pool().install(|| self.step(batch, epoch, step));
+                self.position.advance(images, correct(self.engine.logits(), &batch.labels), loss);
+                RunError::check_losses(&[("the training loss", loss)], &self.position)?;
+                RunError::check_finite(&[("the norm of the gradient", norm)], &self.position)?;
+                observer.step(StepProgress { epoch, step, steps, images, loss });
+                if observer.stop() {
+                    return Ok(true);
+                }
+                if observer.wants_state() {
+                    self.save(observer)?;
+                }
+            }
+            Ok(false)
+        })
+    }
+
+    /// Evaluates behind the last step of the epoch; `None` if the observer stopped that.
+    fn record(&mut self, held: &mut Batcher, observer: &impl TrainObserver) -> Result<Option<TrainEpoch>, RunError> {
         let Self { engine, workers, network: TrainedNetwork { weights, statistics, .. }, .. } = self;
         let valid = if held.images() > 0 {
             let mode = Mode::Running(statistics);
             let valid = evaluate(engine, workers, weights, &[], mode, held, |_| observer.go_on());
             let Ok(valid) = valid else { return Ok(None) };
+            RunError::check_finite(&[("the validation loss", valid.loss)], &self.position)?;
             Some(valid)
         } else {
             None
         };
-        let norm = engine.kernels().sum_of_squares(weights);
-        let valid_loss = valid.as_ref().map_or(0.0, |valid| valid.loss);
-        let values = [("the validation loss", valid_loss), ("the norm of the weights", norm)];
-        RunError::check_finite(&values, epoch, steps - 1)?;
+        self.check_weights()?;
+        self.count_seconds();
+        let epoch = self.position.epoch;
         Ok(Some(TrainEpoch {
             epoch,
             learning_rate: self.settings.learning_rate(epoch),
             drop_path: self.settings.drop_path(epoch),
-            train_loss: total / images as f64,
-            train_accuracy: hits as f64 / images as f64,
+            train_loss: self.position.mean_loss(),
+            train_accuracy: self.position.accuracy(),
             valid_loss: valid.as_ref().map(|valid| valid.loss),
             valid_accuracy: valid.as_ref().map(|valid| valid.accuracy()),
-            seconds: started.elapsed().as_secs_f64(),
+            seconds: self.position.seconds,
         }))
     }
 
-    /// The steps of an epoch; returns the sum of the losses and the number of correct predictions, or `None` if the observer
-    /// stopped it.
-    fn steps(
-        &mut self,
-        epoch: usize,
-        steps: usize,
-        batches: &mut Ahead<Batch>,
-        observer: &mut impl TrainObserver,
-    ) -> Result<Option<(f64, usize)>, RunError> {
-        let (mut total, mut hits) = (0.0, 0);
-        for step in 0..steps {
-            let Some(batch) = batches.next_item() else { break };
-            let workers = self.workers.clone();
-            let (loss, norm) = workers.pool().install(|| self.step(batch, epoch, step));
-            let values = [("the training loss", loss), ("the norm of the gradient", norm)];
-            RunError::check_finite(&values, epoch, step)?;
-            let images = batch.count();
-            total += loss * images as f64;
-            hits += correct(self.engine.logits(), &batch.labels);
-            observer.step(StepProgress { epoch, step, steps, images, loss });
-            if observer.stop() {
-                return Ok(None);
-            }
-        }
-        Ok(Some((total, hits)))
+    fn count_seconds(&mut self) {
+        let now = Instant::now();
+        self.position.seconds += (now - self.clock).as_secs_f64();
+        self.clock = now;
+    }
+
+    fn check_weights(&self) -> Result<(), RunError> {
+        let norm = self.engine.kernels().sum_of_squares(&self.network.weights);
+        RunError::check_finite(&[("the norm of the weights", norm)], &self.position)
+    }
+
+    /// Hands the state to the observer, unless it is none that one would want back.
+    fn save(&mut self, observer: &mut impl TrainObserver) -> Result<(), RunError> {
+        self.check_weights()?;
+        self.count_seconds();
+        Ok(observer.save(self.state())?)
+    }
+
+    fn state(&mut self) -> State<'_, TrainEpoch> {
+        let TrainedNetwork { weights, statistics, .. } = &mut self.network;
+        let values = vec![
+            Values::f32("weights", weights),
+            Values::f32("momentum", &mut self.sgd.momentum),
+            Values::f32("running_mean", &mut statistics.mean),
+            Values::f32("running_variance", &mut statistics.variance),
+        ];
+        State { position: &mut self.position, epochs: &mut self.epochs, values }
+    }
+
+    fn outcome(self, interrupted: bool) -> TrainOutcome {
+        TrainOutcome { network: self.network, epochs: self.epochs, interrupted }
     }
 
     /// One step on `batch`; returns its loss and the norm of its gradient.

@@ -1,5 +1,7 @@
 //! The binary as a user runs it: what it prints, what it says when something is wrong, and its exit status.
 
+mod resume;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -361,9 +363,9 @@ fn a_search_leaves_configuration_metrics_and_genotype_which_do_not_depend_on_the
         let report = json(darts(&TINY_SEARCH).args(["--threads", threads, "--json", "--out"]).arg(&out));
         assert_eq!(report["epochs"], 2);
         assert_eq!(read(&out.join("genotype.txt")).trim(), report["genotype"]);
-        let config: Value = serde_json::from_str(&read(&out.join("config.json"))).expect("JSON");
-        assert_eq!(config["settings"]["batch_size"], 10);
-        assert_eq!(config["settings"]["momentum"], 0.9);
+        let config: toml::Table = read(&out.join("config.toml")).parse().expect("TOML");
+        assert_eq!(config["settings"]["batch_size"], 10.into());
+        assert_eq!(config["settings"]["momentum"], 0.9.into());
         let mut metrics = lines(&out.join("metrics.jsonl"));
         for record in &mut metrics {
             let seconds = record.as_object_mut().and_then(|record| record.remove("seconds"));
@@ -489,6 +491,8 @@ fn ctrl_c_in_a_search_saves_the_alpha_of_that_moment() {
     assert_eq!(alpha["complete_epochs"], epochs.len());
     assert_eq!(alpha["normal"].as_array().map(Vec::len), Some(2));
     assert!(epochs.iter().all(|epoch| epoch["alpha_normal"] != alpha["normal"]), "{alpha}");
+    let (_, checkpoint) = resume::last_checkpoint(&out);
+    assert_eq!(checkpoint.header.position.epoch, epochs.len());
 }
 
 #[cfg(unix)]
@@ -502,8 +506,8 @@ fn a_training_saves_every_epoch_and_at_ctrl_c() {
     let epochs = lines(&out.join("metrics.jsonl"));
     assert!(!epochs.is_empty() && epochs[0]["valid_accuracy"].is_number(), "two of twenty images are held out");
     darts_host::weights::TrainedNetwork::load(&out).expect("the weights can be read");
-    let config: Value = serde_json::from_str(&read(&out.join("config.json"))).expect("JSON");
-    assert_eq!(config["settings"]["held_out"], 2);
+    let config: toml::Table = read(&out.join("config.toml")).parse().expect("TOML");
+    assert_eq!(config["settings"]["held_out"], 2.into());
 }
 
 #[cfg(unix)]
@@ -602,7 +606,7 @@ fn write_idx(folder: &Path, side: u32, images: u32) {
 fn without_arguments_the_pipeline_starts_in_a_folder_of_its_own_and_can_be_stopped() {
     let folder = tempfile::tempdir().expect("a folder");
     let search = folder.path().join("runs/run-1/search");
-    interrupt_when_there_is(&search.join("config.json"), darts(&[]).current_dir(&folder));
+    interrupt_when_there_is(&search.join("config.toml"), darts(&[]).current_dir(&folder));
     assert!(search.join("genotype.txt").exists());
     assert!(search.join("alpha.json").exists());
 }

@@ -1,0 +1,198 @@
+//! What the command line does while a search or a training goes on: it shows progress, records, and writes checkpoints.
+
+use darts_host::atomic::WriteError;
+use darts_host::checkpoint::{Checkpoints, RestoreError};
+use darts_host::interrupt;
+use darts_host::progress::{Progress, Task};
+use darts_host::run_directory::{self, Metrics};
+use darts_host::search::run::{Observer, RunError, SearchEpoch, StepProgress};
+use darts_host::state::{Position, State};
+use darts_host::train::{TrainEpoch, TrainObserver};
+use darts_host::weights::TrainedNetwork;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Failure;
+use super::resume::Run;
+
+/// Shows and records a search or a training, writes its checkpoints, and stops it at Ctrl-C.
+pub struct Watch<'a> {
+    epochs: usize,
+    progress: &'a Progress,
+    run: &'a Run,
+    checkpoints: Checkpoints,
+    /// From when it is known where the run starts.
+    metrics: Option<Metrics>,
+    /// Validation accuracy of an epoch whose checkpoint is not yet written.
+    accuracy: Option<f64>,
+    task: Option<Task>,
+    /// Whether there is anything worth keeping.
+    recorded: bool,
+}
+
+/// A run that ended before its time, with what is left of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}; {left}")]
+struct Stopped {
+    error: RunError,
+    left: String,
+}
+
+impl<'a> Watch<'a> {
+    /// Watches `epochs` epochs of `run`.
+    pub fn new(epochs: usize, progress: &'a Progress, run: &'a Run) -> Self {
+        let (checkpoints, recorded) = (run.checkpoints(), run.from.is_some());
+        Self { epochs, progress, run, checkpoints, metrics: None, accuracy: None, task: None, recorded }
+    }
+
+    /// Passes on the outcome; a failure before there was anything worth keeping leaves nothing behind.
+    pub fn finish<T>(self, outcome: Result<T, RunError>) -> Result<T, Failure> {
+        outcome.map_err(|error| {
+            if !self.recorded {
+                self.run.directory.discard();
+            }
+            let Some(path) = self.checkpoints.last() else { return error.into() };
+            let left = match &error {
+                RunError::Diverged { .. } => format!("the last good state is {}", path.display()),
+                RunError::Observer(_) => {
+                    let (command, folder) = (self.run.command, self.run.directory.path().display());
+                    format!("then go on with darts {command} --resume {folder}")
+                }
+                _ => return error.into(),
+            };
+            Stopped { error, left }.into()
+        })
+    }
+
+    fn show_step(&mut self, at: StepProgress) {
+        let (epochs, progress) = (self.epochs, self.progress);
+        let task = self.task.get_or_insert_with(|| {
+            let task = progress.task(self.run.command, (epochs * at.steps) as u64);
+            task.skip((at.epoch * at.steps + at.step) as u64);
+            task
+        });
+        task.note(format!("epoch {}/{epochs} loss {:.3}", at.epoch + 1, at.loss));
+        task.advance(1);
+    }
+
+    fn record(&mut self, record: &impl Serialize, line: &str, accuracy: Option<f64>) -> Result<(), WriteError> {
+        self.recorded = true;
+        self.accuracy = accuracy;
+        self.progress.line(line);
+        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.push(record))
+    }
+
+    /// Opens the log, and puts the state of the checkpoint, if there is one, in the place of `state`.
+    fn begin<Epoch: DeserializeOwned>(&mut self, mut state: State<Epoch>) -> Result<(), RestoreError> {
+        let directory = &self.run.directory;
+        let log_bytes = self.run.from.as_ref().map_or(0, |(_, checkpoint)| checkpoint.header.log_bytes);
+        if let Some((_, checkpoint)) = &self.run.from {
+            *state.epochs = directory.records(log_bytes)?;
+            checkpoint.restore(&mut state.values)?;
+            *state.position = checkpoint.header.position;
+            let Position { epoch, step, .. } = *state.position;
+            let (folder, epochs) = (directory.path().display(), self.epochs);
+            self.progress.line(&if epoch < epochs {
+                format!("going on with {folder} behind step {step} of epoch {}/{epochs}", epoch + 1)
+            } else {
+                format!("{folder} is finished: all of its {epochs} epochs are done")
+            });
+        }
+        self.metrics = Some(directory.metrics(log_bytes)?);
+        Ok(())
+    }
+
+    fn keep<Epoch>(&mut self, state: &State<Epoch>) -> Result<(), WriteError> {
+        let log_bytes = self.metrics.as_mut().map_or(Ok(0), Metrics::sync)?;
+        self.checkpoints.save(state, log_bytes, self.accuracy.take())?;
+        self.recorded = true;
+        Ok(())
+    }
+}
+
+impl Observer<SearchEpoch> for Watch<'_> {
+    fn restore(&mut self, state: State<SearchEpoch>) -> Result<(), RestoreError> {
+        self.begin(state)
+    }
+
+    fn step(&mut self, at: StepProgress) {
+        self.show_step(at);
+    }
+
+    fn wants_state(&self) -> bool {
+        self.checkpoints.due()
+    }
+
+    fn save(&mut self, state: State<SearchEpoch>) -> Result<(), WriteError> {
+        self.keep(&state)
+    }
+
+    fn epoch(&mut self, record: &SearchEpoch) -> Result<(), WriteError> {
+        let line = format!(
+            "{} epoch {}/{}  train loss {:.3} accuracy {:.1} %  valid loss {:.3} accuracy {:.1} %  \
+             entropy {:.3} {:.3}  skips {} {}  {:.1} s\n  {}",
+            self.run.command,
+            record.epoch + 1,
+            self.epochs,
+            record.train_loss,
+            100.0 * record.train_accuracy,
+            record.valid_loss,
+            100.0 * record.valid_accuracy,
+            record.normal.entropy,
+            record.reduce.entropy,
+            record.normal.skips,
+            record.reduce.skips,
+            record.seconds,
+            record.genotype,
+        );
+        self.record(record, &line, Some(record.valid_accuracy))?;
+        self.run.directory.write_text(run_directory::GENOTYPE, &record.genotype)
+    }
+
+    fn stop(&self) -> bool {
+        interrupt::requested()
+    }
+}
+
+impl Observer<TrainEpoch> for Watch<'_> {
+    fn restore(&mut self, state: State<TrainEpoch>) -> Result<(), RestoreError> {
+        self.begin(state)
+    }
+
+    fn step(&mut self, at: StepProgress) {
+        self.show_step(at);
+    }
+
+    fn wants_state(&self) -> bool {
+        self.checkpoints.due()
+    }
+
+    fn save(&mut self, state: State<TrainEpoch>) -> Result<(), WriteError> {
+        self.keep(&state)
+    }
+
+    fn epoch(&mut self, record: &TrainEpoch) -> Result<(), WriteError> {
+        let mut line = format!(
+            "{} epoch {}/{}  train loss {:.3} accuracy {:.1} %",
+            self.run.command,
+            record.epoch + 1,
+            self.epochs,
+            record.train_loss,
+            100.0 * record.train_accuracy,
+        );
+        if let (Some(loss), Some(accuracy)) = (record.valid_loss, record.valid_accuracy) {
+            line += &format!("  valid loss {loss:.3} accuracy {:.1} %", 100.0 * accuracy);
+        }
+        self.record(record, &format!("{line}  {:.1} s", record.seconds), record.valid_accuracy)
+    }
+
+    fn stop(&self) -> bool {
+        interrupt::requested()
+    }
+}
+
+impl TrainObserver for Watch<'_> {
+    fn network(&mut self, network: &TrainedNetwork) -> Result<(), WriteError> {
+        network.save(&self.run.directory.file(run_directory::WEIGHTS))
+    }
+}
