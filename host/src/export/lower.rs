@@ -1,17 +1,18 @@
-//! Lowers a [`Graph`] to the steps of the core, over buffers that have a size but no place yet.
+//! Lowers a [`Graph`] to units of steps of the core, in no order yet, over buffers that have a size but no place.
 //!
 //! Batch norms are folded into the convolutions before them, so that a stage's output is what its readers see. The terms
-//! of a state are added up where the state lies: no term has a buffer of its own, unless it ends with a pool.
+//! of a state are added up where the state lies: no term has a buffer of its own, unless it ends with a pool. A
+//! concatenation is never copied: a convolution over it adds up one over each part, and the global average of each part is
+//! written beside that of the others.
 
-use std::cmp::Reverse;
 use std::ops::Range;
 
 use darts_core::{Place, Step, Storage, Weights};
 use darts_kernels_simd::{DenseShape, ImageShape, Padding, SeparableShape};
 
-use super::order::{Producer, order, producers};
+use super::needed::{Producer, needed, producers};
 use crate::engine::op::{Kernel, PlannedOp};
-use crate::graph::{Graph, Head, INPUT, Mix, NormId, Op, Source, Stage, TensorId};
+use crate::graph::{Graph, Head, INPUT, Mix, NormId, Source, TensorId};
 
 /// Index of a buffer.
 pub(super) type BufferId = usize;
@@ -50,23 +51,56 @@ pub(super) enum Bias {
     Parameter(Range<usize>),
 }
 
-/// A network as steps over buffers.
+/// What is executed as a whole. A buffer that several units write is the sum of what they write, in any order, except where
+/// they write different parts of it.
+#[derive(Clone, Debug)]
+pub(super) enum Unit {
+    /// Steps with one target, directly one after the other.
+    Steps(Vec<Draft>),
+    /// Adds an image to a sum.
+    Add {
+        /// The image; `None` is the network's input.
+        source: Option<BufferId>,
+        target: BufferId,
+        shape: ImageShape,
+    },
+}
+
+/// A network as units over buffers.
 #[derive(Debug, Default)]
 pub(super) struct Lowering {
-    pub drafts: Vec<Draft>,
+    pub units: Vec<Unit>,
     /// Bytes of each buffer.
     pub buffers: Vec<u64>,
 }
 
-/// The steps that compute the logits of `graph`. Its auxiliary head is left out, as is every state on which the logits do
+impl Lowering {
+    /// All steps.
+    pub fn drafts_mut(&mut self) -> impl Iterator<Item = &mut Draft> {
+        self.units.iter_mut().flat_map(|unit| match unit {
+            Unit::Steps(drafts) => drafts.iter_mut(),
+            Unit::Add { .. } => [].iter_mut(),
+        })
+    }
+}
+
+/// Whether a pool that several states have as a term is computed for all of them, or again for each. To keep it takes room,
+/// and so does what it is computed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pools {
+    Shared,
+    Repeated,
+}
+
+/// The units that compute the logits of `graph`. Its auxiliary head is left out, as is every state on which the logits do
 /// not depend. Weights of mixes and batch norms behind pools are not represented; a derived network has neither.
-pub(super) fn lower(graph: &Graph) -> Lowering {
+pub(super) fn lower(graph: &Graph, pools: Pools) -> Lowering {
     let producers = producers(graph);
-    let order = order(graph, &producers);
+    let mixes = needed(graph, &producers);
     let mut states = vec![None; graph.tensors.len()];
     states[INPUT] = Some(Image::Input);
-    let mut lowerer = Lowerer { graph, producers, states, lowering: Lowering::default() };
-    order.into_iter().for_each(|mix| lowerer.mix(&graph.mixes[mix]));
+    let mut lowerer = Lowerer { graph, producers, states, pools, pooled: Vec::new(), lowering: Lowering::default() };
+    mixes.into_iter().for_each(|mix| lowerer.mix(&graph.mixes[mix]));
     lowerer.head(&graph.head);
     lowerer.lowering
 }
@@ -95,7 +129,7 @@ impl Image {
 }
 
 /// The place of a whole buffer in that buffer.
-const WHOLE: Place = Place::Workspace(0);
+pub(super) const WHOLE: Place = Place::Workspace(0);
 
 /// Weights without a place.
 const UNPLACED: Weights = Weights { offset: 0, storage: Storage::F32 };
@@ -108,7 +142,6 @@ fn bytes(elements: usize) -> u64 {
 #[derive(Clone, Copy, Debug)]
 struct Output {
     target: BufferId,
-    accumulate: bool,
     /// The batch norm to fold.
     norm: Option<NormId>,
     /// Whether the norm's shift is added; only one group of a concatenation does.
@@ -120,6 +153,9 @@ struct Lowerer<'a> {
     producers: Vec<Producer>,
     /// The states that have been computed.
     states: Vec<Option<Image>>,
+    pools: Pools,
+    /// Pools that have been computed: what they read, the step, and what they wrote.
+    pooled: Vec<(Option<BufferId>, Step, BufferId)>,
     lowering: Lowering,
 }
 
@@ -130,7 +166,7 @@ impl Lowerer<'_> {
     }
 
     fn push(&mut self, step: Step, source: Option<BufferId>, target: Option<BufferId>, weights: Option<Folded>) {
-        self.lowering.drafts.push(Draft { step, source, target, weights });
+        self.lowering.units.push(Unit::Steps(vec![Draft { step, source, target, weights }]));
     }
 
     fn stage_of(&self, source: Source) -> Option<usize> {
@@ -143,10 +179,7 @@ impl Lowerer<'_> {
     /// Computes a state.
     fn mix(&mut self, mix: &Mix) {
         let shape = self.graph.tensors[mix.output];
-        let mut terms: Vec<Source> = mix.terms.iter().map(|term| term.source).collect();
-        // Convolutions first: while the first one is at work, the state takes no room yet. Of the others only the very first
-        // write where the state lies.
-        terms.sort_by_key(|&source| Reverse(self.stage_of(source).map(|stage| adds(&self.graph.stages[stage]))));
+        let terms: Vec<Source> = mix.terms.iter().map(|term| term.source).collect();
         let image = match *terms {
             [source] if self.stage_of(source).is_none() => self.state(source.tensor),
             [] => {
@@ -156,26 +189,16 @@ impl Lowerer<'_> {
             }
             _ => {
                 let target = self.buffer(shape.len());
-                for (index, &source) in terms.iter().enumerate() {
-                    self.term(source, shape, target, index > 0);
+                for &source in &terms {
+                    match self.stage_of(source) {
+                        Some(stage) => self.stage(stage, target),
+                        None => self.add(self.state(source.tensor), target, shape),
+                    }
                 }
                 Image::Buffer(target)
             }
         };
         self.states[mix.output] = Some(image);
-    }
-
-    /// Writes a term of a state to `target`, or adds it.
-    fn term(&mut self, source: Source, shape: ImageShape, target: BufferId, accumulate: bool) {
-        if let Some(stage) = self.stage_of(source) {
-            return self.stage(stage, target, accumulate);
-        }
-        let image = self.state(source.tensor);
-        if accumulate {
-            self.add(image, target, shape);
-        } else {
-            self.prelude(image, target, shape, Padding::NONE, false);
-        }
     }
 
     fn state(&self, tensor: TensorId) -> Image {
@@ -187,28 +210,62 @@ impl Lowerer<'_> {
         match self.stage_of(source) {
             Some(stage) => {
                 let target = self.buffer(self.graph.tensors[source.tensor].len());
-                self.stage(stage, target, false);
+                self.stage(stage, target);
                 Image::Buffer(target)
             }
             None => self.state(source.tensor),
         }
     }
 
-    /// Writes the output of a stage behind its batch norm to `target`, or adds it.
-    fn stage(&mut self, stage: usize, target: BufferId, accumulate: bool) {
+    /// Adds the output of a stage behind its batch norm to `target`.
+    fn stage(&mut self, stage: usize, target: BufferId) {
         let graph = self.graph;
         let stage = &graph.stages[stage];
+        let images: Vec<Image> = stage.inputs.iter().map(|&source| self.read(source)).collect();
+        let before = self.lowering.units.len();
         let mut channels = 0;
-        for (group, &source) in stage.inputs.iter().enumerate() {
+        for (group, (&source, image)) in stage.inputs.iter().zip(images).enumerate() {
             let input = graph.tensors[source.tensor];
             let ops = PlannedOp::chain(&stage.ops, input, &(channels..channels + input.channels));
             channels += input.channels;
-            let image = self.read(source);
             let first = group == 0;
-            let output =
-                Output { target, accumulate: accumulate || !first, norm: stage.norms.first().copied(), shift: first };
+            let output = Output { target, norm: stage.norms.first().copied(), shift: first };
             self.chain(&ops, stage.relu, image, output);
         }
+        if stage.inputs.len() > 1 {
+            self.join(before);
+        }
+    }
+
+    /// Makes one unit of those from `first` on if all are convolutions to one target: those to the same channels are behind each
+    /// other, so that the core can execute them as one.
+    fn join(&mut self, first: usize) {
+        let units = &self.lowering.units[first..];
+        let parts: Vec<&[Draft]> = units
+            .iter()
+            .map_while(|unit| match unit {
+                Unit::Steps(drafts) if drafts.iter().all(|draft| matches!(draft.step, Step::Dense { .. })) => {
+                    Some(&drafts[..])
+                }
+                _ => None,
+            })
+            .collect();
+        if parts.len() < units.len() {
+            return;
+        }
+        let convolutions = parts[0].len();
+        let mut drafts = Vec::with_capacity(convolutions * parts.len());
+        for convolution in 0..convolutions {
+            for (index, part) in parts.iter().enumerate() {
+                let mut draft = part[convolution].clone();
+                if let Step::Dense { accumulate, .. } = &mut draft.step {
+                    *accumulate = index > 0;
+                }
+                drafts.push(draft);
+            }
+        }
+        self.lowering.units.truncate(first);
+        self.lowering.units.push(Unit::Steps(drafts));
     }
 
     fn chain(&mut self, ops: &[PlannedOp], mut relu: bool, mut image: Image, output: Output) {
@@ -227,7 +284,7 @@ impl Lowerer<'_> {
                     (image, relu) = (Image::Buffer(padded), false);
                 }
                 let output = self.output_of(rest, op.output, output);
-                self.op_or_add(op, relu, image, output);
+                self.op(op, relu, image, output, rest.is_empty());
                 image = Image::Buffer(output.target);
             }
             relu = false;
@@ -239,28 +296,19 @@ impl Lowerer<'_> {
         if following.is_empty() {
             output
         } else {
-            Output { target: self.buffer(shape.len()), accumulate: false, norm: None, shift: false }
+            Output { target: self.buffer(shape.len()), norm: None, shift: false }
         }
     }
 
-    /// Only dense operations can add to what is there.
-    fn op_or_add(&mut self, op: &PlannedOp, relu: bool, image: Image, output: Output) {
-        if output.accumulate && !matches!(op.kernel, Kernel::Dense(_)) {
-            let target = self.buffer(op.output.len());
-            self.op(op, relu, image, Output { target, ..output });
-            self.add(Image::Buffer(target), output.target, op.output);
-        } else {
-            self.op(op, relu, image, output);
-        }
-    }
-
-    fn op(&mut self, op: &PlannedOp, relu: bool, image: Image, output: Output) {
+    /// An operation; the `last` one of a chain adds to its target.
+    fn op(&mut self, op: &PlannedOp, relu: bool, image: Image, output: Output, last: bool) {
         let source = image.place();
         let (step, weights) = match op.kernel {
             Kernel::Dense(ref convs) => {
-                for (shape, weight, channel) in convs {
-                    self.dense(image, *shape, relu, (weight.clone(), *channel), output);
-                }
+                let drafts = convs
+                    .iter()
+                    .map(|(shape, weight, channel)| dense(image, *shape, relu, (weight.clone(), *channel), output));
+                self.lowering.units.push(Unit::Steps(drafts.collect()));
                 return;
             }
             Kernel::Depthwise(shape, ref weight) => (
@@ -270,39 +318,28 @@ impl Lowerer<'_> {
             Kernel::MaxPool(shape) => (Step::MaxPool { source, target: WHOLE, shape }, None),
             Kernel::AvgPool(shape) => (Step::AvgPool { source, target: WHOLE, shape }, None),
         };
-        self.push(step, image.buffer(), Some(output.target), weights);
-    }
-
-    /// A dense convolution with `weight` to the output channels from `channel` on.
-    fn dense(
-        &mut self,
-        image: Image,
-        shape: DenseShape,
-        relu: bool,
-        (weight, channel): (Range<usize>, usize),
-        output: Output,
-    ) {
-        let Output { target, accumulate, norm, shift } = output;
-        let bias = shift && norm.is_some();
-        let step = Step::Dense {
-            source: image.place(),
-            target: offset(channel),
-            shape,
-            relu,
-            weights: UNPLACED,
-            bias,
-            accumulate,
-            scratch: 0,
-            block: 0,
+        if !last {
+            return self.push(step, image.buffer(), Some(output.target), weights);
+        }
+        // Only dense operations can add to what is there.
+        let known = self.pooled.iter().find(|(source, pool, _)| *source == image.buffer() && *pool == step);
+        let target = match known {
+            Some(&(.., target)) => target,
+            None => {
+                let target = self.buffer(op.output.len());
+                if self.pools == Pools::Shared && weights.is_none() {
+                    self.pooled.push((image.buffer(), step, target));
+                }
+                self.push(step, image.buffer(), Some(target), weights);
+                target
+            }
         };
-        let bias = if bias { Bias::Shift } else { Bias::None };
-        let folded = Folded { depthwise: None, weight, norm: norm.map(|norm| (norm, channel)), bias };
-        self.push(step, image.buffer(), Some(target), Some(folded));
+        self.add(Image::Buffer(target), output.target, op.output);
     }
 
     /// Two operations that are one separable convolution.
     fn separable(&mut self, ops: [&PlannedOp; 2], shape: SeparableShape, relu: bool, image: Image, output: Output) {
-        let Output { target, accumulate, norm, shift } = output;
+        let Output { target, norm, shift } = output;
         let [Kernel::Depthwise(_, depthwise), Kernel::Dense(convs)] = ops.map(|op| &op.kernel) else {
             unreachable!("a separable convolution is a depthwise and a dense one")
         };
@@ -314,7 +351,7 @@ impl Lowerer<'_> {
             relu,
             weights: UNPLACED,
             bias,
-            accumulate,
+            accumulate: false,
             scratch: 0,
         };
         let folded = Folded {
@@ -332,7 +369,7 @@ impl Lowerer<'_> {
     }
 
     fn add(&mut self, image: Image, target: BufferId, shape: ImageShape) {
-        self.push(Step::Add { source: image.place(), target: WHOLE, shape }, image.buffer(), Some(target), None);
+        self.lowering.units.push(Unit::Add { source: image.buffer(), target, shape });
     }
 
     fn head(&mut self, head: &Head) {
@@ -371,6 +408,32 @@ impl Lowerer<'_> {
     }
 }
 
+/// A dense convolution with `weight` to the output channels from `channel` on.
+fn dense(
+    image: Image,
+    shape: DenseShape,
+    relu: bool,
+    (weight, channel): (Range<usize>, usize),
+    output: Output,
+) -> Draft {
+    let Output { target, norm, shift } = output;
+    let bias = shift && norm.is_some();
+    let step = Step::Dense {
+        source: image.place(),
+        target: offset(channel),
+        shape,
+        relu,
+        weights: UNPLACED,
+        bias,
+        accumulate: false,
+        scratch: 0,
+        block: 0,
+    };
+    let bias = if bias { Bias::Shift } else { Bias::None };
+    let folded = Folded { depthwise: None, weight, norm: norm.map(|norm| (norm, channel)), bias };
+    Draft { step, source: image.buffer(), target: Some(target), weights: Some(folded) }
+}
+
 /// The separable convolution that an operation and the one behind it are, if they are one.
 fn separable(op: &PlannedOp, next: &PlannedOp) -> Option<SeparableShape> {
     let (Kernel::Depthwise(depthwise, _), Kernel::Dense(convs)) = (&op.kernel, &next.kernel) else { return None };
@@ -383,11 +446,6 @@ fn separable(op: &PlannedOp, next: &PlannedOp) -> Option<SeparableShape> {
         output_channels: dense.output_channels,
     };
     (shape.depthwise() == *depthwise && shape.pointwise() == dense).then_some(shape)
-}
-
-/// Whether a stage can add its result to what is there.
-fn adds(stage: &Stage) -> bool {
-    matches!(stage.ops.last(), Some(Op::Dense { .. } | Op::FactorizedReduce { .. }))
 }
 
 /// The place of a channel of the first pixel in its buffer.

@@ -1,14 +1,17 @@
 //! From a trained network to a model file for the core.
 
+mod fit;
 mod fold;
 mod lower;
+mod needed;
 mod order;
 mod plan;
+mod sequence;
 mod slots;
 
 use std::fmt;
 
-use darts_core::{Genotype, Metadata, ModelParts, WriteError};
+use darts_core::{Genotype, Metadata, ModelError, ModelParts, StepError, WriteError};
 
 use crate::graph::Graph;
 use crate::graph::derived::NetworkKind;
@@ -116,4 +119,9 @@ pub fn model_bytes(graph: &Graph, genotype: &Genotype, plan: &Plan) -> usize {
 /// If a size is beyond the core's limits.
 pub fn workspace_bytes(graph: &Graph) -> Result<usize, ExportError> {
     plan(graph, Precision::F32).map(|plan| plan.workspace_bytes)
+}
+
+/// The error of a step that the core does not take.
+fn unsound(step: usize) -> impl Fn(StepError) -> ExportError {
+    move |error| ExportError::Model(WriteError::Invalid(ModelError::Step { step, error }))
 }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use darts_core::{ModelError, Place, Step, StepError, Storage, WriteError};
+use darts_core::{Place, Step, Storage, Weights, WriteError};
 
-use super::lower::{BufferId, Draft, Folded, Lowering, lower};
+use super::lower::{BufferId, Draft, Folded, Pools, lower};
+use super::sequence::{Sequence, sequence};
 use super::slots::{Layout, Lifetime, live_bytes, place};
-use super::{ExportError, Precision};
+use super::{ExportError, Precision, unsound};
 use crate::graph::Graph;
 
 /// Output channels that a dense convolution widens at a time at least, where it has as many: a vector register's worth.
@@ -32,11 +33,19 @@ pub struct Plan {
 /// # Errors
 /// If a size is beyond the core's limits.
 pub fn plan(graph: &Graph, precision: Precision) -> Result<Plan, ExportError> {
-    let Lowering { mut drafts, buffers } = lower(graph);
-    let mut lifetimes = lifetimes(&drafts, &buffers);
+    let shared = plan_with(graph, precision, Pools::Shared)?;
+    let repeated = plan_with(graph, precision, Pools::Repeated)?;
+    Ok(if repeated.workspace_bytes < shared.workspace_bytes { repeated } else { shared })
+}
+
+fn plan_with(graph: &Graph, precision: Precision, pools: Pools) -> Result<Plan, ExportError> {
+    let mut lowering = lower(graph, pools);
     if precision == Precision::F16 {
-        narrow(&mut drafts, &lifetimes)?;
+        lowering.drafts_mut().for_each(narrow);
     }
+    let Sequence { mut drafts, buffers } = sequence(lowering)?;
+    let mut lifetimes = lifetimes(&drafts, &buffers);
+    widen_more(&mut drafts, &lifetimes)?;
     let scratch = scratch(&drafts, &mut lifetimes)?;
     let weight_bytes = place_weights(&mut drafts)?;
     let live_bytes = live_bytes(&lifetimes, drafts.len()).into_iter().max().unwrap_or(0);
@@ -65,30 +74,33 @@ fn lifetimes(drafts: &[Draft], buffers: &[u64]) -> Vec<Lifetime> {
     used.zip(buffers).map(|(steps, &bytes)| Lifetime { bytes, steps }).collect()
 }
 
-fn unsound(step: usize) -> impl Fn(StepError) -> ExportError {
-    move |error| ExportError::Model(WriteError::Invalid(ModelError::Step { step, error }))
+/// Makes the weights of a step half precision. A dense convolution widens few output channels at a time.
+fn narrow(draft: &mut Draft) {
+    match &mut draft.step {
+        Step::Depthwise { weights, .. } | Step::Separable { weights, .. } => weights.storage = Storage::F16,
+        Step::Dense { shape, weights, block, .. } => {
+            weights.storage = Storage::F16;
+            *block = shape.output_channels.min(LEAST_BLOCK as usize) as u16;
+        }
+        _ => {}
+    }
 }
 
-/// Makes all weights half precision. Dense convolutions widen as many output channels at a time as fit under the peak of the
-/// others.
-fn narrow(drafts: &mut [Draft], lifetimes: &[Lifetime]) -> Result<(), ExportError> {
-    let mut live = live_bytes(lifetimes, drafts.len());
-    for (index, draft) in drafts.iter_mut().enumerate() {
-        if let Step::Depthwise { weights, .. } | Step::Separable { weights, .. } = &mut draft.step {
-            weights.storage = Storage::F16;
-        }
-        live[index] += draft.step.sizes().map_err(unsound(index))?.scratch;
+/// Lets dense convolutions widen as many output channels at a time as fit under the peak of the others.
+fn widen_more(drafts: &mut [Draft], lifetimes: &[Lifetime]) -> Result<(), ExportError> {
+    let buffers = live_bytes(lifetimes, drafts.len());
+    let mut bound = 0;
+    for (index, (draft, live)) in drafts.iter().zip(&buffers).enumerate() {
+        bound = bound.max(live + draft.step.sizes().map_err(unsound(index))?.scratch);
     }
-    let bound = live.iter().copied().max().unwrap_or(0);
-    for (draft, live) in drafts.iter_mut().zip(live) {
-        if let Step::Dense { shape, weights, block, .. } = &mut draft.step {
+    for (draft, live) in drafts.iter_mut().zip(buffers) {
+        if let Step::Dense { shape, weights: Weights { storage: Storage::F16, .. }, block, .. } = &mut draft.step {
             let channels = shape.output_channels;
             let column = (shape.weights() / channels * size_of::<f32>()) as u64;
             let fitting = (bound - live) / column;
             let fitting = if fitting < channels as u64 { fitting / LEAST_BLOCK * LEAST_BLOCK } else { fitting };
             let widened = channels.min(fitting.max(LEAST_BLOCK) as usize);
             *block = u16::try_from(widened).expect("the sizes were checked");
-            weights.storage = Storage::F16;
         }
     }
     Ok(())

@@ -1,9 +1,12 @@
 //! Where in the workspace each buffer lies: two that live at the same time never overlap.
 //!
 //! To find the smallest workspace is as hard as bin packing. What is done here puts one buffer after the other into the
-//! tightest gap among those of its time, in several orders, and then moves those forward that stick out.
+//! tightest gap among those of its time, in several orders, and then moves those forward that stick out. Where the result is
+//! above what lives at a time, an exact search ([`fit`]) has a limited number of tries.
 
 use std::ops::Range;
+
+use super::fit::fit;
 
 /// A buffer and the steps during which its content is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +17,8 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    fn meets(&self, other: &Self) -> bool {
+    /// Whether both are in use during some step.
+    pub fn meets(&self, other: &Self) -> bool {
         self.steps.start < other.steps.end && other.steps.start < self.steps.end
     }
 }
@@ -26,11 +30,23 @@ pub(super) struct Layout {
     pub bytes: u64,
 }
 
+impl Layout {
+    fn new(lifetimes: &[Lifetime], offsets: Vec<u64>) -> Self {
+        let bytes = offsets.iter().zip(lifetimes).map(|(at, lifetime)| at + lifetime.bytes).max().unwrap_or(0);
+        Self { offsets, bytes }
+    }
+}
+
 /// What buffers are sorted by, largest first.
 type Key = fn(&Lifetime) -> (u64, u64);
 
 /// Rounds of moving forward the buffer that sticks out.
 const ROUNDS: usize = 100;
+
+/// Buffers that the exact search places, for each size of the workspace that it tries.
+const PLACEMENTS: usize = 1 << 14;
+/// Sizes of the workspace that it tries.
+const SIZES: usize = 4;
 
 /// Bytes that live during each of `steps` steps.
 pub(super) fn live_bytes(lifetimes: &[Lifetime], steps: usize) -> Vec<u64> {
@@ -43,9 +59,7 @@ pub(super) fn live_bytes(lifetimes: &[Lifetime], steps: usize) -> Vec<u64> {
 
 /// Places all buffers; `bound`, the most bytes that live during any step, is what no layout can be below.
 pub(super) fn place(lifetimes: &[Lifetime], bound: u64) -> Layout {
-    let neighbours: Vec<Vec<usize>> = (0..lifetimes.len())
-        .map(|id| (0..lifetimes.len()).filter(|&other| other != id && lifetimes[id].meets(&lifetimes[other])).collect())
-        .collect();
+    let neighbours = neighbours(lifetimes);
     let keys: [Key; 3] = [
         |lifetime| (lifetime.bytes, lifetime.steps.len() as u64),
         |lifetime| (lifetime.steps.len() as u64 * lifetime.bytes, lifetime.bytes),
@@ -56,7 +70,32 @@ pub(super) fn place(lifetimes: &[Lifetime], bound: u64) -> Layout {
         order.sort_by_key(|&id| std::cmp::Reverse(key(&lifetimes[id])));
         improved(lifetimes, &neighbours, order, bound)
     });
-    layouts.min_by_key(|layout| layout.bytes).expect("there are orders")
+    let layout = layouts.min_by_key(|layout| layout.bytes).expect("there are orders");
+    exact(lifetimes, layout, bound)
+}
+
+/// The buffers that live at the same time as each.
+pub(super) fn neighbours(lifetimes: &[Lifetime]) -> Vec<Vec<usize>> {
+    (0..lifetimes.len())
+        .map(|id| (0..lifetimes.len()).filter(|&other| other != id && lifetimes[id].meets(&lifetimes[other])).collect())
+        .collect()
+}
+
+/// A layout between `layout` and the bound, the smallest for which the search is not too long.
+fn exact(lifetimes: &[Lifetime], mut layout: Layout, mut bound: u64) -> Layout {
+    let mut capacity = bound;
+    for _ in 0..SIZES {
+        if layout.bytes <= bound {
+            break;
+        }
+        match fit(lifetimes, capacity, PLACEMENTS) {
+            Some(offsets) => layout = Layout::new(lifetimes, offsets),
+            // Not proved to be impossible, but not found either.
+            None => bound = capacity + 1,
+        }
+        capacity = bound.midpoint(layout.bytes);
+    }
+    layout
 }
 
 /// The best layout of `order` and of those that come about by putting the buffers that end last first.
@@ -93,9 +132,7 @@ fn pack(lifetimes: &[Lifetime], neighbours: &[Vec<usize>], order: &[usize]) -> L
         taken.sort_unstable();
         offsets[id] = Some(best_gap(&taken, lifetimes[id].bytes));
     }
-    let offsets: Vec<u64> = offsets.into_iter().flatten().collect();
-    let bytes = offsets.iter().zip(lifetimes).map(|(at, lifetime)| at + lifetime.bytes).max().unwrap_or(0);
-    Layout { offsets, bytes }
+    Layout::new(lifetimes, offsets.into_iter().flatten().collect())
 }
 
 /// Start of the smallest gap of at least `bytes` between regions sorted by their start, or the end of them all.
