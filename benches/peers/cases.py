@@ -40,10 +40,10 @@ class Case:
             + ("s" if self.threads > 1 else "")
         )
 
-    def network(self):
+    def network(self, original=False):
         size = (self.input[0], self.channels, self.layers, CLASSES)
         if self.searching:
-            return networks.search_network(*size)
+            return networks.search_network(*size, original)
         return networks.derived_network(networks.DARTS_V2, *size)
 
 
@@ -51,7 +51,7 @@ def cases(work, quick, threads=None, batch=None):
     """The cases of `search`, `train` or `infer`, at full size or small."""
     large, small = (3, 32, 32), (1, 28, 28)
     if work == "search":
-        sizes = [(4, 3, (1, 14, 14), 8)] if quick else [(16, 8, large, 64), (8, 5, small, 64)]
+        sizes = [(4, 3, (1, 14, 14), 6)] if quick else [(16, 8, large, 64), (8, 5, small, 64)]
         kinds, usual = ("gradient", "first", "second"), 2
     elif work == "train":
         sizes = [(8, 3, (3, 16, 16), 8)] if quick else [(36, 20, large, 96), (16, 8, large, 96)]

@@ -19,8 +19,25 @@ import cases
 HERE = pathlib.Path(__file__).parent
 OURS = ["cargo", "run", "--quiet", "--release", "-p", "darts-benches", "--example", "peer", "--"]
 TCMALLOC = "libtcmalloc_minimal.so.4"
-PYTORCH = [f"pytorch{layout}{malloc}" for layout in ("", "+channels-last") for malloc in ("", "+tcmalloc")]
-PEERS = {"search": PYTORCH, "train": PYTORCH, "infer": ["pytorch+channels-last", "onnxruntime", "openvino"]}
+LAYOUTS_AND_ALLOCATORS = ["", "+tcmalloc", "+channels-last", "+channels-last+tcmalloc"]
+PYTORCH = [f"pytorch{options}" for options in LAYOUTS_AND_ALLOCATORS]
+ORIGINAL = [f"pytorch-original{options}" for options in LAYOUTS_AND_ALLOCATORS]
+# All that there are, and those that are run unless others are named.
+PEERS = {
+    "search": PYTORCH + ORIGINAL,
+    "train": PYTORCH,
+    "infer": ["pytorch", "pytorch+channels-last", "onnxruntime", "openvino"],
+}
+USUAL_PEERS = PEERS | {
+    "search": [
+        "pytorch+channels-last+tcmalloc",
+        "pytorch-original+channels-last",
+        "pytorch-original+channels-last+tcmalloc",
+    ],
+    "infer": ["pytorch+channels-last", "onnxruntime", "openvino"],
+}
+# The search is long: three samples of each of its peers take a quarter of an hour.
+USUAL_SAMPLES = {"search": 3, "train": 7, "infer": 7}
 # Work shorter than this many seconds is repeated until a sample is as long.
 SAMPLE_SECONDS = 0.3
 # Threads of the side that has just finished may spin for some milliseconds.
@@ -84,9 +101,10 @@ class Side:
 def peer_side(peer, case, case_file, folder):
     """The process of `peer`, an engine and its options joined by `+`."""
     engine, *options = peer.split("+")
-    if engine == "pytorch":
+    if engine in ("pytorch", "pytorch-original"):
         environment = {"LD_PRELOAD": TCMALLOC} if "tcmalloc" in options else {}
         flags = [f"--{option}" for option in options if option != "tcmalloc"]
+        flags += ["--original"] if engine == "pytorch-original" else []
         return Side(peer, [sys.executable, HERE / "pytorch_side.py", case_file, *flags], environment)
     return Side(peer, [sys.executable, HERE / "runtime_side.py", engine, case_file, folder / "model.onnx"])
 
@@ -142,7 +160,7 @@ def cells(row):
 
 
 def print_row(values):
-    widths = (34, 9, 9, 6, 22, 9, 16, 6)
+    widths = (39, 9, 9, 6, 22, 9, 16, 6)
     print("| " + " | ".join(f"{value:<{width}}" for value, width in zip(values, widths)) + " |", flush=True)
 
 
@@ -161,9 +179,10 @@ def can_preload(library):
 
 
 def choose_peers(options):
-    peers = options.peer or PEERS[options.work]
+    peers = options.peer or USUAL_PEERS[options.work]
     if options.compile:
-        peers = peers + [f"{peer}+compile" for peer in peers if peer.startswith("pytorch")]
+        # The original's copies of the network would be compiled at every step.
+        peers = peers + [f"{peer}+compile" for peer in peers if peer in PYTORCH]
     if any("tcmalloc" in peer for peer in peers) and not can_preload(TCMALLOC):
         print(f"without tcmalloc: no {TCMALLOC} (Debian: apt install libtcmalloc-minimal4)", file=sys.stderr)
         peers = [peer for peer in peers if "tcmalloc" not in peer]
@@ -178,21 +197,21 @@ def arguments():
     )
     parser.add_argument("--threads", type=int, help="threads of both sides (2; for infer 1)")
     parser.add_argument("--batch", type=int, help="images in a batch, in place of the case's")
-    parser.add_argument("--samples", type=int, help="samples of each side (7)")
-    parser.add_argument(
-        "--peer", action="append", choices=sorted({*PYTORCH, *PEERS["infer"]}), help="only this; repeatable"
-    )
+    parser.add_argument("--samples", type=int, help="samples of each side (7; for search 3)")
+    known = sorted({peer for peers in PEERS.values() for peer in peers})
+    parser.add_argument("--peer", action="append", choices=known, help="only this; repeatable")
     parser.add_argument("--compile", action="store_true", help="PyTorch by torch.compile too, which can take very long")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything to FILE as well")
     options = parser.parse_args()
-    if options.work != "infer" and not {*(options.peer or [])} <= {*PYTORCH}:
-        parser.error(f"{options.work} is for PyTorch only")
+    for peer in options.peer or []:
+        if peer not in PEERS[options.work]:
+            parser.error(f"{peer} is not for {options.work}")
     return options
 
 
 def main():
     options = arguments()
-    samples = options.samples or (2 if options.quick else 7)
+    samples = options.samples or (2 if options.quick else USUAL_SAMPLES[options.work])
     peers = choose_peers(options)
     subprocess.run(["cargo", "build", *OURS[2:-1]], cwd=HERE, check=True)
     rows = []

@@ -75,10 +75,23 @@ class FactorizedReduction(nn.Module):
         return self.bn(torch.cat([self.conv_1(x), self.conv_2(shifted)], dim=1))
 
 
+class Zero(nn.Module):
+    """The primitive `none`: the image at the stride's places, times zero."""
+
+    def __init__(self, stride):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x):
+        return (x if self.stride == 1 else x[:, :, :: self.stride, :: self.stride]) * 0
+
+
 def primitive(name, channels, stride, searching):
     """The operation of an edge. In search, pools have a batch norm and no batch norm is affine."""
     affine = not searching
-    if name == NONE or name == SKIP and stride == 1:
+    if name == NONE:
+        return Zero(stride)
+    if name == SKIP and stride == 1:
         return nn.Identity()
     if name == SKIP:
         return FactorizedReduction(channels, channels, affine)
@@ -103,6 +116,13 @@ class MixedEdge(nn.Module):
     def forward(self, x, weights):
         terms = zip(PRIMITIVES, self._ops, weights)
         return sum(weight * operation(x) for name, operation, weight in terms if name != NONE)
+
+
+class OriginalMixedEdge(MixedEdge):
+    """As the authors' code has it: `none` is computed and added like the others."""
+
+    def forward(self, x, weights):
+        return sum(weight * operation(x) for operation, weight in zip(self._ops, weights))
 
 
 class Cell(nn.Module):
@@ -131,14 +151,23 @@ def preprocessing(inputs, channels, affine):
 class SearchCell(Cell):
     """Every earlier state leads to every node by a mixed edge."""
 
+    mixed_edge = MixedEdge
+
     def __init__(self, inputs, channels, after_reduction, reduction):
         super().__init__(inputs, channels, after_reduction, searching=True)
         sources = [source for node in range(NODES) for source in range(node + 2)]
-        self._ops = nn.ModuleList(MixedEdge(channels, 2 if reduction and source < 2 else 1) for source in sources)
+        strides = [2 if reduction and source < 2 else 1 for source in sources]
+        self._ops = nn.ModuleList(self.mixed_edge(channels, stride) for stride in strides)
 
     def node(self, node, states, weights):
         first = sum(earlier + 2 for earlier in range(node))
         return sum(self._ops[first + source](state, weights[first + source]) for source, state in enumerate(states))
+
+
+class OriginalSearchCell(SearchCell):
+    """A cell whose edges compute `none`, too."""
+
+    mixed_edge = OriginalMixedEdge
 
 
 class DerivedCell(Cell):
@@ -183,8 +212,9 @@ class Network(nn.Module):
         return self.classifier(functional.adaptive_avg_pool2d(s1, 1).flatten(1))
 
 
-def search_network(input_channels, channels, layers, classes):
-    return Network(input_channels, channels, layers, classes, SearchCell)
+def search_network(input_channels, channels, layers, classes, original=False):
+    """The search network; `original` computes `none` as the authors' code does."""
+    return Network(input_channels, channels, layers, classes, OriginalSearchCell if original else SearchCell)
 
 
 def derived_network(cells, input_channels, channels, layers, classes):
