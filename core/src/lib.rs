@@ -74,6 +74,7 @@ mod primitive;
 pub use builtin::BUILTIN_NAMES;
 /// The kernels that a network runs on.
 pub use darts_kernels_simd::Kernels;
+pub use execute::Observed;
 pub use genotype::{
     CellError, CellGenotype, CellKind, Edge, Genotype, GenotypeError, MAX_EDGES, MAX_NODES, MAX_STATES,
 };
@@ -81,5 +82,5 @@ pub use model::{
     ALIGNMENT, MAGIC, Metadata, ModelError, ModelParts, NetworkKind, SECTION_ALIGNMENT, Section, VERSION, WriteError,
 };
 pub use network::{Network, RunError};
-pub use plan::{Limits, Operand, Place, STEP_BYTES, Sizes, Step, StepError, Storage, Weights};
+pub use plan::{Int8Step, Limits, Operand, Place, STEP_BYTES, Sizes, Step, StepError, Storage, Weights};
 pub use primitive::{Primitive, UnknownPrimitive};

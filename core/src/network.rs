@@ -4,7 +4,7 @@ use core::fmt;
 
 use darts_kernels_simd::{ImageShape, Kernels};
 
-use crate::execute::Buffers;
+use crate::execute::{Buffers, Observed};
 use crate::genotype::Genotype;
 use crate::model::{Metadata, ModelError, Sections, steps};
 use crate::plan::Step;
@@ -143,6 +143,24 @@ impl<'a> Network<'a> {
         workspace: &mut [f32],
         output: &mut [f32],
     ) -> Result<(), RunError> {
+        self.run_observed(kernels, input, workspace, output, |_, _| {})
+    }
+
+    /// The same, and after each step `observe` is told which one of [`steps`](Self::steps) it was, with the images that it
+    /// read and wrote: for calibration, and to find a layer that goes wrong. Of steps that are executed as one it is told
+    /// the first. It is told nothing of steps on 8-bit integers.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_observed(
+        &self,
+        kernels: Kernels,
+        input: &[f32],
+        workspace: &mut [f32],
+        output: &mut [f32],
+        mut observe: impl FnMut(usize, Observed<'_>),
+    ) -> Result<(), RunError> {
         self.check_input(input.len())?;
         if output.len() != self.classes() {
             return Err(RunError::OutputLength { expected: self.classes(), found: output.len() });
@@ -153,14 +171,18 @@ impl<'a> Network<'a> {
             return Err(RunError::Workspace { required, found });
         }
         let mut buffers = Buffers { kernels, input, workspace, output, weights: self.sections.weights };
-        let mut plan = steps(self.sections.plan);
+        let (mut plan, mut index) = (steps(self.sections.plan), 0);
         while let Some(step) = plan.next() {
             let step = step.map_err(|_| RunError::ModelChanged)?;
             let following = plan.clone().map_while(Result::ok);
             let more = buffers.execute(&step, following).ok_or(RunError::ModelChanged)?;
+            if let Some(observed) = buffers.observed(&step) {
+                observe(index, observed);
+            }
             for _ in 0..more {
                 plan.next();
             }
+            index += 1 + more;
         }
         Ok(())
     }

@@ -60,7 +60,7 @@ pub enum ModelFileError {
 }
 
 /// An image shape as users write it.
-pub(crate) fn size(shape: ImageShape) -> String {
+pub fn size(shape: ImageShape) -> String {
     format!("{}x{}x{}", shape.channels, shape.height, shape.width)
 }
 

@@ -304,6 +304,11 @@ impl SeparableShape {
             + self.strip_len(rows, self.output_channels)
             + 2 * self.input.channels
     }
+    /// Elements of the scratch of the forward pass on 8-bit integers. It is part of the model format of `darts-core`, as
+    /// [`forward_scratch`](Self::forward_scratch).
+    pub const fn int8_scratch(&self) -> usize {
+        self.output().width * self.input.channels
+    }
     /// See [`is_sane`].
     pub(crate) const fn is_sane(&self) -> bool {
         let Self { input, kernel, stride, dilation, output_channels } = *self;

@@ -26,4 +26,14 @@ impl Random {
     pub fn indices(&mut self, len: usize, end: u32) -> Vec<u32> {
         (0..len).map(|_| self.0.random_range(0..end)).collect()
     }
+
+    /// `len` integers, uniform over all of 8 bits.
+    pub fn int8(&mut self, len: usize) -> Vec<i8> {
+        (0..len).map(|_| self.0.random()).collect()
+    }
+
+    /// `len` integers, uniform in `-limit..limit`.
+    pub fn int32(&mut self, len: usize, limit: i32) -> Vec<i32> {
+        (0..len).map(|_| self.0.random_range(-limit..limit)).collect()
+    }
 }

@@ -4,8 +4,9 @@ use super::{
     ALIGNMENT, CHECKSUM_AT, ENTRY_BYTES, HEADER_BYTES, MAGIC, Metadata, ModelError, SECTION_ALIGNMENT, Section,
     VERSION, checksum, genotype,
 };
+use crate::execute::MAX_PARTS;
 use crate::genotype::Genotype;
-use crate::plan::{Limits, Place, STEP_BYTES, Step, StepError};
+use crate::plan::{Int8Step, Limits, Place, STEP_BYTES, Step, StepError, align4, continues};
 
 /// The content of a file that has passed every check.
 #[derive(Clone, Debug)]
@@ -45,22 +46,51 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// Checks every step, and that the last one and no other writes the output. Returns the bytes of workspace needed.
+/// Checks every step, and that the last one and no other writes the output. Returns the bytes of workspace needed, a multiple
+/// of 4.
 pub(super) fn check_plan(
     steps: impl ExactSizeIterator<Item = Result<Step, StepError>>,
     limits: &Limits,
 ) -> Result<u64, ModelError> {
     let count = steps.len();
-    let mut needed = 0;
+    let (mut needed, mut sums) = (0, Sums::default());
     for (index, step) in steps.enumerate() {
         let failed = |error| ModelError::Step { step: index, error };
         let step = step.map_err(failed)?;
         needed = step.check(limits).map_err(failed)?.max(needed);
+        sums.follow(&step, index + 1 == count).map_err(failed)?;
         if (step.target() == Place::External) != (index + 1 == count) {
             return Err(ModelError::Output { step: index });
         }
     }
-    if count == 0 { Err(ModelError::Output { step: 0 }) } else { Ok(needed) }
+    if count == 0 { Err(ModelError::Output { step: 0 }) } else { Ok(align4(needed)) }
+}
+
+/// Sums that one step leaves to the next.
+#[derive(Default)]
+struct Sums {
+    /// The step before, if it has left any.
+    open: Option<Int8Step>,
+    /// Steps that have added to them.
+    parts: usize,
+}
+
+impl Sums {
+    /// Checks that `step` goes on with them, and that there are none left behind the `last`.
+    fn follow(&mut self, step: &Step, last: bool) -> Result<(), StepError> {
+        if let Some(open) = &self.open {
+            let Step::Int8(step) = step else { return Err(StepError::Unfinished) };
+            if !continues(open, step) {
+                return Err(StepError::Unfinished);
+            }
+        }
+        self.open = match step {
+            Step::Int8(step @ Int8Step::Dense { more: true, .. }) => Some(*step),
+            _ => None,
+        };
+        self.parts = if self.open.is_some() { self.parts + 1 } else { 0 };
+        if self.parts >= MAX_PARTS || last && self.open.is_some() { Err(StepError::Unfinished) } else { Ok(()) }
+    }
 }
 
 struct Header {

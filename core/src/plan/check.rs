@@ -6,7 +6,7 @@
 
 use core::ops::Range;
 
-use darts_kernels_simd::{ImageShape, SeparableShape};
+use darts_kernels_simd::{DenseShape, ImageShape, Padding, PoolShape, SeparableShape};
 
 use super::{Operand, Place, Step, StepError, Storage, Weights};
 
@@ -44,12 +44,16 @@ pub(crate) const fn align4(bytes: u64) -> u64 {
     bytes.next_multiple_of(4)
 }
 
-fn bytes(shape: ImageShape) -> u64 {
+pub(super) fn bytes(shape: ImageShape) -> u64 {
     shape.height as u64 * shape.width as u64 * shape.channels as u64 * F32
 }
 
 /// Requires a number to be in a range.
-fn within(name: &'static str, value: usize, range: core::ops::RangeInclusive<usize>) -> Result<(), StepError> {
+pub(super) fn within(
+    name: &'static str,
+    value: usize,
+    range: core::ops::RangeInclusive<usize>,
+) -> Result<(), StepError> {
     if range.contains(&value) { Ok(()) } else { Err(StepError::Parameter { name, value }) }
 }
 
@@ -60,10 +64,50 @@ const DEPTHWISE_KERNEL: usize = 7;
 /// Most bytes of the padded images of a separable convolution: below, nothing overflows 32 bits.
 const SEPARABLE_BYTES: u64 = 1 << 30;
 
-fn image(shape: ImageShape) -> Result<(), StepError> {
+pub(super) fn image(shape: ImageShape) -> Result<(), StepError> {
     within("height", shape.height, 1..=WORD)?;
     within("width", shape.width, 1..=WORD)?;
     within("channels", shape.channels, 1..=WORD)
+}
+
+/// Checks an image and what is put around it.
+pub(super) fn padded(shape: ImageShape, padding: Padding) -> Result<(), StepError> {
+    image(shape)?;
+    within("padding", padding.top, 0..=BYTE)?;
+    within("padding", padding.bottom, 0..=BYTE)?;
+    within("padding", padding.left, 0..=BYTE)?;
+    within("padding", padding.right, 0..=BYTE)
+}
+
+/// Checks the shape of a dense convolution.
+pub(super) fn dense(shape: DenseShape) -> Result<(), StepError> {
+    image(shape.input)?;
+    within("output channels", shape.output_channels, 1..=WORD)?;
+    within("output pixel stride", shape.output_pixel_stride, shape.output_channels..=WORD)?;
+    within("kernel", shape.kernel_height, 1..=BYTE)?;
+    within("kernel", shape.kernel_width, 1..=BYTE)?;
+    within("stride", shape.stride_height, 1..=BYTE)?;
+    within("stride", shape.stride_width, 1..=BYTE)?;
+    within("offset", shape.offset_height, 0..=BYTE)?;
+    within("offset", shape.offset_width, 0..=BYTE)
+}
+
+/// Elements from the first to the last of a dense convolution's output.
+pub(super) fn dense_target(shape: DenseShape) -> u64 {
+    let output = shape.output();
+    match output.height as u64 * output.width as u64 {
+        0 => 0,
+        pixels => (pixels - 1) * shape.output_pixel_stride as u64 + shape.output_channels as u64,
+    }
+}
+
+/// Checks the windows of a pool.
+pub(super) fn window(shape: PoolShape) -> Result<(), StepError> {
+    image(shape.input)?;
+    within("kernel", shape.kernel, 1..=BYTE)?;
+    within("stride", shape.stride, 1..=BYTE)?;
+    // So every window has its centre, and with that a pixel, inside the image.
+    within("padding", shape.padding, 0..=(shape.kernel - 1) / 2)
 }
 
 impl Step {
@@ -75,11 +119,7 @@ impl Step {
     pub fn sizes(&self) -> Result<Sizes, StepError> {
         let sizes = match *self {
             Self::Prelude { shape, padding, .. } => {
-                image(shape)?;
-                within("padding", padding.top, 0..=BYTE)?;
-                within("padding", padding.bottom, 0..=BYTE)?;
-                within("padding", padding.left, 0..=BYTE)?;
-                within("padding", padding.right, 0..=BYTE)?;
+                padded(shape, padding)?;
                 Sizes { source: bytes(shape), target: bytes(shape.padded(padding)), ..Sizes::default() }
             }
             Self::Depthwise { shape, weights, scratch, .. } => {
@@ -96,35 +136,18 @@ impl Step {
             }
             Self::Separable { shape, weights, bias, .. } => separable_sizes(shape, weights, bias)?,
             Self::Dense { shape, weights, bias, scratch, block, .. } => {
-                image(shape.input)?;
+                dense(shape)?;
                 let channels = shape.output_channels;
-                within("output channels", channels, 1..=WORD)?;
-                within("output pixel stride", shape.output_pixel_stride, channels..=WORD)?;
-                within("kernel", shape.kernel_height, 1..=BYTE)?;
-                within("kernel", shape.kernel_width, 1..=BYTE)?;
-                within("stride", shape.stride_height, 1..=BYTE)?;
-                within("stride", shape.stride_width, 1..=BYTE)?;
-                within("offset", shape.offset_height, 0..=BYTE)?;
-                within("offset", shape.offset_width, 0..=BYTE)?;
                 weights.check_scratch(scratch)?;
                 let blocks = if weights.storage == Storage::F16 { 1..=channels } else { 0..=0 };
                 within("block", block.into(), blocks)?;
                 let rows = (shape.kernel_height * shape.kernel_width) as u64 * shape.input.channels as u64;
                 let scratch = weights.widened(rows * u64::from(block));
                 let weights = weights.stored_bytes(rows * channels as u64, bias.then_some(channels));
-                let output = shape.output();
-                let target = match output.height as u64 * output.width as u64 {
-                    0 => 0,
-                    pixels => ((pixels - 1) * shape.output_pixel_stride as u64 + channels as u64) * F32,
-                };
-                Sizes { source: bytes(shape.input), target, scratch, weights }
+                Sizes { source: bytes(shape.input), target: dense_target(shape) * F32, scratch, weights }
             }
             Self::MaxPool { shape, .. } | Self::AvgPool { shape, .. } => {
-                image(shape.input)?;
-                within("kernel", shape.kernel, 1..=BYTE)?;
-                within("stride", shape.stride, 1..=BYTE)?;
-                // So every window has its centre, and with that a pixel, inside the image.
-                within("padding", shape.padding, 0..=(shape.kernel - 1) / 2)?;
+                window(shape)?;
                 Sizes { source: bytes(shape.input), target: bytes(shape.output()), ..Sizes::default() }
             }
             Self::GlobalAvgPool { shape, .. } => {
@@ -139,6 +162,7 @@ impl Step {
                 image(shape)?;
                 Sizes { target: bytes(shape), ..Sizes::default() }
             }
+            Self::Int8(step) => step.sizes()?,
         };
         if sizes.target == 0 { Err(StepError::Empty(Operand::Target)) } else { Ok(sizes) }
     }
@@ -163,7 +187,7 @@ impl Step {
         for (i, (operand, region)) in regions.iter().enumerate() {
             let Some(region) = region else { continue };
             let limit = if *operand == Operand::Weights { limits.weights } else { limits.workspace };
-            if !region.start.is_multiple_of(4) {
+            if !region.start.is_multiple_of(self.alignment(*operand)) {
                 // Regions begin at offsets of 32 bits.
                 return Err(StepError::Unaligned { operand: *operand, start: region.start as u32 });
             }
@@ -183,6 +207,14 @@ impl Step {
         Ok(needed)
     }
 
+    /// What the start of a region must be a multiple of.
+    fn alignment(&self, operand: Operand) -> u64 {
+        match self {
+            Self::Int8(_) if operand != Operand::Weights => 1,
+            _ => 4,
+        }
+    }
+
     /// The regions in the workspace, and that in the weights section last.
     fn regions(&self, sizes: &Sizes) -> [(Operand, Option<Range<u64>>); 4] {
         let region = |start: u32, bytes: u64| u64::from(start)..u64::from(start) + bytes;
@@ -195,7 +227,7 @@ impl Step {
             (Operand::Source, placed(self.source(), sizes.source)),
             (Operand::Target, placed(Some(self.target()), sizes.target)),
             (Operand::Scratch, scratch),
-            (Operand::Weights, self.weights().map(|weights| region(weights.offset, sizes.weights))),
+            (Operand::Weights, self.weights_offset().map(|offset| region(offset, sizes.weights))),
         ]
     }
 }
@@ -207,7 +239,8 @@ fn depthwise(kernel: usize, stride: usize, dilation: usize) -> Result<(), StepEr
     within("dilation", dilation, 1..=BYTE)
 }
 
-fn separable_sizes(shape: SeparableShape, weights: Weights, bias: bool) -> Result<Sizes, StepError> {
+/// Checks the shape of a separable convolution.
+pub(super) fn separable(shape: SeparableShape) -> Result<(), StepError> {
     let SeparableShape { input, kernel, stride, dilation, output_channels } = shape;
     image(input)?;
     depthwise(kernel, stride, dilation)?;
@@ -221,6 +254,12 @@ fn separable_sizes(shape: SeparableShape, weights: Weights, bias: bool) -> Resul
             return Err(StepError::Parameter { name: "channels", value: channels });
         }
     }
+    Ok(())
+}
+
+fn separable_sizes(shape: SeparableShape, weights: Weights, bias: bool) -> Result<Sizes, StepError> {
+    separable(shape)?;
+    let SeparableShape { input, kernel, output_channels, .. } = shape;
     let elements = (kernel * kernel + output_channels) as u64 * input.channels as u64;
     Ok(Sizes {
         source: bytes(input),

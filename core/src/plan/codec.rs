@@ -1,5 +1,7 @@
 //! The record of a step in a model file, [`STEP_BYTES`] little-endian bytes; docs/model-format.md has the table.
 
+mod int8;
+
 use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, SeparableShape};
 
 use super::{Place, Step, StepError, Storage, Weights};
@@ -36,7 +38,8 @@ struct Record {
     stride: [u8; 2],
     dilation: u8,
     storage: u8,
-    /// Padding (top, bottom, left, right), or the offsets of a dense convolution (rows, columns).
+    /// Padding (top, bottom, left, right), or the offsets of a dense convolution (rows, columns); with 8-bit integers also what
+    /// stands for 0.
     border: [u8; 4],
     height: u16,
     width: u16,
@@ -123,6 +126,65 @@ impl Record {
         Ok(Weights { offset: self.weights, storage })
     }
 
+    fn set_padding(&mut self, padding: Padding) -> Result<(), StepError> {
+        let Padding { top, bottom, left, right } = padding;
+        for (byte_of, side) in self.border.iter_mut().zip([top, bottom, left, right]) {
+            *byte_of = byte("padding", side)?;
+        }
+        Ok(())
+    }
+
+    fn padding(&self) -> Padding {
+        let [top, bottom, left, right] = self.border.map(usize::from);
+        Padding { top, bottom, left, right }
+    }
+
+    fn set_separable(&mut self, shape: SeparableShape) -> Result<(), StepError> {
+        self.set_shape(shape.input)?;
+        self.kernel = [byte("kernel", shape.kernel)?; 2];
+        self.stride = [byte("stride", shape.stride)?; 2];
+        self.dilation = byte("dilation", shape.dilation)?;
+        self.output_channels = half("output channels", shape.output_channels)?;
+        Ok(())
+    }
+
+    fn separable(&self) -> SeparableShape {
+        SeparableShape {
+            input: self.shape(),
+            kernel: self.kernel[0].into(),
+            stride: self.stride[0].into(),
+            dilation: self.dilation.into(),
+            output_channels: self.output_channels.into(),
+        }
+    }
+
+    fn set_dense(&mut self, shape: DenseShape) -> Result<(), StepError> {
+        self.set_shape(shape.input)?;
+        self.kernel = [byte("kernel", shape.kernel_height)?, byte("kernel", shape.kernel_width)?];
+        self.stride = [byte("stride", shape.stride_height)?, byte("stride", shape.stride_width)?];
+        self.border = [byte("offset", shape.offset_height)?, byte("offset", shape.offset_width)?, 0, 0];
+        self.output_channels = half("output channels", shape.output_channels)?;
+        self.output_pixel_stride = half("output pixel stride", shape.output_pixel_stride)?;
+        Ok(())
+    }
+
+    fn dense(&self) -> DenseShape {
+        let [kernel_height, kernel_width] = self.kernel.map(usize::from);
+        let [stride_height, stride_width] = self.stride.map(usize::from);
+        let [offset_height, offset_width, ..] = self.border.map(usize::from);
+        DenseShape {
+            input: self.shape(),
+            output_channels: self.output_channels.into(),
+            kernel_height,
+            kernel_width,
+            stride_height,
+            stride_width,
+            offset_height,
+            offset_width,
+            output_pixel_stride: self.output_pixel_stride.into(),
+        }
+    }
+
     fn set_pool(&mut self, shape: PoolShape) -> Result<(), StepError> {
         self.set_shape(shape.input)?;
         self.kernel = [byte("kernel", shape.kernel)?; 2];
@@ -182,12 +244,7 @@ impl Step {
                 record.kind = PRELUDE;
                 record.flags = flag(relu, RELU);
                 record.set_shape(shape)?;
-                record.border = [
-                    byte("padding", padding.top)?,
-                    byte("padding", padding.bottom)?,
-                    byte("padding", padding.left)?,
-                    byte("padding", padding.right)?,
-                ];
+                record.set_padding(padding)?;
             }
             Self::Depthwise { shape, weights, .. } => {
                 record.kind = DEPTHWISE;
@@ -200,23 +257,14 @@ impl Step {
             Self::Separable { shape, relu, weights, bias, accumulate, .. } => {
                 record.kind = SEPARABLE;
                 record.flags = flag(relu, RELU) | flag(accumulate, ACCUMULATE) | flag(bias, BIAS);
-                record.set_shape(shape.input)?;
-                record.kernel = [byte("kernel", shape.kernel)?; 2];
-                record.stride = [byte("stride", shape.stride)?; 2];
-                record.dilation = byte("dilation", shape.dilation)?;
-                record.output_channels = half("output channels", shape.output_channels)?;
+                record.set_separable(shape)?;
                 record.set_weights(weights);
             }
             Self::Dense { shape, relu, weights, bias, accumulate, block, .. } => {
                 record.kind = DENSE;
                 record.flags = flag(relu, RELU) | flag(accumulate, ACCUMULATE) | flag(bias, BIAS);
                 record.block = block;
-                record.set_shape(shape.input)?;
-                record.kernel = [byte("kernel", shape.kernel_height)?, byte("kernel", shape.kernel_width)?];
-                record.stride = [byte("stride", shape.stride_height)?, byte("stride", shape.stride_width)?];
-                record.border = [byte("offset", shape.offset_height)?, byte("offset", shape.offset_width)?, 0, 0];
-                record.output_channels = half("output channels", shape.output_channels)?;
-                record.output_pixel_stride = half("output pixel stride", shape.output_pixel_stride)?;
+                record.set_dense(shape)?;
                 record.set_weights(weights);
             }
             Self::MaxPool { shape, .. } => {
@@ -239,6 +287,7 @@ impl Step {
                 record.kind = ZERO;
                 record.set_shape(shape)?;
             }
+            Self::Int8(step) => record.set_int8(step)?,
         }
         Ok(record.to_bytes())
     }
@@ -252,23 +301,17 @@ impl Step {
     pub fn from_bytes(bytes: &[u8; STEP_BYTES]) -> Result<Self, StepError> {
         let record = Record::from_bytes(bytes);
         let (source, target) = (decoded(record.source), decoded(record.target));
-        let [kernel_height, kernel_width] = record.kernel.map(usize::from);
-        let [stride_height, stride_width] = record.stride.map(usize::from);
-        let [top, bottom, left, right] = record.border.map(usize::from);
         let has = |flag| record.flags & flag != 0;
         let shape = record.shape();
         let step = match record.kind {
-            PRELUDE => {
-                let padding = Padding { top, bottom, left, right };
-                Self::Prelude { source, target, shape, padding, relu: has(RELU) }
-            }
+            PRELUDE => Self::Prelude { source, target, shape, padding: record.padding(), relu: has(RELU) },
             DEPTHWISE => Self::Depthwise {
                 source,
                 target,
                 shape: DepthwiseShape {
                     input: shape,
-                    kernel: kernel_height,
-                    stride: stride_height,
+                    kernel: record.kernel[0].into(),
+                    stride: record.stride[0].into(),
                     dilation: record.dilation.into(),
                 },
                 weights: record.weights()?,
@@ -277,13 +320,7 @@ impl Step {
             SEPARABLE => Self::Separable {
                 source,
                 target,
-                shape: SeparableShape {
-                    input: shape,
-                    kernel: kernel_height,
-                    stride: stride_height,
-                    dilation: record.dilation.into(),
-                    output_channels: record.output_channels.into(),
-                },
+                shape: record.separable(),
                 relu: has(RELU),
                 weights: record.weights()?,
                 bias: has(BIAS),
@@ -293,17 +330,7 @@ impl Step {
             DENSE => Self::Dense {
                 source,
                 target,
-                shape: DenseShape {
-                    input: shape,
-                    output_channels: record.output_channels.into(),
-                    kernel_height,
-                    kernel_width,
-                    stride_height,
-                    stride_width,
-                    offset_height: top,
-                    offset_width: bottom,
-                    output_pixel_stride: record.output_pixel_stride.into(),
-                },
+                shape: record.dense(),
                 relu: has(RELU),
                 weights: record.weights()?,
                 bias: has(BIAS),
@@ -316,7 +343,7 @@ impl Step {
             GLOBAL_AVG_POOL => Self::GlobalAvgPool { source, target, shape },
             ADD => Self::Add { source, target, shape },
             ZERO => Self::Zero { target, shape },
-            other => return Err(StepError::Kind(other)),
+            _ => Self::Int8(record.int8()?),
         };
         if step.to_bytes()? == *bytes { Ok(step) } else { Err(StepError::Reserved) }
     }

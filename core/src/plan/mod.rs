@@ -6,6 +6,7 @@
 
 mod check;
 mod codec;
+mod int8;
 
 use core::fmt;
 
@@ -14,6 +15,8 @@ use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolSh
 pub(crate) use check::align4;
 pub use check::{Limits, Sizes};
 pub use codec::STEP_BYTES;
+pub use int8::Int8Step;
+pub(crate) use int8::{DenseWeights, SeparableWeights, continues};
 
 /// Where an image of `f32` lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +45,10 @@ pub enum Storage {
     F16,
 }
 
-/// One kernel call. Shapes are those of the kernels; images are contiguous `[H, W, C]` of `f32`, and the regions of a
+/// One kernel call. Shapes are those of the kernels; images are contiguous `[H, W, C]` of `f32` (but for those of
+/// [`Int8`](Self::Int8)), and the regions of a
 /// step (source, target, scratch) never overlap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
     /// `target` = the padded `source`, after ReLU if asked. Without either it copies.
     Prelude {
@@ -155,6 +159,8 @@ pub enum Step {
         /// The image.
         shape: ImageShape,
     },
+    /// Anything on images of 8-bit integers.
+    Int8(Int8Step),
 }
 
 impl Step {
@@ -170,6 +176,7 @@ impl Step {
             | Self::GlobalAvgPool { source, .. }
             | Self::Add { source, .. } => Some(source),
             Self::Zero { .. } => None,
+            Self::Int8(ref step) => step.source(),
         }
     }
 
@@ -185,10 +192,11 @@ impl Step {
             | Self::GlobalAvgPool { target, .. }
             | Self::Add { target, .. }
             | Self::Zero { target, .. } => target,
+            Self::Int8(ref step) => step.target(),
         }
     }
 
-    /// The weights that the step reads.
+    /// The weights in floating point that the step reads.
     pub const fn weights(&self) -> Option<Weights> {
         match *self {
             Self::Depthwise { weights, .. } | Self::Separable { weights, .. } | Self::Dense { weights, .. } => {
@@ -198,12 +206,22 @@ impl Step {
         }
     }
 
+    /// Byte of the weights section at which the step's weights begin.
+    pub const fn weights_offset(&self) -> Option<u32> {
+        match (self, self.weights()) {
+            (Self::Int8(step), _) => step.weights(),
+            (_, Some(weights)) => Some(weights.offset),
+            (_, None) => None,
+        }
+    }
+
     /// Byte of the workspace at which the step's scratch begins, if it can have one.
     pub const fn scratch(&self) -> Option<u32> {
         match *self {
             Self::Depthwise { scratch, .. } | Self::Separable { scratch, .. } | Self::Dense { scratch, .. } => {
                 Some(scratch)
             }
+            Self::Int8(ref step) => step.scratch(),
             _ => None,
         }
     }
@@ -220,6 +238,7 @@ impl Step {
             Self::GlobalAvgPool { .. } => "global_avg_pool",
             Self::Add { .. } => "add",
             Self::Zero { .. } => "zero",
+            Self::Int8(step) => step.name(),
         }
     }
 }
@@ -282,6 +301,10 @@ pub enum StepError {
         /// Bytes there are.
         limit: u64,
     },
+    /// The sums of the step go on in a step that does not follow, or in too many.
+    Unfinished,
+    /// A step on 8-bit integers reads something else than it should in the network's input, or writes its output.
+    External(Operand),
     /// Two regions overlap.
     Overlap(Operand, Operand),
     /// The step reads the network's input, or writes its output, in another length than that has.
@@ -308,6 +331,10 @@ impl fmt::Display for StepError {
             }
             Self::Outside { operand, end, limit } => {
                 write!(f, "the {} ends at byte {end} of {limit}", operand.name())
+            }
+            Self::Unfinished => f.write_str("its sums do not go on in the next step as they should"),
+            Self::External(operand) => {
+                write!(f, "the {} cannot be the network's input or output, or must be", operand.name())
             }
             Self::Overlap(a, b) => write!(f, "{} and {} overlap", a.name(), b.name()),
             Self::ExternalLength { operand, found, expected } => {

@@ -1,19 +1,25 @@
 //! `darts export`: a model file, and Rust constants, for a device.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, ValueEnum};
 use darts_host::atomic;
-use darts_host::export::{Precision, export};
-use darts_host::model_file::{ModelFile, rust_source};
+use darts_host::data::{self, LoadOptions};
+use darts_host::export::{Calibration, Precision, export, export_int8};
+use darts_host::isa;
+use darts_host::model_file::{ModelFile, rust_source, size};
+use darts_host::progress::Progress;
 use darts_host::run_directory;
 use darts_host::weights::TrainedNetwork;
 use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::common::print_json;
+use super::training::one_or_more;
 use super::{Failure, Outcome};
 
 /// Write the model file of a trained network, and a Rust source with its constants
@@ -24,6 +30,7 @@ use super::{Failure, Outcome};
 #[command(after_help = "Examples:\n  \
     darts export runs/train-1\n  \
     darts export runs/train-1 --f16\n  \
+    darts export runs/train-1 --int8 --calibrate data/cifar10\n  \
     darts export runs/train-1/weights.safetensors --out firmware/model/model.darts\n\
     Then: darts eval runs/train-1/model.darts")]
 pub struct Arguments {
@@ -35,13 +42,79 @@ pub struct Arguments {
     #[arg(long)]
     f16: bool,
 
-    /// The model file [default: model.darts or model-f16.darts beside the weights]; the Rust source is beside it.
+    /// Compute on 8-bit integers: a quarter of the size, and what a microcontroller can do best. Needs --calibrate.
+    #[arg(long, conflicts_with = "f16", requires = "calibrate")]
+    int8: bool,
+
+    /// Whose training images decide the scales of the images inside the network: `embedded` (a subset of Fashion-MNIST), or
+    /// the folder of the data set that the network was trained on.
+    #[arg(long, value_name = "PATH|embedded", requires = "int8", value_parser = NonEmptyStringValueParser::new())]
+    calibrate: Option<String>,
+
+    /// How they do.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t, requires = "int8")]
+    calibration: CalibrationArgument,
+
+    /// How many images, spread evenly over the data set.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = one_or_more(), requires = "int8")]
+    calibration_images: usize,
+
+    /// The model file [default: model.darts, model-f16.darts or model-int8.darts beside the weights]; the Rust source is beside it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
     /// Print one JSON object: model, rust, model_bytes, weight_bytes, workspace_bytes.
     #[arg(long)]
     json: bool,
+}
+
+/// See [`Calibration`].
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum CalibrationArgument {
+    /// From the least to the greatest value
+    Minmax,
+    /// Without the outermost 0.005 % of the values on either side
+    Percentile,
+    /// The part of the range with the least mean squared error
+    #[default]
+    Mse,
+}
+
+impl From<CalibrationArgument> for Calibration {
+    fn from(argument: CalibrationArgument) -> Self {
+        match argument {
+            CalibrationArgument::Minmax => Self::MinMax,
+            CalibrationArgument::Percentile => Self::Percentile,
+            CalibrationArgument::Mse => Self::Mse,
+        }
+    }
+}
+
+/// What a model computes on.
+pub enum Form<'a> {
+    Float(Precision),
+    /// 8-bit integers, calibrated with this data set.
+    Int8(&'a str),
+}
+
+impl Form<'_> {
+    /// The name that a model file has if the user does not give one.
+    pub fn file_name(&self) -> &'static str {
+        match self {
+            Self::Float(Precision::F32) => run_directory::MODEL,
+            Self::Float(Precision::F16) => "model-f16.darts",
+            Self::Int8(_) => "model-int8.darts",
+        }
+    }
+}
+
+impl fmt::Display for Form<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Float(precision) => precision.fmt(f),
+            Self::Int8(_) => f.write_str("int8"),
+        }
+    }
 }
 
 /// What an export came to.
@@ -58,22 +131,29 @@ pub struct Exported {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let network = TrainedNetwork::load(&arguments.weights)?;
-    let precision = if arguments.f16 { Precision::F16 } else { Precision::F32 };
+    let form = match &arguments.calibrate {
+        Some(data) => Form::Int8(data),
+        None if arguments.f16 => Form::Float(Precision::F16),
+        None => Form::Float(Precision::F32),
+    };
     let folder = if arguments.weights.is_dir() {
         arguments.weights.as_path()
     } else {
         arguments.weights.parent().unwrap_or(Path::new(""))
     };
-    let out = arguments.out.clone().unwrap_or_else(|| folder.join(file_name(precision)));
+    let out = arguments.out.clone().unwrap_or_else(|| folder.join(form.file_name()));
     let input = if arguments.weights.is_dir() { &folder.join(run_directory::WEIGHTS) } else { &arguments.weights };
     check_output(&out, input)?;
-    let exported = perform(&network, precision, out)?;
+    let exported = match form {
+        Form::Float(precision) => perform(&network, precision, out)?,
+        Form::Int8(data) => write(&network, &quantized(&network, arguments, data)?, out)?,
+    };
     if arguments.json {
         print_json(&exported)?;
     } else {
         let mut output = io::stdout().lock();
         writeln!(output, "model file       {} bytes", HumanCount(exported.model_bytes as u64))?;
-        writeln!(output, "weights          {} bytes, {precision}", HumanCount(exported.weight_bytes as u64))?;
+        writeln!(output, "weights          {} bytes, {form}", HumanCount(exported.weight_bytes as u64))?;
         writeln!(output, "peak workspace   {} bytes", HumanCount(exported.workspace_bytes as u64))?;
         writeln!(output, "wrote {} and {}", exported.model.display(), exported.rust.display())?;
     }
@@ -97,19 +177,34 @@ fn check_output(out: &Path, input: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The name that a model file has if the user does not give one.
-pub fn file_name(precision: Precision) -> &'static str {
-    match precision {
-        Precision::F32 => run_directory::MODEL,
-        Precision::F16 => "model-f16.darts",
-    }
-}
-
 /// Writes the model file `out`, and the Rust source beside it.
 pub fn perform(network: &TrainedNetwork, precision: Precision, out: PathBuf) -> Result<Exported, Failure> {
-    let bytes = export(network, precision);
-    let file =
-        ModelFile::new(&bytes.map_err(|error| format!("cannot make the model {}: {error}", out.display()))?, &out);
+    let bytes =
+        export(network, precision).map_err(|error| format!("cannot make the model {}: {error}", out.display()))?;
+    write(network, &bytes, out)
+}
+
+/// The model file on 8-bit integers.
+fn quantized(network: &TrainedNetwork, arguments: &Arguments, data: &str) -> Result<Vec<u8>, Failure> {
+    let progress = Progress::new(arguments.json);
+    let train = data::load(data, &LoadOptions { progress, ..LoadOptions::default() })?.train;
+    let input = network.graph()?.input;
+    if train.shape() != input {
+        return Err(format!(
+            "the network takes images of {}, those of {data} are {}: calibrate with the data set that it was trained on",
+            size(input),
+            size(train.shape())
+        )
+        .into());
+    }
+    let count = arguments.calibration_images.min(train.len());
+    let indices: Vec<usize> = (0..count).map(|index| index * train.len() / count).collect();
+    Ok(export_int8(network, &train.subset(&indices), arguments.calibration.into(), isa::kernels()?)?)
+}
+
+/// Writes the bytes of a model to the file `out`, and the Rust source beside it.
+fn write(network: &TrainedNetwork, bytes: &[u8], out: PathBuf) -> Result<Exported, Failure> {
+    let file = ModelFile::new(bytes, &out);
     let model = file.network()?;
     let name = out.file_name().ok_or("the model file needs a name: give one with --out")?.to_string_lossy();
     let source = rust_source(&file, &model, &name, &network.class_names);

@@ -123,8 +123,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
 
     let network = &trained.network;
-    let f32 = export::perform(network, Precision::F32, directory.file(export::file_name(Precision::F32)))?;
-    let f16 = export::perform(network, Precision::F16, directory.file(export::file_name(Precision::F16)))?;
+    let exported = |precision| {
+        let out = directory.file(export::Form::Float(precision).file_name());
+        export::perform(network, precision, out)
+    };
+    let (f32, f16) = (exported(Precision::F32)?, exported(Precision::F16)?);
     let core = |model: &export::Exported| {
         let logits = session.run_model(&model.model.display().to_string(), &model.file, &source.test)?;
         Ok::<_, Failure>(accuracy(&logits, &source.test))

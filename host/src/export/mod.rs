@@ -2,6 +2,7 @@
 
 mod fit;
 mod fold;
+mod int8;
 mod lower;
 mod needed;
 mod order;
@@ -18,6 +19,7 @@ use crate::graph::derived::NetworkKind;
 use crate::graph::supernet::ConfigError;
 use crate::weights::TrainedNetwork;
 
+pub use int8::{Calibration, export_int8};
 pub use plan::{Plan, plan};
 
 /// How weights are stored in a model file. Images, sums and biases are `f32` in either case.
@@ -55,6 +57,23 @@ pub enum ExportError {
         /// The precision asked for.
         precision: Precision,
     },
+    /// The network's values on the calibration data are no numbers.
+    #[error("an image of the network holds values from {low} to {high} on the calibration data: train again")]
+    Calibration {
+        /// The least.
+        low: f32,
+        /// The greatest.
+        high: f32,
+    },
+    /// Two scales of 8-bit integers are too far apart.
+    #[error(
+        "the scales of two images differ by a factor of {value:e}, which no fixed-point number holds: calibrate with other \
+         data, or train again"
+    )]
+    Factor {
+        /// One by the other.
+        value: f64,
+    },
 }
 
 fn hint(precision: Precision) -> &'static str {
@@ -72,6 +91,11 @@ pub fn export(network: &TrainedNetwork, precision: Precision) -> Result<Vec<u8>,
     let graph = network.graph()?;
     let plan = plan(&graph, precision)?;
     let weights = fold::weights_section(network, &graph, &plan)?;
+    model(network, &graph, &plan, &weights)
+}
+
+/// The bytes of a model file with a plan for `graph` and its weights section.
+fn model(network: &TrainedNetwork, graph: &Graph, plan: &Plan, weights: &[u8]) -> Result<Vec<u8>, ExportError> {
     let config = &network.config;
     let parts = ModelParts {
         metadata: Metadata {
@@ -88,7 +112,7 @@ pub fn export(network: &TrainedNetwork, precision: Precision) -> Result<Vec<u8>,
         },
         genotype: &network.genotype,
         steps: &plan.steps,
-        weights: &weights,
+        weights,
     };
     let mut file = vec![0; parts.encoded_len()];
     parts.write(&mut file).map_err(ExportError::Model)?;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use darts_core::{Place, Step, Storage, Weights, WriteError};
+use darts_core::{Int8Step, Place, Step, Storage, Weights, WriteError};
 
 use super::lower::{BufferId, Draft, Folded, Pools, lower};
 use super::sequence::{Sequence, sequence};
@@ -33,17 +33,26 @@ pub struct Plan {
 /// # Errors
 /// If a size is beyond the core's limits.
 pub fn plan(graph: &Graph, precision: Precision) -> Result<Plan, ExportError> {
-    let shared = plan_with(graph, precision, Pools::Shared)?;
-    let repeated = plan_with(graph, precision, Pools::Repeated)?;
-    Ok(if repeated.workspace_bytes < shared.workspace_bytes { repeated } else { shared })
+    Ok(planned(graph, precision)?.0)
 }
 
-fn plan_with(graph: &Graph, precision: Precision, pools: Pools) -> Result<Plan, ExportError> {
-    let mut lowering = lower(graph, pools);
-    if precision == Precision::F16 {
-        lowering.drafts_mut().for_each(narrow);
-    }
-    let Sequence { mut drafts, buffers } = sequence(lowering)?;
+/// The plan, and the steps before they got their places.
+pub(super) fn planned(graph: &Graph, precision: Precision) -> Result<(Plan, Sequence), ExportError> {
+    let with = |pools| {
+        let mut lowering = lower(graph, pools);
+        if precision == Precision::F16 {
+            lowering.drafts_mut().for_each(narrow);
+        }
+        let sequence = sequence(lowering)?;
+        Ok::<_, ExportError>((arrange(sequence.clone())?, sequence))
+    };
+    let (shared, repeated) = (with(Pools::Shared)?, with(Pools::Repeated)?);
+    Ok(if repeated.0.workspace_bytes < shared.0.workspace_bytes { repeated } else { shared })
+}
+
+/// Gives every buffer of the steps a place in the workspace, and their weights one in the file.
+pub(super) fn arrange(sequence: Sequence) -> Result<Plan, ExportError> {
+    let Sequence { mut drafts, buffers } = sequence;
     let mut lifetimes = lifetimes(&drafts, &buffers);
     widen_more(&mut drafts, &lifetimes)?;
     let scratch = scratch(&drafts, &mut lifetimes)?;
@@ -129,6 +138,10 @@ fn place_weights(drafts: &mut [Draft]) -> Result<usize, ExportError> {
             weights.offset = u32::try_from(end).map_err(|_| ExportError::Model(WriteError::TooLarge))?;
             end += bytes.next_multiple_of(4);
         }
+        if let Step::Int8(Int8Step::Separable { weights, .. } | Int8Step::Dense { weights, .. }) = &mut draft.step {
+            *weights = u32::try_from(end).map_err(|_| ExportError::Model(WriteError::TooLarge))?;
+            end += bytes.next_multiple_of(4);
+        }
     }
     Ok(end as usize)
 }
@@ -156,10 +169,18 @@ fn placed(draft: &Draft, scratch: Option<BufferId>, layout: &Layout) -> Step {
             moved(target, to);
         }
         Step::Zero { target, .. } => moved(target, to),
+        Step::Int8(step) => {
+            let (source, target) = step.places_mut();
+            if let Some(source) = source {
+                moved(source, from);
+            }
+            moved(target, to);
+        }
     }
     if let Step::Depthwise { scratch: start, .. }
     | Step::Separable { scratch: start, .. }
-    | Step::Dense { scratch: start, .. } = &mut step
+    | Step::Dense { scratch: start, .. }
+    | Step::Int8(Int8Step::Separable { scratch: start, .. }) = &mut step
     {
         *start = at(scratch);
     }

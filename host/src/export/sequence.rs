@@ -8,7 +8,7 @@ use super::order::{Task, order};
 use super::{ExportError, unsound};
 
 /// Steps in the order of execution.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sequence {
     pub drafts: Vec<Draft>,
     /// Bytes of each buffer that is still there.

@@ -5,6 +5,7 @@ pub(crate) mod dense;
 mod depthwise;
 pub(crate) mod elementwise;
 mod half;
+pub(crate) mod int8;
 mod lanes;
 mod linear;
 mod loss;

@@ -8,6 +8,7 @@
 mod convolution;
 mod elementwise;
 mod half;
+mod int8;
 mod linear;
 mod loss;
 mod norm;
@@ -20,6 +21,9 @@ pub use convolution::{
 };
 pub use elementwise::{axpy, dot, mix, relu, relu_backward, scale_add, sum_of_squares};
 pub use half::{f16_to_f32, f32_to_f16};
+pub use int8::{
+    int8_avg_pool, int8_dense, int8_global_avg_pool, int8_max_pool, int8_prelude, int8_rescale, int8_separable,
+};
 pub use linear::{linear, linear_backward};
 pub use loss::{softmax, softmax_cross_entropy};
 pub use norm::{channel_moments, norm_backward_apply, norm_backward_reduce};

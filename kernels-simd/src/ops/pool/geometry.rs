@@ -16,7 +16,7 @@ fn clip(shape: &PoolShape, output: usize, extent: usize) -> Range<usize> {
 
 /// One window, clipped to the image.
 #[derive(Clone, Copy)]
-pub(super) struct Window {
+pub(in crate::ops) struct Window {
     /// Element of the input where its first pixel starts.
     input: usize,
     /// Element of the output where its pixel starts.

@@ -12,7 +12,7 @@
 
 mod backward;
 mod forward;
-mod geometry;
+pub(in crate::ops) mod geometry;
 mod global;
 mod reduction;
 

@@ -33,7 +33,7 @@ pub(super) use with_reduction;
 /// # Safety
 ///
 /// All methods: the processor has the instruction set.
-pub(super) trait Reduction {
+pub(in crate::ops) trait Reduction {
     /// What stands outside the image, where it changes nothing.
     const IDENTITY: f32;
     /// Whether the gradient depends on the values.

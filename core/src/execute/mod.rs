@@ -1,6 +1,8 @@
 //! Execution of a step. Steps have been checked ([`Step::check`]), so that no kernel is called with a length it refuses;
 //! `None` would mean a step that was not.
 
+mod int8;
+
 use core::ops::Range;
 
 use darts_kernels_simd::{DensePart, DenseShape, Kernels, Prelude};
@@ -23,8 +25,17 @@ struct Operands<'s> {
     scratch: &'s mut [f32],
 }
 
+/// The images of a step that has been executed.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'o> {
+    /// What it read, `[H, W, C]`; empty if it read nothing.
+    pub source: &'o [f32],
+    /// What it wrote, from the first to the last element.
+    pub target: &'o [f32],
+}
+
 /// Parts of a concatenation, at most, whose convolutions are executed as one.
-const MAX_PARTS: usize = 8;
+pub(crate) const MAX_PARTS: usize = 8;
 
 impl Buffers<'_> {
     /// Executes a step, and with it those `following` it that it can be one kernel call with. Returns how many these are. The
@@ -32,6 +43,9 @@ impl Buffers<'_> {
     pub(crate) fn execute(&mut self, step: &Step, following: impl Iterator<Item = Step>) -> Option<usize> {
         if let Step::Dense { weights: Weights { storage: Storage::F32, .. }, .. } = step {
             return self.dense_sum(step, following);
+        }
+        if let Step::Int8(step) = step {
+            return self.int8(step, following);
         }
         let (kernels, weight_bytes) = (self.kernels, self.weights);
         let Operands { source, target, scratch } = self.operands(step)?;
@@ -62,6 +76,7 @@ impl Buffers<'_> {
             Step::GlobalAvgPool { shape, .. } => kernels.global_avg_pool(source, shape, target),
             Step::Add { .. } => kernels.axpy(1.0, source, target),
             Step::Zero { .. } => target.fill(0.0),
+            Step::Int8(_) => return None,
         }
         Some(0)
     }
@@ -110,6 +125,15 @@ impl Buffers<'_> {
         let target = if target == Place::External { &mut *self.output } else { inside };
         self.kernels.dense_sum(&parts, relu, stored.bias, target, shape, accumulate);
         Some(parts.len() - 1)
+    }
+
+    /// What a step has read and written, if that is `f32`.
+    pub(crate) fn observed(&mut self, step: &Step) -> Option<Observed<'_>> {
+        if let Step::Int8(_) = step {
+            return None;
+        }
+        let Operands { source, target, .. } = self.operands(step)?;
+        Some(Observed { source, target })
     }
 
     fn operands(&mut self, step: &Step) -> Option<Operands<'_>> {

@@ -1,0 +1,66 @@
+//! What treats every element alike.
+
+use super::{Int8Input, Rescale, clamp};
+use crate::kernels::Kernels;
+use crate::shape::{ImageShape, Padding};
+
+impl Kernels {
+    /// `y` = the nearest elements to `x · inverse_scale + zero`, halves away from zero; overwritten.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn int8_quantize(self, x: &[f32], inverse_scale: f32, zero: i8, y: &mut [i8]) {
+        assert_eq!(x.len(), y.len(), "int8_quantize: x, y");
+        for (y, x) in y.iter_mut().zip(x) {
+            let value = x * inverse_scale;
+            // The cast cuts off, and NaN becomes 0.
+            let rounded = (value + 0.5f32.copysign(value)) as i32;
+            *y = clamp(i64::from(rounded) + i64::from(zero));
+        }
+    }
+
+    /// `y` = the image `x` as `input` reads it, with `padding` elements that stand for 0 around it; both have the scale and
+    /// the zero of `input`. `y` has the padded shape and is overwritten.
+    ///
+    /// # Panics
+    ///
+    /// When a length does not fit `shape`.
+    pub fn int8_prelude(self, x: &[i8], shape: ImageShape, padding: Padding, input: Int8Input, y: &mut [i8]) {
+        let padded = shape.padded(padding);
+        assert!(
+            shape.is_sane() && (x.len(), y.len()) == (shape.len(), padded.len()),
+            "int8_prelude: x, y of {} and {} elements do not fit {shape:?}, {padding:?}",
+            x.len(),
+            y.len()
+        );
+        y.fill(input.zero);
+        let (row, padded_row) = (shape.width * shape.channels, padded.width * shape.channels);
+        if row == 0 {
+            return;
+        }
+        let rows = y[padding.top * padded_row..].chunks_exact_mut(padded_row);
+        for (y, x) in rows.zip(x.chunks_exact(row)) {
+            let y = &mut y[padding.left * shape.channels..][..row];
+            if input.relu {
+                y.iter_mut().zip(x).for_each(|(y, &x)| *y = x.max(input.zero));
+            } else {
+                y.copy_from_slice(x);
+            }
+        }
+    }
+
+    /// `y` = the rescaled `x`, or with `accumulate` `y` and it added up: then only the scale of `y` counts.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn int8_rescale(self, x: &[i8], y: &mut [i8], rescale: Rescale, accumulate: bool) {
+        assert_eq!(x.len(), y.len(), "int8_rescale: x, y");
+        for (y, &x) in y.iter_mut().zip(x) {
+            let value = rescale.factor.apply(i32::from(x) - i32::from(rescale.source_zero));
+            let before = if accumulate { *y } else { rescale.target_zero };
+            *y = clamp(value + i64::from(before));
+        }
+    }
+}
