@@ -1,12 +1,14 @@
 //! What the cross-crate tests share: instruction sets, seeded data, guarded buffers and comparisons with the reference.
 
 mod buffer;
+mod checksum;
 mod compare;
 mod instruction_sets;
 mod model;
 mod random;
 
 pub use buffer::{Guarded, guarded};
+pub use checksum::{CHECKSUM, fix_checksum};
 pub use compare::{absolute, assert_adjoint, assert_close, assert_gradient, assert_same};
 pub use instruction_sets::{channel_counts, images, kernels};
 pub use model::{AlignedBytes, Filter, SampleModel};

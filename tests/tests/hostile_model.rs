@@ -4,34 +4,10 @@ use darts_core::{
     CellError, CellKind, GenotypeError, ModelError, Network, Operand, Place, STEP_BYTES, Section, Step, StepError,
 };
 use darts_kernels_simd::{ImageShape, Kernels, Padding, SeparableShape};
-use darts_tests::{AlignedBytes, Random, SampleModel};
+use darts_tests::{AlignedBytes, CHECKSUM, Random, SampleModel, fix_checksum};
 
-const CHECKSUM: std::ops::Range<usize> = 20..24;
 const WORKSPACE: usize = 28;
 const TABLE: usize = 64;
-
-/// CRC-32 of each byte.
-const CRC: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut i = 0usize;
-    while i < 8 * 256 {
-        let crc = if i.is_multiple_of(8) { i as u32 / 8 } else { table[i / 8] };
-        table[i / 8] = (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
-        i += 1;
-    }
-    table
-};
-
-fn checksum<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
-    !bytes.fold(!0, |crc, byte| (crc >> 8) ^ CRC[(crc as u8 ^ byte) as usize])
-}
-
-fn fix_checksum(file: &mut [u8]) {
-    if file.len() >= CHECKSUM.end {
-        let value = checksum(file[..CHECKSUM.start].iter().chain(&file[CHECKSUM.end..]));
-        file[CHECKSUM].copy_from_slice(&value.to_le_bytes());
-    }
-}
 
 fn word(file: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(file[at..at + 4].try_into().unwrap())

@@ -2,6 +2,8 @@
 
 #[path = "parity/export.rs"]
 mod export;
+#[path = "parity/int8.rs"]
+mod int8;
 #[path = "parity/memory.rs"]
 mod memory;
 #[path = "parity/networks.rs"]
