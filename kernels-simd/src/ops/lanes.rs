@@ -71,3 +71,16 @@ pub(super) unsafe fn store<S: Simd, const PARTIAL: bool>(target: *mut f32, value
     // SAFETY: the caller's promise.
     unsafe { if PARTIAL { S::store_partial(target, value, count) } else { S::store(target, value) } }
 }
+
+/// The pointer, of which the compiler no longer knows where it comes from. Addresses at distances from it that stay the same in
+/// a loop are then computed from it and the distances; otherwise the compiler may keep a pointer of its own for each of them,
+/// in memory if there are many, and move all on in every turn.
+#[inline(always)]
+pub(super) fn opaque(mut pointer: *const f32) -> *const f32 {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    // SAFETY: nothing is executed.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack, preserves_flags));
+    }
+    pointer
+}

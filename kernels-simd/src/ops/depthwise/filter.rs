@@ -2,7 +2,7 @@
 
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
-use crate::ops::lanes::{for_registers, load, store};
+use crate::ops::lanes::{for_registers, load, opaque, store};
 use crate::ops::ring::Ring;
 
 /// The padded input, some rows of which are zero and stored nowhere.
@@ -108,21 +108,33 @@ unsafe fn filter_rows<S: Simd, const R: usize, const K: usize, const PARTIAL: bo
     unsafe {
         if const { K == 0 } {
             for column in 0..gradient.kernel {
-                taps::<S, R, 1, 1, 0, PARTIAL>(channel, lanes, (tap_row, column), gradient);
+                taps::<S, R, 1, 1, 0, 0, PARTIAL>(channel, lanes, (tap_row, column), gradient);
             }
             return;
         }
-        match (gradient.stride, gradient.dilation) {
-            (1, 1) => taps::<S, R, K, 4, 1, PARTIAL>(channel, lanes, (tap_row, 0), gradient),
-            (1, 2) => taps::<S, R, K, 4, 2, PARTIAL>(channel, lanes, (tap_row, 0), gradient),
-            _ => taps::<S, R, K, 1, 0, PARTIAL>(channel, lanes, (tap_row, 0), gradient),
+        let (stride, dilation) = (gradient.stride, gradient.dilation);
+        match () {
+            () if stride == dilation => taps::<S, R, K, 4, 1, 1, PARTIAL>(channel, lanes, (tap_row, 0), gradient),
+            () if 2 * stride == dilation => taps::<S, R, K, 4, 1, 2, PARTIAL>(channel, lanes, (tap_row, 0), gradient),
+            () if stride == 2 * dilation => taps::<S, R, K, 4, 2, 1, PARTIAL>(channel, lanes, (tap_row, 0), gradient),
+            () => taps::<S, R, K, 1, 0, 0, PARTIAL>(channel, lanes, (tap_row, 0), gradient),
         }
     }
 }
 
-/// The gradient of `R × K` taps, the first of which is at `(tap_row, tap_column)`, with their sums in registers.
+/// The gradient of `R × K` taps, the first of which is at `(tap_row, tap_column)`, with their sums in registers. `P` pixels at a
+/// time share what they read if neighbouring pixels are `STEP` and neighbouring taps `SPREAD` of some unit apart; with
+/// `STEP = 0` it is a pixel and a tap at a time.
 #[inline(always)]
-unsafe fn taps<S: Simd, const R: usize, const K: usize, const P: usize, const SPREAD: usize, const PARTIAL: bool>(
+unsafe fn taps<
+    S: Simd,
+    const R: usize,
+    const K: usize,
+    const P: usize,
+    const STEP: usize,
+    const SPREAD: usize,
+    const PARTIAL: bool,
+>(
     channel: usize,
     lanes: usize,
     (tap_row, tap_column): (usize, usize),
@@ -130,7 +142,6 @@ unsafe fn taps<S: Simd, const R: usize, const K: usize, const P: usize, const SP
 ) {
     let FilterGradient { kernel, stride, dilation, channels, width, .. } = *gradient;
     let column = dilation * channels;
-    let whole = if const { SPREAD > 0 } { width - width % P } else { 0 };
     // SAFETY: the pointers cover all windows and pixels.
     unsafe {
         let mut sums = [[S::splat(0.0); K]; R];
@@ -139,41 +150,94 @@ unsafe fn taps<S: Simd, const R: usize, const K: usize, const P: usize, const SP
             for (r, row) in rows.iter_mut().enumerate() {
                 *row = gradient.x.row(y * stride + (tap_row + r) * dilation).add(tap_column * column + channel);
             }
-            let dy = gradient.dy.add(y * gradient.dy_row + channel);
-            for pixel in (0..whole).step_by(P) {
-                let mut gradients = [S::splat(0.0); P];
-                for (p, gradient) in gradients.iter_mut().enumerate() {
-                    *gradient = load::<S, PARTIAL>(dy.add((pixel + p) * channels), lanes);
-                }
-                for (row, sums) in rows.iter().zip(&mut sums) {
-                    let x = row.add(pixel * stride * channels);
-                    for place in 0..P + (K - 1) * SPREAD {
-                        let x = load::<S, PARTIAL>(x.add(place * channels), lanes);
-                        for (j, sum) in sums.iter_mut().enumerate() {
-                            if let Some(p) = place.checked_sub(j * SPREAD)
-                                && p < P
-                            {
-                                *sum = S::mul_add(x, gradients[p], *sum);
-                            }
-                        }
-                    }
-                }
+            let mut dy = gradient.dy.add(y * gradient.dy_row + channel);
+            for _ in 0..width / P {
+                pixels::<S, R, K, P, STEP, SPREAD, PARTIAL>(lanes, &mut rows, &mut dy, &mut sums, gradient);
             }
-            for pixel in whole..width {
-                let gradient = load::<S, PARTIAL>(dy.add(pixel * channels), lanes);
-                for (row, sums) in rows.iter().zip(&mut sums) {
-                    let x = row.add(pixel * stride * channels);
-                    for (j, sum) in sums.iter_mut().enumerate() {
-                        let x = load::<S, PARTIAL>(x.add(j * column), lanes);
-                        *sum = S::mul_add(x, gradient, *sum);
-                    }
-                }
+            for _ in 0..width % P {
+                pixels::<S, R, K, 1, STEP, SPREAD, PARTIAL>(lanes, &mut rows, &mut dy, &mut sums, gradient);
             }
         }
         for (r, sums) in sums.iter().enumerate() {
             for (j, sum) in sums.iter().enumerate() {
                 let dw = gradient.dw.add(((tap_row + r) * kernel + tap_column + j) * channels + channel);
                 store::<S, PARTIAL>(dw, S::add(load::<S, PARTIAL>(dw, lanes), *sum), lanes);
+            }
+        }
+    }
+}
+
+/// Adds what `P` pixels contribute to the sums of [`taps`], and moves the pointers on to the next.
+#[inline(always)]
+unsafe fn pixels<
+    S: Simd,
+    const R: usize,
+    const K: usize,
+    const P: usize,
+    const STEP: usize,
+    const SPREAD: usize,
+    const PARTIAL: bool,
+>(
+    lanes: usize,
+    rows: &mut [*const f32; R],
+    dy: &mut *const f32,
+    sums: &mut [[S::Vector; K]; R],
+    gradient: &FilterGradient,
+) {
+    let FilterGradient { stride, channels, .. } = *gradient;
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut gradients = [S::splat(0.0); P];
+        for (p, element) in gradients.iter_mut().enumerate() {
+            *element = load::<S, PARTIAL>(dy.add(p * channels), lanes);
+        }
+        *dy = dy.wrapping_add(P * channels);
+        // As a loop the rows would not be unrolled, and the sums would be kept in memory.
+        macro_rules! rows {
+            ($($r:literal),*) => {$(
+                if const { $r < R } {
+                    let x = opaque(rows[$r]);
+                    // It never is, but the compiler must not mix the rows: it would keep more in registers than there are.
+                    if const { R > 1 } && x.is_null() {
+                        return;
+                    }
+                    row::<S, K, P, STEP, SPREAD, PARTIAL>(lanes, x, &gradients, &mut sums[$r], gradient);
+                    rows[$r] = rows[$r].wrapping_add(P * stride * channels);
+                }
+            )*};
+        }
+        rows!(0, 1, 2, 3, 4);
+    }
+}
+
+/// Adds what `P` pixels contribute to one row of taps.
+#[inline(always)]
+unsafe fn row<S: Simd, const K: usize, const P: usize, const STEP: usize, const SPREAD: usize, const PARTIAL: bool>(
+    lanes: usize,
+    x: *const f32,
+    gradients: &[S::Vector; P],
+    sums: &mut [S::Vector; K],
+    gradient: &FilterGradient,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        if const { STEP == 0 } {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                let x = load::<S, PARTIAL>(x.add(j * gradient.dilation * gradient.channels), lanes);
+                *sum = S::mul_add(x, gradients[0], *sum);
+            }
+        } else {
+            let unit = gradient.stride * gradient.channels / STEP;
+            for place in 0..(P - 1) * STEP + (K - 1) * SPREAD + 1 {
+                let element = load::<S, PARTIAL>(x.add(place * unit), lanes);
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    if let Some(distance) = place.checked_sub(j * SPREAD)
+                        && distance.is_multiple_of(STEP)
+                        && distance / STEP < P
+                    {
+                        *sum = S::mul_add(element, gradients[distance / STEP], *sum);
+                    }
+                }
             }
         }
     }
