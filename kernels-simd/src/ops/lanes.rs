@@ -76,11 +76,16 @@ pub(super) unsafe fn store<S: Simd, const PARTIAL: bool>(target: *mut f32, value
 /// a loop are then computed from it and the distances; otherwise the compiler may keep a pointer of its own for each of them,
 /// in memory if there are many, and move all on in every turn.
 #[inline(always)]
-pub(super) fn opaque(mut pointer: *const f32) -> *const f32 {
+#[allow(clippy::pointers_in_nomem_asm_block)] // What it points to is not touched.
+pub(super) fn opaque(pointer: *const f32) -> *const f32 {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    // SAFETY: nothing is executed.
-    unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack, preserves_flags));
-    }
+    let pointer = {
+        let same;
+        // SAFETY: nothing is executed.
+        unsafe {
+            core::arch::asm!("/* {0} */", inout(reg) pointer => same, options(pure, nomem, nostack, preserves_flags));
+        }
+        same
+    };
     pointer
 }

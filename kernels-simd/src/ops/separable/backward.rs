@@ -6,7 +6,7 @@ use super::finish::Finish;
 use super::forward::{SUMMED_PIXELS, depthwise_row, prelude_rows};
 use crate::kernels::Kernels;
 use crate::ops::dense::{OuterProducts, Product};
-use crate::ops::depthwise::{FilterGradient, FilterInput, input_gradient_row};
+use crate::ops::depthwise::{FilterGradient, FilterInput, InputGradient};
 use crate::ops::prefetch::Ahead;
 use crate::ops::prelude::Prelude;
 use crate::ops::ring::Ring;
@@ -166,6 +166,8 @@ struct Pass<'a> {
     zeros: *const f32,
     /// Rows of the gradient of the depthwise convolution's output, with the zeros that its input gradient reads.
     middle_gradient: Ring,
+    /// The gradient of the input from those.
+    input_gradient: InputGradient<'a>,
     /// One strip of the depthwise convolution's output, later one row of the gradient of the input before the ReLU.
     middle: *mut f32,
     /// One strip of the gradient of the output.
@@ -206,6 +208,7 @@ impl<'a> Pass<'a> {
             preluded,
             zeros: zeros.as_ptr(),
             middle_gradient,
+            input_gradient: InputGradient::new(weights.depthwise, depthwise, shape.padding()),
             middle: take(shape.backward_buffer()).as_mut_ptr(),
             output_gradient: take(shape.strip_len(strip_rows, shape.output_channels)),
             sums: take(2 * channels),
@@ -389,20 +392,12 @@ impl<'a> Pass<'a> {
 
     /// Computes row `h` of the gradient of the input.
     unsafe fn input_row(&mut self, h: usize, target: &mut SeparableInputGradient<'_>) {
-        let (shape, padding) = (self.shape, self.shape.padding());
+        let shape = self.shape;
         let start = h * shape.input.width * shape.input.channels;
         self.ahead.ask();
         // SAFETY: the ring has the rows that reach this one, and the buffer a row; `dx` has the shape of the input.
         unsafe {
-            input_gradient_row(
-                self.kernels,
-                self.middle_gradient,
-                self.weights.depthwise,
-                self.middle,
-                h + padding.top,
-                shape.depthwise(),
-                padding,
-            );
+            self.input_gradient.row(self.kernels, self.middle_gradient, h + shape.padding().top, self.middle);
             let finish = Finish {
                 x: self.x.as_ptr().add(start),
                 gradient: self.middle,

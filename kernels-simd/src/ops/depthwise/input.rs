@@ -1,0 +1,167 @@
+//! The gradient with respect to the input.
+
+use super::pairs::{Column, Pairs};
+use super::row::{Row, Window};
+use crate::kernels::Kernels;
+use crate::ops::ring::Ring;
+use crate::shape::{DepthwiseShape, Padding, divide};
+
+/// Computes the gradient of the padded input without the padding.
+///
+/// # Safety
+///
+/// The lengths fit the shape, and the padding lies inside.
+pub(super) unsafe fn backward_input(
+    kernels: Kernels,
+    dy: &[f32],
+    w: &[f32],
+    dx: &mut [f32],
+    shape: DepthwiseShape,
+    padding: Padding,
+    scratch: &mut [f32],
+) {
+    let (input, output, channels) = (shape.input, shape.output(), shape.input.channels);
+    if output.is_empty() {
+        for y in padding.top..input.height - padding.bottom {
+            dx[(y * input.width + padding.left) * channels..((y + 1) * input.width - padding.right) * channels]
+                .fill(0.0);
+        }
+        return;
+    }
+    let (left, row) = (shape.backward_padding() * channels, output.width * channels);
+    let ring = Ring::new(&mut scratch[..shape.backward_scratch()], shape.backward_rows(), left..left + row);
+    let gradient = InputGradient::new(w, shape, padding);
+    let mut copied = 0;
+    for y in padding.top..input.height - padding.bottom {
+        // Rows are copied when they are first read, and stay in the first cache as long as they are.
+        while copied < output.height.min(divide(y, shape.stride) + 1) {
+            let source = &dy[copied * row..][..row];
+            // SAFETY: a row of the ring has zeros on both sides of a row of `dy`.
+            unsafe { source.as_ptr().copy_to_nonoverlapping(ring.start.add(ring.offset(copied) + left), row) };
+            copied += 1;
+        }
+        // SAFETY: the lengths fit the shape, and all rows of `dy` that reach this one are copied.
+        unsafe { gradient.row(kernels, ring, y, dx.as_mut_ptr().add((y * input.width + padding.left) * channels)) };
+    }
+}
+
+/// The gradient of the padded input without the columns of the padding, row by row.
+pub(in crate::ops) struct InputGradient<'a> {
+    w: &'a [f32],
+    shape: DepthwiseShape,
+    padding: Padding,
+    output_height: usize,
+    /// Neighbouring taps among those that reach a pixel come from output pixels that are this far apart.
+    output_step: usize,
+    /// What is the same for all rows.
+    window: Window,
+    /// The taps that reach the first two pixels of a row.
+    columns: [Column; 2],
+}
+
+impl<'a> InputGradient<'a> {
+    /// With weights `w` of the shape.
+    pub fn new(w: &'a [f32], shape: DepthwiseShape, padding: Padding) -> Self {
+        let common = greatest_common_divisor(shape.stride, shape.dilation);
+        // Such taps are this far apart.
+        let (tap_step, output_step) = (divide(shape.stride, common), divide(shape.dilation, common));
+        let channels = shape.input.channels;
+        let window = Window {
+            rows: 0,
+            columns: 0,
+            source_row: 0,
+            source_column: output_step * channels,
+            weight_row: -((tap_step * shape.kernel * channels) as isize),
+            weight_column: -((tap_step * channels) as isize),
+            rows_to_end: 0,
+            ring: 0,
+        };
+        let columns = [0, 1].map(|x| column(shape, padding.left + x));
+        Self { w, shape, padding, output_height: shape.output().height, output_step, window, columns }
+    }
+
+    /// Computes row `y` from the rows of the gradient of the output, each with [`DepthwiseShape::backward_padding`] zeros on the
+    /// left in a row of [`DepthwiseShape::backward_width`].
+    ///
+    /// # Safety
+    ///
+    /// The ring holds all rows that reach this one, the weights fit the shape, and `target` has such a row.
+    pub unsafe fn row(&self, kernels: Kernels, dy: Ring, y: usize, target: *mut f32) {
+        let Self { shape, padding, .. } = *self;
+        let (stride, channels) = (shape.stride, shape.input.channels);
+        let rows = Reach::new(y, shape, self.output_height);
+        let window = dy.window(rows.first_output, self.output_step, Window { rows: rows.taps, ..self.window });
+        let source = dy.start.wrapping_add(dy.offset(rows.first_output)).cast_const();
+        let weights = self.w.as_ptr().wrapping_add(rows.last_tap * shape.kernel * channels);
+        let pixels = shape.input.width - padding.left - padding.right;
+        let mut start = 0;
+        if stride == 2 {
+            let pairs = Pairs { window, source, weights, columns: &self.columns, target, pairs: pixels / 2, channels };
+            // SAFETY: the padding covers what the taps reach; the rest is promised by the caller.
+            if unsafe { pairs.compute(kernels) } {
+                start = pixels - pixels % 2;
+            }
+        }
+        for x in start..(start + stride).min(pixels) {
+            let Column { taps, source: place, weight } = match x - start {
+                first @ (0 | 1) => self.columns[first],
+                _ => column(shape, padding.left + x),
+            };
+            // SAFETY: as above.
+            unsafe {
+                let row = Row {
+                    window: Window { columns: taps, ..window },
+                    source: source.wrapping_add((place + divide(start, stride)) * channels),
+                    source_step: channels,
+                    weights: weights.wrapping_add(weight),
+                    target: target.add(x * channels),
+                    target_step: stride * channels,
+                    pixels: (pixels - x).div_ceil(stride),
+                };
+                row.compute(kernels, channels);
+            }
+        }
+    }
+}
+
+/// The taps that reach column `x` of the padded input.
+fn column(shape: DepthwiseShape, x: usize) -> Column {
+    let reach = Reach::new(x + shape.backward_padding() * shape.stride, shape, shape.backward_width());
+    Column { taps: reach.taps, source: reach.first_output, weight: reach.last_tap * shape.input.channels }
+}
+
+/// The taps of one direction that reach a position of the input. From the last tap to the first the output positions
+/// that they come from, `(position - tap * dilation) / stride`, ascend.
+#[derive(Default)]
+struct Reach {
+    taps: usize,
+    last_tap: usize,
+    first_output: usize,
+}
+
+impl Reach {
+    fn new(position: usize, shape: DepthwiseShape, outputs: usize) -> Self {
+        let mut reach = Self::default();
+        for tap in (0..shape.kernel).rev() {
+            let Some(distance) = position.checked_sub(tap * shape.dilation) else { continue };
+            let output = divide(distance, shape.stride);
+            let between = distance - output * shape.stride;
+            if between == 0 && output < outputs {
+                if reach.taps == 0 {
+                    (reach.last_tap, reach.first_output) = (tap, output);
+                }
+                reach.taps += 1;
+            }
+        }
+        reach
+    }
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    match (a, b) {
+        (1, _) | (_, 1) => 1,
+        (_, 0) => a,
+        _ if a == b => a,
+        _ => greatest_common_divisor(b, a % b),
+    }
+}
