@@ -1,7 +1,8 @@
 //! Convolutions.
 
-use super::{ChannelFactors, Int8Input, LANES, clamp};
-use crate::kernels::Kernels;
+use super::{ChannelFactors, Int8Input, LANES};
+use crate::arch::Simd;
+use crate::kernels::{Kernels, dispatch};
 use crate::shape::{DenseShape, ImageShape, SeparableShape};
 
 /// One part of a concatenation along the channels.
@@ -67,19 +68,13 @@ impl Kernels {
             assert_eq!(lengths, (shape.input.len(), shape.weights()), "int8_dense: x, w of {shape:?}");
         }
         target.check(shape);
-        let output = shape.output();
-        for row in 0..output.height {
-            for column in 0..output.width {
-                let at = (row * output.width + column) * shape.output_pixel_stride;
-                for first in (0..shape.output_channels).step_by(LANES) {
-                    let count = LANES.min(shape.output_channels - first);
-                    let mut sums = [0i32; LANES];
-                    for part in parts {
-                        add_window(part, input, &shape, (row, column), first, &mut sums[..count]);
-                    }
-                    target.write(at, first, &sums[..count]);
-                }
-            }
+        let target = &mut target;
+        // SAFETY: the body asks for nothing.
+        unsafe {
+            dispatch!(
+                self,
+                dense(parts: &[Int8Part<'_>], input: Int8Input, target: &mut Int8Target<'_>, shape: DenseShape)
+            );
         }
     }
 
@@ -120,14 +115,21 @@ impl Kernels {
             weights.pointwise.len(),
             scratch.len()
         );
-        let middle = &mut scratch[..output.width * channels];
-        let row = DenseShape::pointwise(ImageShape::new(1, output.width, channels), output.channels);
-        let between = Int8Input { zero: weights.middle_zero, relu: false };
-        let len = output.width * output.channels;
-        for (index, y) in y.chunks_exact_mut(len).enumerate() {
-            depthwise_row(x, &shape, input, &weights, index, middle);
-            let target = Int8Target::Int8 { y, factors: weights.factors, zero, accumulate };
-            self.int8_dense(&[Int8Part { x: middle, w: weights.pointwise }], between, target, row);
+        // SAFETY: the body asks for nothing.
+        unsafe {
+            dispatch!(
+                self,
+                separable(
+                    x: &[i8],
+                    shape: SeparableShape,
+                    input: Int8Input,
+                    weights: Int8Separable<'_>,
+                    y: &mut [i8],
+                    zero: i8,
+                    accumulate: bool,
+                    scratch: &mut [i8],
+                )
+            );
         }
     }
 }
@@ -142,19 +144,21 @@ impl Int8Target<'_> {
         assert!(fits && len == shape.output_len(), "int8_dense: y of {len} elements, or factors, for {shape:?}");
     }
 
-    /// Writes the sums of the channels from `first` on of the pixel at element `at`.
+    /// Writes the sums of `count` channels from `first` on of the pixel at element `at`.
     #[inline(always)]
-    fn write(&mut self, at: usize, first: usize, sums: &[i32]) {
+    fn write(&mut self, at: usize, first: usize, count: usize, sums: &[i32; LANES]) {
         match self {
             Self::Int8 { y, factors, zero, accumulate } => {
-                let y = &mut y[at + first..][..sums.len()];
-                for (channel, (y, &sum)) in (first..).zip(y.iter_mut().zip(sums)) {
-                    let before = if *accumulate { *y } else { *zero };
-                    *y = clamp(factors.apply(channel, sum) + i64::from(before));
+                let y = &mut y[at + first..][..count];
+                let mut values = [*zero; LANES];
+                if *accumulate {
+                    values[..count].copy_from_slice(y);
                 }
+                factors.finish(first, count, sums, &mut values);
+                y.copy_from_slice(&values[..count]);
             }
             Self::F32 { y, bias, scale } => {
-                let y = &mut y[at + first..][..sums.len()];
+                let y = &mut y[at + first..][..count];
                 for (channel, (y, &sum)) in (first..).zip(y.iter_mut().zip(sums)) {
                     *y = sum.wrapping_add(bias[channel]) as f32 * scale[channel];
                 }
@@ -163,34 +167,120 @@ impl Int8Target<'_> {
     }
 }
 
-/// Adds the products under the window of an output pixel to the sums of the output channels from `first` on.
+/// Neighbouring pixels of a row whose sums are kept together, so that weights are widened once for all of them.
+const PIXELS: usize = 4;
+
+/// Nothing here is particular to an instruction set: the loops over [`LANES`] are left to the compiler, for each of them. What
+/// it makes of them is exact, whatever it is.
 #[inline(always)]
-fn add_window(
+unsafe fn dense<S: Simd>(parts: &[Int8Part<'_>], input: Int8Input, target: &mut Int8Target<'_>, shape: DenseShape) {
+    let output = shape.output();
+    for row in 0..output.height {
+        let mut column = 0;
+        while column + PIXELS <= output.width {
+            pixels::<PIXELS>(parts, input, target, &shape, (row, column));
+            column += PIXELS;
+        }
+        for column in column..output.width {
+            pixels::<1>(parts, input, target, &shape, (row, column));
+        }
+    }
+}
+
+/// `P` output pixels from the given one on.
+#[inline(always)]
+fn pixels<const P: usize>(
+    parts: &[Int8Part<'_>],
+    input: Int8Input,
+    target: &mut Int8Target<'_>,
+    shape: &DenseShape,
+    (row, column): (usize, usize),
+) {
+    for first in (0..shape.output_channels).step_by(LANES) {
+        let count = LANES.min(shape.output_channels - first);
+        let mut sums = [[0i32; LANES]; P];
+        for part in parts {
+            if count == LANES {
+                add_window::<P, true>(part, input, shape, (row, column), first, &mut sums);
+            } else {
+                add_window::<P, false>(part, input, shape, (row, column), first, &mut sums);
+            }
+        }
+        for (pixel, sums) in (column..).zip(&sums) {
+            let at = (row * shape.output().width + pixel) * shape.output_pixel_stride;
+            target.write(at, first, count, sums);
+        }
+    }
+}
+
+/// Adds the products under the windows of output pixels to the sums of the output channels from `first` on: `WHOLE` [`LANES`],
+/// or those that are left.
+#[inline(always)]
+fn add_window<const P: usize, const WHOLE: bool>(
     part: &Int8Part<'_>,
     input: Int8Input,
     shape: &DenseShape,
     (row, column): (usize, usize),
     first: usize,
-    sums: &mut [i32],
+    sums: &mut [[i32; LANES]; P],
 ) {
     let (channels, outputs) = (shape.input.channels, shape.output_channels);
     for i in 0..shape.kernel_height {
         for j in 0..shape.kernel_width {
             let h = shape.offset_height + row * shape.stride_height + i;
-            let w = shape.offset_width + column * shape.stride_width + j;
-            let x = &part.x[(h * shape.input.width + w) * channels..][..channels];
+            let x: [&[i8]; P] = core::array::from_fn(|pixel| {
+                let w = shape.offset_width + (column + pixel) * shape.stride_width + j;
+                &part.x[(h * shape.input.width + w) * channels..][..channels]
+            });
             let weights = &part.w[(i * shape.kernel_width + j) * channels * outputs..][..channels * outputs];
-            for (&q, weights) in x.iter().zip(weights.chunks_exact(outputs)) {
-                let value = input.offset(q);
-                for (sum, &weight) in sums.iter_mut().zip(&weights[first..]) {
-                    *sum = sum.wrapping_add(value * i32::from(weight));
+            for (channel, weights) in weights.chunks_exact(outputs).enumerate() {
+                let weights = &weights[first..];
+                let mut wide = [0; LANES];
+                if WHOLE {
+                    widen(&weights[..LANES], &mut wide);
+                } else {
+                    widen(weights, &mut wide);
+                }
+                for (x, sums) in x.iter().zip(&mut *sums) {
+                    let value = input.offset(x[channel]);
+                    sums.iter_mut().zip(wide).for_each(|(sum, weight)| *sum = sum.wrapping_add(value * weight));
                 }
             }
         }
     }
 }
 
+#[inline(always)]
+fn widen(values: &[i8], wide: &mut [i32; LANES]) {
+    wide.iter_mut().zip(values).for_each(|(wide, &value)| *wide = value.into());
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn separable<S: Simd>(
+    x: &[i8],
+    shape: SeparableShape,
+    input: Int8Input,
+    weights: Int8Separable<'_>,
+    y: &mut [i8],
+    zero: i8,
+    accumulate: bool,
+    scratch: &mut [i8],
+) {
+    let (output, channels) = (shape.output(), shape.input.channels);
+    let middle = &mut scratch[..output.width * channels];
+    let row = DenseShape::pointwise(ImageShape::new(1, output.width, channels), output.channels);
+    let between = Int8Input { zero: weights.middle_zero, relu: false };
+    for (index, y) in y.chunks_exact_mut(output.width * output.channels).enumerate() {
+        depthwise_row(x, &shape, input, &weights, index, middle);
+        let mut target = Int8Target::Int8 { y, factors: weights.factors, zero, accumulate };
+        // SAFETY: the body asks for nothing.
+        unsafe { dense::<S>(&[Int8Part { x: middle, w: weights.pointwise }], between, &mut target, row) }
+    }
+}
+
 /// Computes one row of the elements between the two convolutions.
+#[inline(always)]
 fn depthwise_row(
     x: &[i8],
     shape: &SeparableShape,
@@ -199,28 +289,49 @@ fn depthwise_row(
     row: usize,
     middle: &mut [i8],
 ) {
-    let SeparableShape { input: ImageShape { width, channels, .. }, kernel, stride, dilation, .. } = *shape;
-    let border = shape.padding().left;
-    // Taps outside of the image read a 0.
-    let rows = shape.taps(row);
+    let channels = shape.input.channels;
     for (column, middle) in middle.chunks_exact_mut(channels).enumerate() {
         for (first, middle) in (0..).step_by(LANES).zip(middle.chunks_mut(LANES)) {
-            let mut sums = [0i32; LANES];
-            for i in rows.clone() {
-                let h = row * stride + i * dilation - border;
-                for j in 0..kernel {
-                    let Some(w) = (column * stride + j * dilation).checked_sub(border).filter(|&w| w < width) else {
-                        continue;
-                    };
-                    let x = &x[(h * width + w) * channels + first..][..middle.len()];
-                    let taps = &weights.depthwise[(i * kernel + j) * channels + first..][..middle.len()];
-                    for ((sum, &q), &tap) in sums.iter_mut().zip(x).zip(taps) {
-                        *sum = sum.wrapping_add(input.offset(q) * i32::from(tap));
-                    }
-                }
+            let mut sums = [0; LANES];
+            let count = middle.len();
+            if count == LANES {
+                add_taps(x, shape, input, weights.depthwise, (row, column), first, LANES, &mut sums);
+            } else {
+                add_taps(x, shape, input, weights.depthwise, (row, column), first, count, &mut sums);
             }
-            for (channel, (middle, sum)) in (first..).zip(middle.iter_mut().zip(sums)) {
-                *middle = clamp(weights.middle.apply(channel, sum) + i64::from(weights.middle_zero));
+            let mut values = [weights.middle_zero; LANES];
+            weights.middle.finish(first, count, &sums, &mut values);
+            middle.copy_from_slice(&values[..count]);
+        }
+    }
+}
+
+/// Adds the products under the window of an output pixel to the sums of `count` channels from `first` on. Taps outside of the
+/// image read a 0.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn add_taps(
+    x: &[i8],
+    shape: &SeparableShape,
+    input: Int8Input,
+    taps: &[i8],
+    (row, column): (usize, usize),
+    first: usize,
+    count: usize,
+    sums: &mut [i32; LANES],
+) {
+    let SeparableShape { input: ImageShape { width, channels, .. }, kernel, stride, dilation, .. } = *shape;
+    let border = shape.padding().left;
+    for i in shape.taps(row) {
+        let h = row * stride + i * dilation - border;
+        for j in 0..kernel {
+            let Some(w) = (column * stride + j * dilation).checked_sub(border).filter(|&w| w < width) else {
+                continue;
+            };
+            let x = &x[(h * width + w) * channels + first..][..count];
+            let taps = &taps[(i * kernel + j) * channels + first..][..count];
+            for ((sum, &q), &tap) in sums.iter_mut().zip(x).zip(taps) {
+                *sum = sum.wrapping_add(input.offset(q) * i32::from(tap));
             }
         }
     }

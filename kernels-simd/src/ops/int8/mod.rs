@@ -90,10 +90,17 @@ impl<'a> ChannelFactors<'a> {
             && [self.multiplier.len(), self.shift.len()] == [channels; 2]
     }
 
+    /// Adds the rescaled sums of `count` channels from `first` on to `values`.
     #[inline(always)]
-    fn apply(&self, channel: usize, sum: i32) -> i64 {
-        let factor = Factor { multiplier: self.multiplier[channel], shift: self.shift[channel] };
-        factor.apply(sum.wrapping_add(self.bias.get(channel).copied().unwrap_or(0)))
+    fn finish(&self, first: usize, count: usize, sums: &[i32; LANES], values: &mut [i8; LANES]) {
+        let (multiplier, shift) = (&self.multiplier[first..][..count], &self.shift[first..][..count]);
+        let mut biased = *sums;
+        if let Some(bias) = self.bias.get(first..first + count) {
+            biased.iter_mut().zip(bias).for_each(|(sum, &bias)| *sum = sum.wrapping_add(bias));
+        }
+        for (((value, &sum), &multiplier), &shift) in values.iter_mut().zip(&biased).zip(multiplier).zip(shift) {
+            *value = clamp(Factor { multiplier, shift }.apply(sum) + i64::from(*value));
+        }
     }
 }
 
