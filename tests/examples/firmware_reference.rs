@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(folder.join("model.rs"), rust_source(&model, &network, "model.darts", image.class_names()))?;
     fs::write(folder.join("image.bin"), image.images())?;
     for (class, logit) in logits.iter().enumerate() {
-        println!("logit {class}: {:#010x} {logit:.6}", logit.to_bits());
+        println!("logit {class}: {:#010x} {} / 1000000", logit.to_bits(), (logit * 1e6) as i32);
     }
     Ok(())
 }

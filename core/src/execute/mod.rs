@@ -41,11 +41,13 @@ impl Buffers<'_> {
     /// Executes a step, and with it those `following` it that it can be one kernel call with. Returns how many these are. The
     /// results are the same as one by one.
     pub(crate) fn execute(&mut self, step: &Step, following: impl Iterator<Item = Step>) -> Option<usize> {
-        if let Step::Dense { weights: Weights { storage: Storage::F32, .. }, .. } = step {
-            return self.dense_sum(step, following);
-        }
-        if let Step::Int8(step) = step {
-            return self.int8(step, following);
+        match step {
+            Step::Int8(step) => return self.int8(step, following),
+            _ if !cfg!(feature = "float") => return None,
+            Step::Dense { weights: Weights { storage: Storage::F32, .. }, .. } => {
+                return self.dense_sum(step, following);
+            }
+            _ => {}
         }
         let (kernels, weight_bytes) = (self.kernels, self.weights);
         let Operands { source, target, scratch } = self.operands(step)?;

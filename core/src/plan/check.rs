@@ -117,6 +117,13 @@ impl Step {
     ///
     /// [`StepError::Parameter`] if a number is out of its range, [`StepError::Empty`] if a window does not fit its image.
     pub fn sizes(&self) -> Result<Sizes, StepError> {
+        if let Self::Int8(step) = self {
+            let sizes = step.sizes()?;
+            return if sizes.target == 0 { Err(StepError::Empty(Operand::Target)) } else { Ok(sizes) };
+        }
+        if !cfg!(feature = "float") {
+            return Err(StepError::Float);
+        }
         let sizes = match *self {
             Self::Prelude { shape, padding, .. } => {
                 padded(shape, padding)?;
@@ -162,7 +169,7 @@ impl Step {
                 image(shape)?;
                 Sizes { target: bytes(shape), ..Sizes::default() }
             }
-            Self::Int8(step) => step.sizes()?,
+            Self::Int8(_) => return Err(StepError::Float),
         };
         if sizes.target == 0 { Err(StepError::Empty(Operand::Target)) } else { Ok(sizes) }
     }

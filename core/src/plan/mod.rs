@@ -301,6 +301,8 @@ pub enum StepError {
         /// Bytes there are.
         limit: u64,
     },
+    /// The step is one on `f32`, and the library was built without the feature `float`.
+    Float,
     /// The sums of the step go on in a step that does not follow, or in too many.
     Unfinished,
     /// A step on 8-bit integers reads something else than it should in the network's input, or writes its output.
@@ -332,6 +334,7 @@ impl fmt::Display for StepError {
             Self::Outside { operand, end, limit } => {
                 write!(f, "the {} ends at byte {end} of {limit}", operand.name())
             }
+            Self::Float => f.write_str("it is one on f32, for which this program was not built"),
             Self::Unfinished => f.write_str("its sums do not go on in the next step as they should"),
             Self::External(operand) => {
                 write!(f, "the {} cannot be the network's input or output, or must be", operand.name())

@@ -68,7 +68,10 @@ impl Kernels {
             assert_eq!(lengths, (shape.input.len(), shape.weights()), "int8_dense: x, w of {shape:?}");
         }
         target.check(shape);
-        let target = &mut target;
+        self.int8_product(parts, input, &mut target, shape);
+    }
+
+    fn int8_product(self, parts: &[Int8Part<'_>], input: Int8Input, target: &mut Int8Target<'_>, shape: DenseShape) {
         // SAFETY: the body asks for nothing.
         unsafe {
             dispatch!(
@@ -115,21 +118,27 @@ impl Kernels {
             weights.pointwise.len(),
             scratch.len()
         );
-        // SAFETY: the body asks for nothing.
-        unsafe {
-            dispatch!(
-                self,
-                separable(
-                    x: &[i8],
-                    shape: SeparableShape,
-                    input: Int8Input,
-                    weights: Int8Separable<'_>,
-                    y: &mut [i8],
-                    zero: i8,
-                    accumulate: bool,
-                    scratch: &mut [i8],
-                )
-            );
+        let middle = &mut scratch[..output.width * channels];
+        let row = DenseShape::pointwise(ImageShape::new(1, output.width, channels), output.channels);
+        let between = Int8Input { zero: weights.middle_zero, relu: false };
+        let (shape, weights) = (&shape, &weights);
+        for (index, y) in y.chunks_exact_mut(output.width * output.channels).enumerate() {
+            // SAFETY: the body asks for nothing.
+            unsafe {
+                dispatch!(
+                    self,
+                    depthwise_row(
+                        x: &[i8],
+                        shape: &SeparableShape,
+                        input: Int8Input,
+                        weights: &Int8Separable<'_>,
+                        index: usize,
+                        middle: &mut [i8],
+                    )
+                );
+            }
+            let mut target = Int8Target::Int8 { y, factors: weights.factors, zero, accumulate };
+            self.int8_product(&[Int8Part { x: middle, w: weights.pointwise }], between, &mut target, row);
         }
     }
 }
@@ -175,9 +184,11 @@ const PIXELS: usize = 4;
 #[inline(always)]
 unsafe fn dense<S: Simd>(parts: &[Int8Part<'_>], input: Int8Input, target: &mut Int8Target<'_>, shape: DenseShape) {
     let output = shape.output();
+    // Where nothing is done side by side, more at a time is only more code.
+    let pixels_at_once = if const { S::LANES > 1 } { PIXELS } else { usize::MAX };
     for row in 0..output.height {
         let mut column = 0;
-        while column + PIXELS <= output.width {
+        while output.width - column >= pixels_at_once {
             pixels::<PIXELS>(parts, input, target, &shape, (row, column));
             column += PIXELS;
         }
@@ -255,33 +266,9 @@ fn widen(values: &[i8], wide: &mut [i32; LANES]) {
     wide.iter_mut().zip(values).for_each(|(wide, &value)| *wide = value.into());
 }
 
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn separable<S: Simd>(
-    x: &[i8],
-    shape: SeparableShape,
-    input: Int8Input,
-    weights: Int8Separable<'_>,
-    y: &mut [i8],
-    zero: i8,
-    accumulate: bool,
-    scratch: &mut [i8],
-) {
-    let (output, channels) = (shape.output(), shape.input.channels);
-    let middle = &mut scratch[..output.width * channels];
-    let row = DenseShape::pointwise(ImageShape::new(1, output.width, channels), output.channels);
-    let between = Int8Input { zero: weights.middle_zero, relu: false };
-    for (index, y) in y.chunks_exact_mut(output.width * output.channels).enumerate() {
-        depthwise_row(x, &shape, input, &weights, index, middle);
-        let mut target = Int8Target::Int8 { y, factors: weights.factors, zero, accumulate };
-        // SAFETY: the body asks for nothing.
-        unsafe { dense::<S>(&[Int8Part { x: middle, w: weights.pointwise }], between, &mut target, row) }
-    }
-}
-
 /// Computes one row of the elements between the two convolutions.
 #[inline(always)]
-fn depthwise_row(
+unsafe fn depthwise_row<S: Simd>(
     x: &[i8],
     shape: &SeparableShape,
     input: Int8Input,

@@ -7,8 +7,8 @@ mod convolution;
 mod elementwise;
 mod pool;
 
-/// Channels whose sums are kept at a time.
-const LANES: usize = 16;
+/// Channels whose sums are kept at a time: the lanes of a wide register, or what a few registers of one number each hold.
+const LANES: usize = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { 16 } else { 4 };
 
 pub use convolution::{Int8Part, Int8Separable, Int8Target};
 
