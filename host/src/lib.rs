@@ -38,6 +38,7 @@ pub mod export;
 pub mod graph;
 pub mod interrupt;
 pub mod isa;
+pub mod memory;
 pub mod model_file;
 pub mod progress;
 pub mod run_directory;

@@ -1,6 +1,5 @@
 //! Arguments and output that several subcommands share.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -16,6 +15,7 @@ use darts_host::graph::Graph;
 use darts_host::graph::derived::NetworkKind;
 use darts_host::interrupt::{self, Interrupted};
 use darts_host::isa;
+use darts_host::memory::available_bytes;
 use darts_host::model_file::{ModelFile, ModelFileError};
 use darts_host::progress::Progress;
 use darts_host::run_directory::RunDirectory;
@@ -85,7 +85,7 @@ impl Session {
     /// Says what training `graph` takes of memory; fails where that is more than there is, as far as the system tells.
     pub fn check_memory(&self, graph: &Graph, batch: usize, saved: Saved) -> Result<(), NotEnoughMemory> {
         let needed = Engine::bytes_needed(graph, batch, Options { saved, ..Options::default() }) as u64;
-        match available_memory() {
+        match available_bytes() {
             Some(available) if needed > available => Err(NotEnoughMemory { needed, available, batch }),
             _ => {
                 self.progress.line(&format!("memory       {} for the network and a batch", HumanBytes(needed)));
@@ -175,13 +175,6 @@ pub struct NotEnoughMemory {
     needed: u64,
     available: u64,
     batch: usize,
-}
-
-/// Bytes that can be allocated without swapping; Linux only.
-fn available_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// A failed operation on a file, with the file's name.

@@ -1,5 +1,6 @@
 //! The binary as a user runs it: what it prints, what it says when something is wrong, and its exit status.
 
+mod faults;
 mod int8;
 mod resume;
 
@@ -319,18 +320,6 @@ fn a_full_stdout_is_named() {
         let output = output.expect("it ends");
         assert_eq!(output.status.code(), Some(FAILURE));
         contains(&String::from_utf8_lossy(&output.stderr), &["error: ", "stdout", "space"]);
-    }
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_network_that_the_memory_has_no_room_for_is_refused_at_once() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let size = ["--channels", "4096", "--layers", "1000", "--limit", "100"];
-    for command in [&["train", "--genotype", "DARTS_V2"][..], &["search"]] {
-        let error = failure(darts(command).args(size).arg("--json").current_dir(&folder));
-        contains(&error, &["memory", "available", "channels"]);
-        assert_eq!(fs::read_dir(&folder).expect("readable").count(), 0, "nothing was made");
     }
 }
 

@@ -59,7 +59,7 @@ fn measurements(run: &Path) -> Vec<Value> {
 
 /// That two runs ended with the same weights, statistics, optimizers, files and log.
 #[track_caller]
-fn assert_same(run: &Path, unbroken: &Path, files: &[&str]) {
+pub fn assert_same(run: &Path, unbroken: &Path, files: &[&str]) {
     assert_eq!(measurements(run), measurements(unbroken));
     for file in files {
         assert!(fs::read(run.join(file)).expect(file) == fs::read(unbroken.join(file)).expect(file), "{file}");
@@ -87,13 +87,9 @@ fn run_with_kills(arguments: &[&str], out: &Path, kills: usize) {
     for kill in 0..kills {
         let first = checkpoint_files(out);
         let mut child = start(arguments, out);
-        let (mut before, mut changes) = (first.clone(), if kill % 4 == 0 { 0 } else { 1 + rng.next_u64() % 5 });
-        while changes > 0 && child.try_wait().expect("it can be asked").is_none() {
-            let now = checkpoint_files(out);
-            changes -= u64::from(now != before);
-            before = now;
-        }
-        thread::sleep(Duration::from_micros(rng.next_u64() % if kill % 4 == 0 { 100_000 } else { 10_000 }));
+        let (changes, longest) = if kill % 4 == 0 { (0, 100_000) } else { (1 + (rng.next_u64() % 5) as usize, 10_000) };
+        wait_for_checkpoints(&mut child, out, changes);
+        thread::sleep(Duration::from_micros(rng.next_u64() % longest));
         child.kill().expect("it can be killed");
         let output = child.wait_with_output().expect("it ends");
         assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -115,6 +111,24 @@ fn checkpoint_files(out: &Path) -> Vec<OsString> {
     names
 }
 
+/// Starts the run `arguments` in `out` and kills it when its checkpoints have changed `changes` times.
+pub fn killed_behind_a_checkpoint(arguments: &[&str], out: &Path, changes: usize) {
+    let mut child = start(arguments, out);
+    wait_for_checkpoints(&mut child, out, changes);
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+}
+
+/// Waits until the checkpoints in `out` have changed `changes` times, or the run has ended.
+fn wait_for_checkpoints(child: &mut Child, out: &Path, changes: usize) {
+    let (mut before, mut left) = (checkpoint_files(out), changes);
+    while left > 0 && child.try_wait().expect("it can be asked").is_none() {
+        let now = checkpoint_files(out);
+        left -= usize::from(now != before);
+        before = now;
+    }
+}
+
 /// How often a run is killed; more by hand (docs/reliability.md).
 fn kills() -> usize {
     std::env::var("DARTS_TEST_KILLS").map_or(8, |kills| kills.parse().expect("a number"))
@@ -124,7 +138,7 @@ fn kills() -> usize {
 fn a_search_that_is_killed_again_and_again_ends_as_one_that_never_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let [unbroken, broken] = ["unbroken", "broken"].map(|name| folder.path().join(name));
-    let epochs = (20 + 10 * kills()).to_string();
+    let epochs = (10 + 4 * kills()).to_string();
     let arguments = [&TINY_SEARCH[..], &["--epochs", &epochs]].concat();
     success(darts(&arguments).args(["--json", "--out"]).arg(&unbroken));
     run_with_kills(&arguments, &broken, kills());
@@ -139,7 +153,7 @@ fn a_search_that_is_killed_again_and_again_ends_as_one_that_never_was() {
 fn a_training_that_is_killed_again_and_again_ends_as_one_that_never_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let [unbroken, broken] = ["unbroken", "broken"].map(|name| folder.path().join(name));
-    let epochs = (10 + 5 * kills()).to_string();
+    let epochs = (10 + 2 * kills()).to_string();
     let arguments = [&TINY_TRAINING[..], &["--epochs", &epochs]].concat();
     success(darts(&arguments).arg("--out").arg(&unbroken));
     run_with_kills(&arguments, &broken, kills());
