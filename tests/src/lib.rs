@@ -5,6 +5,7 @@ mod checksum;
 mod compare;
 mod instruction_sets;
 mod model;
+pub mod networks;
 mod random;
 
 pub use buffer::{Guarded, guarded};

@@ -6,7 +6,5 @@ mod export;
 mod int8;
 #[path = "parity/memory.rs"]
 mod memory;
-#[path = "parity/networks.rs"]
-mod networks;
 #[path = "parity/weights.rs"]
 mod weights;

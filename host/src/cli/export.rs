@@ -9,6 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use darts_host::atomic;
 use darts_host::data::{self, LoadOptions};
+use darts_host::export::onnx::onnx;
 use darts_host::export::{Calibration, Precision, export, export_int8};
 use darts_host::isa;
 use darts_host::model_file::{ModelFile, rust_source, size};
@@ -20,18 +21,22 @@ use serde::Serialize;
 
 use super::common::print_json;
 use super::training::one_or_more;
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, import};
 
-/// Write the model file of a trained network, and a Rust source with its constants
+/// Write the model file of a trained network, and a Rust source with its constants; or the network for other programs
 ///
 /// Batch norms are folded into the convolutions. The Rust source lies beside the model file, includes it, and states the
-/// exact sizes of the buffers that darts-core needs.
+/// exact sizes of the buffers that darts-core needs. With --onnx or --safetensors
+/// that is written instead.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     darts export runs/train-1\n  \
     darts export runs/train-1 --f16\n  \
     darts export runs/train-1 --int8 --calibrate data/cifar10\n  \
-    darts export runs/train-1/weights.safetensors --out firmware/model/model.darts\n\
+    darts export runs/train-1/weights.safetensors --out firmware/model/model.darts\n  \
+    darts export runs/train-1 --onnx model.onnx\n  \
+    darts export cifar10.safetensors --genotype DARTS_V2 --mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616 \
+    --safetensors weights.safetensors\n\
     Then: darts eval runs/train-1/model.darts")]
 pub struct Arguments {
     /// The run directory of a training, or a weights file of one.
@@ -63,9 +68,21 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
-    /// Print one JSON object: model, rust, model_bytes, weight_bytes, workspace_bytes.
+    /// Write an ONNX model (f32, opset 17) to FILE instead: `images` [batch, C, H, W], normalised, to `logits` [batch, classes].
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["f16", "int8", "out"])]
+    onnx: Option<PathBuf>,
+
+    /// Write the weights to FILE instead, under the names and in the layouts of the original's state dict.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["f16", "int8", "out", "onnx"])]
+    safetensors: Option<PathBuf>,
+
+    /// Print one JSON object: model, rust, model_bytes, weight_bytes, workspace_bytes; or onnx, onnx_bytes; or safetensors,
+    /// safetensors_bytes.
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    import: import::Options,
 }
 
 /// See [`Calibration`].
@@ -129,8 +146,19 @@ pub struct Exported {
     pub file: ModelFile,
 }
 
+impl Arguments {
+    /// The weights file that is read.
+    fn input(&self) -> PathBuf {
+        if self.weights.is_dir() { self.weights.join(run_directory::WEIGHTS) } else { self.weights.clone() }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Outcome {
-    let network = TrainedNetwork::load(&arguments.weights)?;
+    let network = arguments.import.load(&arguments.weights)?;
+    let exchange = [(Exchange::Onnx, &arguments.onnx), (Exchange::SafeTensors, &arguments.safetensors)];
+    if let Some((exchange, out)) = exchange.iter().find_map(|(exchange, out)| Some((exchange, out.as_ref()?))) {
+        return exchange.write(&network, out, arguments);
+    }
     let form = match &arguments.calibrate {
         Some(data) => Form::Int8(data),
         None if arguments.f16 => Form::Float(Precision::F16),
@@ -142,8 +170,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         arguments.weights.parent().unwrap_or(Path::new(""))
     };
     let out = arguments.out.clone().unwrap_or_else(|| folder.join(form.file_name()));
-    let input = if arguments.weights.is_dir() { &folder.join(run_directory::WEIGHTS) } else { &arguments.weights };
-    check_output(&out, input)?;
+    check_output(&out, &arguments.input())?;
     let exported = match form {
         Form::Float(precision) => perform(&network, precision, out)?,
         Form::Int8(data) => write(&network, &quantized(&network, arguments, data)?, out)?,
@@ -169,12 +196,53 @@ fn check_output(out: &Path, input: &Path) -> Result<(), Failure> {
         )
         .into());
     }
-    let input = fs::canonicalize(input).ok();
-    let same = |path: &Path| fs::canonicalize(path).is_ok_and(|path| Some(path) == input);
-    if same(out) || same(&out.with_extension("rs")) {
-        return Err(format!("writing {} would overwrite the weights: choose another --out", out.display()).into());
+    if same_file(out, input) || same_file(&out.with_extension("rs"), input) {
+        return Err(overwrites(out, "--out"));
     }
     Ok(())
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    fs::canonicalize(one).is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other))
+}
+
+fn overwrites(out: &Path, option: &str) -> Failure {
+    format!("writing {} would overwrite the weights: choose another {option}", out.display()).into()
+}
+
+/// What is written instead of a model file.
+#[derive(Clone, Copy)]
+enum Exchange {
+    Onnx,
+    SafeTensors,
+}
+
+impl Exchange {
+    fn write(self, network: &TrainedNetwork, out: &Path, arguments: &Arguments) -> Outcome {
+        let (key, what) = match self {
+            Self::Onnx => ("onnx", "ONNX model"),
+            Self::SafeTensors => ("safetensors", "weights"),
+        };
+        if same_file(out, &arguments.input()) {
+            return Err(overwrites(out, &format!("--{key}")));
+        }
+        match self {
+            Self::Onnx => {
+                let bytes = onnx(network);
+                atomic::write(out, &bytes.map_err(|error| format!("cannot make {}: {error}", out.display()))?)?;
+            }
+            Self::SafeTensors => network.save(out)?,
+        }
+        let bytes = fs::metadata(out).map_or(0, |metadata| metadata.len());
+        if arguments.json {
+            print_json(&serde_json::json!({ key: out, format!("{key}_bytes"): bytes }))?;
+        } else {
+            let mut output = io::stdout().lock();
+            writeln!(output, "{what:<17}{} bytes", HumanCount(bytes))?;
+            writeln!(output, "wrote {}", out.display())?;
+        }
+        Ok(())
+    }
 }
 
 /// Writes the model file `out`, and the Rust source beside it.

@@ -6,6 +6,7 @@ mod common;
 mod eval;
 mod export;
 mod genotype;
+mod import;
 mod info;
 mod inspect;
 mod resume;

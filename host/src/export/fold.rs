@@ -49,7 +49,9 @@ impl Folder<'_> {
             _ => return Ok(()),
         };
         let (scale, shift): (Vec<f64>, Vec<f64>) = match folded.norm {
-            Some((norm, first)) => (first..first + columns).map(|channel| self.norm(norm, channel)).unzip(),
+            Some((norm, first)) => {
+                (first..first + columns).map(|channel| scale_and_shift(self.network, self.graph, norm, channel)).unzip()
+            }
             None => (vec![1.0; columns], Vec::new()),
         };
         for &weight in folded.depthwise.iter().flat_map(|range| &self.network.weights[range.clone()]) {
@@ -73,20 +75,6 @@ impl Folder<'_> {
         Ok(())
     }
 
-    /// Scale and shift of a batch norm: `γ / √(σ² + ε)` and `β − scale · μ`.
-    fn norm(&self, norm: NormId, channel: usize) -> (f64, f64) {
-        let norm = &self.graph.norms[norm];
-        let affine = norm
-            .affine
-            .as_ref()
-            .map(|ranges| ranges.each_ref().map(|range| f64::from(self.network.weights[range.start + channel])));
-        let [gamma, beta] = affine.unwrap_or([1.0, 0.0]);
-        let mean = f64::from(self.network.statistics.mean[norm.range.start + channel]);
-        let variance = f64::from(self.network.statistics.variance[norm.range.start + channel]);
-        let scale = gamma / (variance + NORM_EPSILON).sqrt();
-        (scale, beta - scale * mean)
-    }
-
     fn push(&mut self, value: f64, precision: Precision) -> Result<(), ExportError> {
         let finite = match precision {
             Precision::F32 => {
@@ -102,4 +90,16 @@ impl Folder<'_> {
         };
         if finite { Ok(()) } else { Err(ExportError::Value { value, precision }) }
     }
+}
+
+/// Scale and shift of a channel of a batch norm: `γ / √(σ² + ε)` and `β − scale · μ`.
+pub(super) fn scale_and_shift(network: &TrainedNetwork, graph: &Graph, norm: NormId, channel: usize) -> (f64, f64) {
+    let norm = &graph.norms[norm];
+    let affine = norm.affine.as_ref();
+    let affine = affine.map(|ranges| ranges.each_ref().map(|range| f64::from(network.weights[range.start + channel])));
+    let [gamma, beta] = affine.unwrap_or([1.0, 0.0]);
+    let mean = f64::from(network.statistics.mean[norm.range.start + channel]);
+    let variance = f64::from(network.statistics.variance[norm.range.start + channel]);
+    let scale = gamma / (variance + NORM_EPSILON).sqrt();
+    (scale, beta - scale * mean)
 }

@@ -5,6 +5,7 @@ mod fold;
 mod int8;
 mod lower;
 mod needed;
+pub mod onnx;
 mod order;
 mod plan;
 mod sequence;
@@ -73,6 +74,14 @@ pub enum ExportError {
     Factor {
         /// One by the other.
         value: f64,
+    },
+    /// An ONNX model would be too large.
+    #[error(
+        "the ONNX model would have {bytes} bytes, and files of this kind have less than 2 GiB: make the network smaller"
+    )]
+    OnnxSize {
+        /// Its bytes.
+        bytes: usize,
     },
 }
 

@@ -1,5 +1,6 @@
 //! The binary as a user runs it: what it prints, what it says when something is wrong, and its exit status.
 
+mod export;
 mod faults;
 mod int8;
 mod resume;

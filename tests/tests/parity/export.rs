@@ -5,7 +5,7 @@ use darts_host::export::{ExportError, Precision, export};
 use darts_host::model_file::predictions;
 use darts_tests::{Random, kernels};
 
-use crate::networks::{CASES, core_logits, host_logits, model, network, relative_error};
+use darts_tests::networks::{CASES, core_logits, host_logits, model, network, relative_error};
 
 const IMAGES: usize = 4;
 

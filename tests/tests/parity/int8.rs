@@ -7,7 +7,7 @@ use darts_host::model_file::ModelFile;
 use darts_kernels_simd::{ChannelFactors, Int8Part, Int8Separable, Int8Target, SeparableShape, reference};
 use darts_tests::{AlignedBytes, Random, fix_checksum, kernels};
 
-use super::networks::{CASES, core_logits, model, network, relative_error};
+use darts_tests::networks::{CASES, core_logits, model, network, relative_error};
 
 /// Random images, smooth enough to be told apart after pooling.
 fn images(network: &Network, count: usize) -> Dataset {

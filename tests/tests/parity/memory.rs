@@ -6,7 +6,7 @@ use darts_host::graph::Graph;
 use darts_host::graph::derived::{DerivedConfig, NetworkKind, derived};
 use darts_host::graph::supernet::{SupernetConfig, supernet};
 
-use crate::networks::{CASES, genotype, model, network};
+use darts_tests::networks::{CASES, genotype, model, network};
 
 #[test]
 fn the_core_needs_the_bytes_of_the_plan_and_no_byte_fewer() {

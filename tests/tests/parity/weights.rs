@@ -9,7 +9,7 @@ use darts_host::graph::derived::{DerivedConfig, NetworkKind};
 use darts_host::weights::{Problem, TrainedNetwork, WeightsError};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::networks::trained;
+use darts_tests::networks::trained;
 
 fn network() -> TrainedNetwork {
     let config = DerivedConfig {

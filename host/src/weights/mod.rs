@@ -1,6 +1,8 @@
 //! A trained network in a file: weights and running statistics under the names and in the layouts of the original's
 //! state dict, as safetensors, with everything that is needed to build the network again.
 
+mod import;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,6 +20,8 @@ use crate::graph::derived::{DerivedConfig, derived};
 use crate::graph::supernet::ConfigError;
 use crate::graph::{Graph, Parameter};
 use crate::run_directory;
+
+pub use import::Import;
 
 /// Key of the description in the file's metadata.
 const DESCRIPTION: &str = "darts";
@@ -67,6 +71,17 @@ pub enum WeightsError {
         /// What is wrong.
         error: SafeTensorError,
     },
+    /// The file is safetensors, but not of such a network as was said.
+    #[error(
+        "{}: {problem}; give the weights of a network of this genotype, under the names of the original's state dict",
+        path.display()
+    )]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: Problem,
+    },
     /// The file is safetensors, but not those of a trained network.
     #[error("{}: {problem}; give a weights file that `darts train` has written", path.display())]
     Content {
@@ -81,7 +96,9 @@ pub enum WeightsError {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// There is no description of the network.
-    #[error("the metadata has no entry \"{DESCRIPTION}\"")]
+    #[error(
+        "the metadata has no entry \"{DESCRIPTION}\" (weights of another program: `darts export --genotype` takes them)"
+    )]
     NoDescription,
     /// The description does not say what it must.
     #[error("the metadata's entry \"{DESCRIPTION}\": {0}")]
@@ -106,6 +123,14 @@ pub enum Problem {
     /// The network has no such tensor.
     #[error("the network has no tensor {0}")]
     Unknown(String),
+    /// A tensor from which a size is taken has too few dimensions.
+    #[error("the tensor {name} has the shape {found:?}, which is too short")]
+    Dimensions {
+        /// The tensor.
+        name: String,
+        /// Its shape in the file.
+        found: Vec<usize>,
+    },
     /// A tensor has another type or shape than the network's.
     #[error("the tensor {name} is {found_type:?} {found:?}, it must be F32 {expected:?}")]
     Shape {
@@ -185,10 +210,22 @@ impl TrainedNetwork {
         let description: Description = serde_json::from_str(description).map_err(Problem::Description)?;
         let config = description.config.into_owned();
         let genotype = description.genotype.into_owned();
-        let graph = derived(&genotype, &config)?;
+        config.validate()?;
         let Normalization { mean, std } = description.normalization.into_owned();
         let normalization = Normalization::new(mean, std, config.input[0])?;
         let class_names = description.class_names.into_owned();
+        Self::of_tensors(tensors, config, genotype, normalization, class_names)
+    }
+
+    /// The network of these cells and this size with the weights and statistics of `tensors`.
+    fn of_tensors(
+        tensors: &SafeTensors,
+        config: DerivedConfig,
+        genotype: Genotype,
+        normalization: Normalization,
+        class_names: Vec<String>,
+    ) -> Result<Self, Problem> {
+        let graph = derived(&genotype, &config)?;
         if class_names.len() != config.classes {
             return Err(Problem::ClassNames { names: class_names.len(), classes: config.classes });
         }
@@ -206,7 +243,8 @@ impl TrainedNetwork {
             Ok(tensor)
         });
         let found: Vec<_> = found.collect::<Result<_, _>>()?;
-        if let Some(name) = unknown.into_keys().min() {
+        // PyTorch counts batches; nothing here depends on it.
+        if let Some(name) = unknown.into_keys().filter(|name| !name.ends_with(".num_batches_tracked")).min() {
             return Err(Problem::Unknown(name.to_owned()));
         }
         let weights = vec![0.0; graph.weights()];

@@ -1,5 +1,6 @@
 //! Networks with random weights and statistics, on both sides.
 
+use crate::{Guarded, Random};
 use darts_core::{Genotype, Kernels, Network};
 use darts_host::data::Normalization;
 use darts_host::engine::{Engine, Inputs, Mode, RunningStatistics, Workers};
@@ -8,7 +9,6 @@ use darts_host::graph::ParameterKind;
 use darts_host::graph::derived::{DerivedConfig, NetworkKind, derived};
 use darts_host::model_file::ModelFile;
 use darts_host::weights::TrainedNetwork;
-use darts_tests::{Guarded, Random};
 
 /// Zero states, unused states, sums of a state with itself, inputs of the cell in its output.
 const IRREGULAR: &str = "Genotype(\
