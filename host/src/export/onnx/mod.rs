@@ -71,7 +71,8 @@ fn value(name: &str, image: &[usize], doc_string: Option<&str>) -> ValueInfoProt
 }
 
 fn metadata(network: &TrainedNetwork) -> Vec<StringStringEntryProto> {
-    let list = |values: &[f32]| serde_json::json!(values).to_string();
+    // Not by way of `json!`, whose numbers are `f64`.
+    let list = |values: &[f32]| serde_json::to_string(values).expect("numbers have a text");
     let entries = [
         ("genotype", network.genotype.to_string()),
         ("mean", list(&network.normalization.mean)),
