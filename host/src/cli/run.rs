@@ -10,10 +10,11 @@ use darts_host::checkpoint::Policy;
 use darts_host::draw::Drawing;
 use darts_host::export::Precision;
 use darts_host::graph::count::totals;
+use darts_host::graph::supernet::supernet;
 use darts_host::interrupt;
 use darts_host::model_file::accuracy;
 use darts_host::run_directory::RunDirectory;
-use darts_host::search::run::SearchSettings;
+use darts_host::search::run::{SearchSettings, network};
 use darts_host::train::TrainSettings;
 use indicatif::HumanCount;
 use serde::Serialize;
@@ -22,7 +23,7 @@ use super::common::{FileError, Machine, Session, print_json};
 use super::resume::Run;
 use super::search::Order;
 use super::table::Table;
-use super::training::{DataArguments, Images, one_or_more, set};
+use super::training::{DataArguments, Images, one_or_more, seed, set};
 use super::{Failure, Outcome, export, search, train};
 
 /// Run the whole pipeline: search, derive, train, export, and evaluate on the core (what `darts` alone does)
@@ -47,7 +48,7 @@ pub struct Arguments {
     train_epochs: usize,
 
     /// Seed of everything that is drawn.
-    #[arg(long, value_name = "N", default_value_t = SearchSettings::QUICK.seed)]
+    #[arg(long, value_name = "N", value_parser = seed(), default_value_t = SearchSettings::QUICK.seed)]
     seed: u64,
 
     /// Run directory, new or empty [default: runs/run-N].
@@ -89,9 +90,6 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let session = Session::start(&arguments.machine, arguments.json)?;
     let Images { source, config } = arguments.data.load(&session, None)?;
     let normalization = arguments.data.normalization(&source)?;
-    let directory = RunDirectory::create(arguments.out.as_deref(), "run")?;
-    interrupt::install()?;
-
     let mut settings = SearchSettings {
         epochs: arguments.search_epochs,
         seed: arguments.seed,
@@ -99,6 +97,13 @@ pub fn run(arguments: &Arguments) -> Outcome {
         ..SearchSettings::QUICK
     };
     set(&mut settings.order, arguments.order.map(Into::into));
+    // The larger one of the two networks.
+    let graph = supernet(&network(&settings, &source.train))?;
+    session.check_memory(&graph, settings.batch_size.min(source.train.len()), settings.saved)?;
+    drop(graph);
+    let directory = RunDirectory::create(arguments.out.as_deref(), "run")?;
+    interrupt::install()?;
+
     let search_directory = RunDirectory::create(Some(&directory.file("search")), "search")?;
     let search_config = session.config("search", None, config.clone(), settings);
     let run = Run::begin("search", search_directory, &search_config, Policy::default())?;

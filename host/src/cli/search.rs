@@ -26,7 +26,8 @@ use super::{Failure, Outcome};
 /// Trains a supernet whose edges carry all operations, weighted by the softmax of α: the weights learn on one half of the
 /// training images, α on the other. Each epoch prints the genotype that α stands for; the run directory holds it, the
 /// last α (alpha.json), the configuration, and losses, accuracies, α and its entropy for every epoch (metrics.jsonl). Ctrl-C
-/// ends the search after the current step with what is done saved.
+/// ends the search after the current step with what is done saved; --resume goes on from there, and from the last checkpoint of a
+/// search that was killed, to the same result.
 #[derive(Debug, Args)]
 #[command(after_long_help = long_help(), after_help = EXAMPLES)]
 pub struct Arguments {
@@ -54,7 +55,8 @@ pub struct Arguments {
 const EXAMPLES: &str = "Examples:\n  \
     darts search --preset quick\n  \
     darts search --order first --seed 3 --data data/cifar10\n  \
-    darts search --preset quick --data /usr/share/datasets/fashion-mnist --channels 8 --layers 5 --epochs 20 --out runs/fashion\n\
+    darts search --preset quick --data /usr/share/datasets/fashion-mnist --channels 8 --layers 5 --epochs 20 --out runs/fashion\n  \
+    darts search --resume runs/fashion\n\
     Then: darts train --genotype runs/fashion";
 
 /// How α's gradient sees the weights.

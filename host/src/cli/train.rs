@@ -28,7 +28,8 @@ use super::{Failure, Outcome};
 /// The genotype is a name (DARTS_V1, DARTS_V2, NASNet, AmoebaNet), a file, the text itself, or the run directory of a
 /// search. The test set is used once, at the end. The run directory holds the weights (weights.safetensors), configuration,
 /// genotype and the measurements of every epoch (metrics.jsonl); the weights are saved after every epoch. Ctrl-C ends the training
-/// after the current step with what is done saved.
+/// after the current step with what is done saved; --resume goes on from there, and from the last checkpoint of a training that was
+/// killed, to the same result.
 #[derive(Debug, Args)]
 #[command(after_long_help = long_help(), after_help = EXAMPLES)]
 pub struct Arguments {
@@ -62,7 +63,8 @@ const EXAMPLES: &str = "Examples:\n  \
     darts train --preset quick --genotype runs/search-1\n  \
     darts train --genotype runs/search-1 --channels 16 --layers 8 --epochs 20 --data data/cifar10\n  \
     darts train --genotype DARTS_V2 --data data/cifar10 --validation 5000\n  \
-    darts train --genotype cell.txt --network imagenet --data data/imagenet\n\
+    darts train --genotype cell.txt --network imagenet --data data/imagenet\n  \
+    darts train --resume runs/train-1\n\
     Then: darts export runs/train-1";
 
 #[derive(Debug, Args)]

@@ -39,7 +39,7 @@ pub struct RunArguments {
     pub batch: Option<usize>,
 
     /// Seed of everything that is drawn.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = seed())]
     pub seed: Option<u64>,
 
     /// How values are kept from the forward to the backward pass [default: f32].
@@ -244,9 +244,14 @@ pub fn set<T>(target: &mut T, value: Option<T>) {
     }
 }
 
-/// A whole number from 1 up.
+/// A whole number from 1 up, and no larger than any that makes sense.
 pub fn one_or_more() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
+    RangedU64ValueParser::new().range(1..=u64::from(u32::MAX))
+}
+
+/// A seed that the configuration's file can hold.
+pub fn seed() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(..=i64::MAX as u64)
 }
 
 /// A number from 0 up.

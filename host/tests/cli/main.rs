@@ -77,6 +77,7 @@ fn wrong_usage_has_its_own_status() {
         &["info", "--threads", "-1"],
         &["search", "--order", "third"],
         &["search", "--epochs", "0"],
+        &["search", "--seed", "9223372036854775808"],
         &["search", "--learning-rate", "NaN"],
         &["search", "--no-augment", "--cutout", "4"],
         &["search", "--mean", "0.5"],
