@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use darts_core::{CellGenotype, Genotype};
+use darts_core::{CellGenotype, Genotype, Step};
 use darts_host::atomic;
+use darts_host::device::{Needs, NetworkBytes};
 use darts_host::draw::Drawing;
-use darts_host::export::{Precision, model_bytes, plan, workspace_bytes};
+use darts_host::export::{Plan, Precision, model_bytes, plan};
 use darts_host::graph::Graph;
 use darts_host::graph::count::{LayerRow, Totals, layers, totals};
 use darts_host::graph::derived::{DerivedConfig, derived};
@@ -18,8 +19,10 @@ use darts_host::run_directory;
 use indicatif::HumanCount;
 use serde::Serialize;
 
+use super::budget::{Budget, TargetReport};
 use super::common::{FileError, ImageSize, Network, WrongUsage, print_json};
 use super::genotype::resolve;
+use super::memory::{MemoryPlan, picture};
 use super::table::Table;
 use super::{Failure, Outcome};
 
@@ -33,11 +36,12 @@ use super::{Failure, Outcome};
     darts inspect DARTS_V2 --network imagenet --json\n  \
     darts inspect runs/search-1 --channels 16 --layers 8 --input 1x28x28 --svg pictures\n  \
     darts inspect supernet --channels 16 --layers 8\n  \
-    darts inspect runs/train-1/model.darts")]
+    darts inspect runs/train-1/model.darts --memory plan.svg\n  \
+    darts inspect runs/train-1/model.darts --target cortex-m4 --flash 256K --ram 64K")]
 pub struct Arguments {
     /// A genotype (name, file, text or run directory), a model file (or the run directory that holds it), or `supernet`.
     #[arg(value_name = "GENOTYPE|MODEL|supernet")]
-    target: String,
+    subject: String,
 
     /// Print one JSON object.
     #[arg(long)]
@@ -47,8 +51,15 @@ pub struct Arguments {
     #[arg(long)]
     all_layers: bool,
 
+    /// Show what sets the peak of the workspace and the bound below it, and with a name draw what lies where during each step.
+    #[arg(long, value_name = "FILE.svg", value_parser = picture)]
+    memory: Option<Option<PathBuf>>,
+
     #[command(flatten)]
     size: Size,
+
+    #[command(flatten)]
+    budget: Budget,
 
     /// Write the cells as DIR/normal.svg and DIR/reduce.svg.
     #[arg(long, value_name = "DIR", help_heading = "Drawings")]
@@ -127,6 +138,7 @@ struct Subject {
     genotype: Option<Genotype>,
     graph: Graph,
     /// In `f32`, unless it is a model file in half precision; `None` beyond the limits of a model file.
+    steps: Option<Vec<Step>>,
     workspace_bytes: Option<usize>,
     model: Option<ModelSize>,
 }
@@ -147,8 +159,8 @@ fn refuse(subject: &'static str, options: &[(&'static str, bool)]) -> Result<(),
 
 impl Subject {
     fn new(arguments: &Arguments) -> Result<Self, Failure> {
-        let Arguments { target, size, .. } = arguments;
-        let path = Path::new(target);
+        let Arguments { subject, size, .. } = arguments;
+        let path = Path::new(subject);
         let cells = [("--nodes", size.nodes.is_some()), ("--multiplier", size.multiplier.is_some())];
         let sizes = [
             ("--network", size.network.is_some()),
@@ -157,28 +169,31 @@ impl Subject {
             ("--input", size.input.is_some()),
             ("--classes", size.classes.is_some()),
         ];
-        if target == "supernet" {
+        if subject == "supernet" {
             let drawings = [("--svg", arguments.svg.is_some()), ("--dot", arguments.dot.is_some())];
-            refuse("the supernet", &[&sizes[..1], &drawings].concat())?;
-            let graph = size.supernet()?;
-            Ok(Self { genotype: None, workspace_bytes: workspace_bytes(&graph).ok(), graph, model: None })
+            let device = [("--target", arguments.budget.device().is_some())];
+            refuse("the supernet", &[&sizes[..1], &drawings, &device].concat())?;
+            Ok(Self::planned(size.supernet()?, None))
         } else if is_model(path) || is_model(&path.join(run_directory::MODEL)) {
             refuse("a model", &[&sizes[..], &cells].concat())?;
             Self::of_model(path)
         } else {
             refuse("a genotype", &cells)?;
-            let genotype = resolve(target)?;
-            let graph = size.derived(&genotype)?;
-            // None for a network beyond the limits of a model file.
-            let plan = plan(&graph, Precision::F32).ok();
-            let model = plan.as_ref().map(|plan| ModelSize {
-                model_bytes: model_bytes(&graph, &genotype, plan),
-                weight_bytes: plan.weight_bytes,
-                steps: plan.steps.len(),
-            });
-            let workspace_bytes = plan.map(|plan| plan.workspace_bytes);
-            Ok(Self { graph, genotype: Some(genotype), workspace_bytes, model })
+            let genotype = resolve(subject)?;
+            Ok(Self::planned(size.derived(&genotype)?, Some(genotype)))
         }
+    }
+
+    /// A network that has no model file yet; a supernet never has one.
+    fn planned(graph: Graph, genotype: Option<Genotype>) -> Self {
+        let plan = plan(&graph, Precision::F32).ok();
+        let model = genotype.as_ref().zip(plan.as_ref()).map(|(genotype, plan)| ModelSize {
+            model_bytes: model_bytes(&graph, genotype, plan),
+            weight_bytes: plan.weight_bytes,
+            steps: plan.steps.len(),
+        });
+        let (steps, workspace_bytes) = plan.map(|Plan { steps, workspace_bytes, .. }| (steps, workspace_bytes)).unzip();
+        Self { genotype, graph, steps, workspace_bytes, model }
     }
 
     fn of_model(path: &Path) -> Result<Self, Failure> {
@@ -198,17 +213,33 @@ impl Subject {
             nodes: None,
             multiplier: None,
         };
-        let model = ModelSize {
-            model_bytes: file.bytes().len(),
-            weight_bytes: network.weight_bytes(),
-            steps: network.steps().count(),
-        };
+        let steps: Vec<Step> = network.steps().collect();
+        let model =
+            ModelSize { model_bytes: file.bytes().len(), weight_bytes: network.weight_bytes(), steps: steps.len() };
         let genotype = network.genotype().clone();
         let graph = size.derived(&genotype)?;
         let workspace_bytes = Some(network.required_bytes());
-        Ok(Self { graph, genotype: Some(genotype), workspace_bytes, model: Some(model) })
+        Ok(Self { graph, genotype: Some(genotype), steps: Some(steps), workspace_bytes, model: Some(model) })
+    }
+
+    fn memory(&self) -> Result<MemoryPlan, BeyondLimits> {
+        self.steps.as_deref().map(MemoryPlan::new).ok_or(BeyondLimits)
+    }
+
+    fn network_bytes(&self) -> Result<NetworkBytes, BeyondLimits> {
+        let (model, workspace) = self.model.as_ref().zip(self.workspace_bytes).ok_or(BeyondLimits)?;
+        let float = size_of::<f32>();
+        let [model, workspace, input, output] =
+            [model.model_bytes, workspace, self.graph.input.len() * float, self.graph.classes * float]
+                .map(|bytes| bytes as u64);
+        Ok(NetworkBytes { model, workspace, input, output })
     }
 }
+
+/// A network for which there can be no model file.
+#[derive(Debug, thiserror::Error)]
+#[error("the network is beyond the limits of a model file, and has no memory plan: make it smaller")]
+struct BeyondLimits;
 
 #[derive(Serialize)]
 struct Report {
@@ -220,11 +251,19 @@ struct Report {
     workspace_bytes: Option<usize>,
     #[serde(flatten)]
     model: Option<ModelSize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<MemoryPlan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<TargetReport>,
     layers: Vec<LayerRow>,
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let Subject { genotype, graph, workspace_bytes, model } = Subject::new(arguments)?;
+    let subject = Subject::new(arguments)?;
+    let memory = arguments.memory.as_ref().map(|_| subject.memory()).transpose()?;
+    let device = arguments.budget.device();
+    let needs = device.map(|device| Ok::<_, Failure>(Needs::new(device, subject.network_bytes()?))).transpose()?;
+    let Subject { genotype, graph, workspace_bytes, model, .. } = subject;
     let report = Report {
         genotype: genotype.as_ref().map(Genotype::to_string),
         input: [graph.input.channels, graph.input.height, graph.input.width],
@@ -232,11 +271,17 @@ pub fn run(arguments: &Arguments) -> Outcome {
         totals: totals(&graph),
         workspace_bytes,
         model,
+        memory,
+        device: device.zip(needs).map(|(device, needs)| TargetReport::new(device, needs)),
         layers: layers(&graph),
     };
     let mut files = Vec::new();
     if let Some(genotype) = &genotype {
         files = draw(genotype, arguments)?;
+    }
+    if let Some((memory, file)) = report.memory.as_ref().zip(arguments.memory.as_ref().and_then(Option::as_ref)) {
+        memory.draw(file)?;
+        files.push(file.clone());
     }
     if arguments.json {
         print_json(&report)?;
@@ -246,7 +291,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
             writeln!(io::stdout(), "wrote {}", file.display())?;
         }
     }
-    Ok(())
+    Ok(needs.map_or(Ok(()), |needs| arguments.budget.check(&needs))?)
 }
 
 /// Writes the drawings that were asked for.
@@ -293,6 +338,12 @@ fn print(
         writeln!(output, "plan             {} steps", HumanCount(model.steps as u64))?;
         writeln!(output, "weights          {} bytes", HumanCount(model.weight_bytes as u64))?;
         writeln!(output, "model file       {} bytes", HumanCount(model.model_bytes as u64))?;
+    }
+    if let Some(memory) = &report.memory {
+        memory.print(output)?;
+    }
+    if let Some(device) = &report.device {
+        device.print(output)?;
     }
     if let Some(genotype) = genotype {
         print_cell(output, "normal cell", &genotype.normal)?;

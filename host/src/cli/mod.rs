@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_step;
+mod budget;
 mod common;
 mod eval;
 mod export;
@@ -9,6 +10,7 @@ mod genotype;
 mod import;
 mod info;
 mod inspect;
+mod memory;
 mod resume;
 mod run;
 mod search;

@@ -1,0 +1,114 @@
+//! What a network takes of a device: flash, RAM and stack, as far as they are known before anything is flashed.
+
+use serde::Serialize;
+
+/// A device that a network is meant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// 32-bit microcontroller with a floating-point unit in single precision.
+    CortexM4,
+    /// The same with a larger core.
+    CortexM7,
+    /// 64-bit processor with NEON.
+    CortexA53,
+    /// This machine.
+    Host,
+}
+
+/// What a program takes besides model and buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes of code and constants.
+    pub code_bytes: u64,
+    /// The deepest stack, in bytes.
+    pub stack_bytes: u64,
+    /// What was measured, how and when.
+    pub measured: &'static str,
+}
+
+/// `scripts/firmware-measure` with DARTS_V2 at C=8, 5 cells, 1×28×28, in f32 and f16: the larger of both. C=4 and C=16 with 8 cells
+/// took at most as much.
+const FIRMWARE: Footprint = Footprint {
+    code_bytes: 97_332,
+    stack_bytes: 3_332,
+    measured: "are those of the firmware example, measured under emulation on 2026-11-24",
+};
+
+impl Device {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CortexM4 => "cortex-m4",
+            Self::CortexM7 => "cortex-m7",
+            Self::CortexA53 => "cortex-a53",
+            Self::Host => "host",
+        }
+    }
+
+    /// What a program for it takes, where one has been measured.
+    pub fn footprint(self) -> Option<Footprint> {
+        match self {
+            // One image runs on both.
+            Self::CortexM4 | Self::CortexM7 => Some(FIRMWARE),
+            Self::CortexA53 | Self::Host => None,
+        }
+    }
+}
+
+/// Sizes of a network, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkBytes {
+    /// The model file.
+    pub model: u64,
+    /// The workspace.
+    pub workspace: u64,
+    /// The input image.
+    pub input: u64,
+    /// The logits.
+    pub output: u64,
+}
+
+/// What a network takes of a device, in bytes. What has not been measured is not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Needs {
+    /// Model and code.
+    pub flash_bytes: u64,
+    /// The model file.
+    pub model_bytes: u64,
+    /// The program.
+    pub code_bytes: Option<u64>,
+    /// Buffers and stack.
+    pub ram_bytes: u64,
+    /// Workspace, input and output.
+    pub static_bytes: u64,
+    /// The workspace.
+    pub workspace_bytes: u64,
+    /// The input image.
+    pub input_bytes: u64,
+    /// The logits.
+    pub output_bytes: u64,
+    /// The deepest stack.
+    pub stack_bytes: Option<u64>,
+}
+
+impl Needs {
+    /// Of a network on a device.
+    pub fn new(device: Device, network: NetworkBytes) -> Self {
+        let NetworkBytes { model, workspace, input, output } = network;
+        let footprint = device.footprint();
+        let code_bytes = footprint.map(|footprint| footprint.code_bytes);
+        let stack_bytes = footprint.map(|footprint| footprint.stack_bytes);
+        let static_bytes = workspace + input + output;
+        Self {
+            flash_bytes: model + code_bytes.unwrap_or(0),
+            model_bytes: model,
+            code_bytes,
+            ram_bytes: static_bytes + stack_bytes.unwrap_or(0),
+            static_bytes,
+            workspace_bytes: workspace,
+            input_bytes: input,
+            output_bytes: output,
+            stack_bytes,
+        }
+    }
+}
