@@ -37,6 +37,7 @@ pub mod engine;
 pub mod evaluate;
 pub mod export;
 pub mod graph;
+pub mod instructions;
 pub mod interrupt;
 pub mod isa;
 pub mod memory;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use darts_core::{Place, Step};
+use darts_core::{Int8Step, Place, Step};
 
 /// A region of the workspace with one content, or with one sum that grows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,17 @@ fn region(place: Place, bytes: u64) -> Option<Range<u64>> {
 
 /// Whether a step adds to its target.
 fn adds(step: &Step) -> bool {
-    matches!(step, Step::Add { .. } | Step::Dense { accumulate: true, .. } | Step::Separable { accumulate: true, .. })
+    match step {
+        Step::Add { .. } => true,
+        Step::Dense { accumulate, .. }
+        | Step::Separable { accumulate, .. }
+        | Step::Int8(
+            Int8Step::Dense { accumulate, .. }
+            | Int8Step::Separable { accumulate, .. }
+            | Int8Step::Rescale { accumulate, .. },
+        ) => *accumulate,
+        _ => false,
+    }
 }
 
 /// Slots whose content may still be read.

@@ -27,7 +27,7 @@ const STYLE: &str = "\
     svg { color-scheme: light dark; font-family: Helvetica, Arial, sans-serif; font-size: 11px; }\n\
     .paper { fill: #ffffff; } text { fill: #1a1a1a; } .title { font-size: 15px; }\n\
     .grid { stroke: #d8d8d8; } .bound { stroke: #b3261e; stroke-width: 1.5; stroke-dasharray: 6 4; }\n\
-    .live { stroke: #444444; stroke-width: 1.5; fill: none; } .peak { fill: #b3261e; fill-opacity: 0.12; }\n\
+    .live { stroke: #444444; stroke-width: 1.5; stroke-opacity: 0.6; fill: none; } .peak { fill: #b3261e; fill-opacity: 0.12; }\n\
     .slot { stroke: #ffffff; stroke-width: 1; } .other { fill: #d5d5d5; } .scratch { fill: #f3e3a1; }\n\
     .separable { fill: #a9cdf0; } .dense { fill: #b4e2b1; } .max_pool { fill: #f6c5a5; }\n\
     .avg_pool { fill: #f2b5c8; } .prelude { fill: #d3c4ee; }\n\
@@ -107,7 +107,9 @@ impl Plot {
 
     fn slot(&self, map: &MemoryMap, slot: &Slot) -> Group {
         let bytes = slot.bytes.end - slot.bytes.start;
-        let kind = if slot.scratch { "scratch" } else { map.steps[slot.steps.start] };
+        // Pictures are of one precision, so that the colours are the same for all.
+        let kind = map.steps[slot.steps.start].trim_start_matches("int8_");
+        let kind = if slot.scratch { "scratch" } else { kind };
         let class = if COLOURED.contains(&kind) { kind } else { "other" };
         let (xs, ys) =
             (self.x(slot.steps.start)..self.x(slot.steps.end), self.y(slot.bytes.end)..self.y(slot.bytes.start));

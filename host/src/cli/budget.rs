@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use darts_core::Step;
 use darts_host::device::{Device, Needs};
 use indicatif::HumanCount;
 use serde::Serialize;
@@ -117,21 +118,26 @@ impl fmt::Display for OverBudget {
     }
 }
 
-/// What is printed of a device.
+/// What is printed of a network on a device.
 #[derive(Serialize)]
 pub struct TargetReport {
     target: &'static str,
     #[serde(flatten)]
     needs: Needs,
+    /// Estimate for one inference.
+    instructions: Option<u64>,
     /// Where code and stack were measured.
     measured: Option<&'static str>,
 }
 
 impl TargetReport {
-    pub fn new(device: Device, needs: Needs) -> Self {
-        Self { target: device.name(), needs, measured: device.footprint().map(|footprint| footprint.measured) }
+    /// Of a network with these steps.
+    pub fn new(device: Device, needs: Needs, steps: &[Step]) -> Self {
+        let measured = device.footprint().map(|footprint| footprint.measured);
+        Self { target: device.name(), needs, instructions: device.instructions(steps), measured }
     }
 
+    /// Prints it, sums before their parts.
     pub fn print(&self, output: &mut impl Write) -> io::Result<()> {
         let Needs { flash_bytes, model_bytes, code_bytes, ram_bytes, static_bytes, .. } = self.needs;
         let Needs { workspace_bytes, input_bytes, output_bytes, stack_bytes, .. } = self.needs;
@@ -146,6 +152,9 @@ impl TargetReport {
         writeln!(output, "      input      {}", HumanCount(input_bytes))?;
         writeln!(output, "      output     {}", HumanCount(output_bytes))?;
         writeln!(output, "    stack        {}", bytes(stack_bytes))?;
+        if let Some(instructions) = self.instructions {
+            writeln!(output, "  instructions   {} for an inference, estimated", HumanCount(instructions))?;
+        }
         match self.measured {
             Some(measured) => writeln!(output, "  code and stack {measured}"),
             None => writeln!(output, "  code and stack are not measured on this device, and not counted"),

@@ -263,7 +263,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let memory = arguments.memory.as_ref().map(|_| subject.memory()).transpose()?;
     let device = arguments.budget.device();
     let needs = device.map(|device| Ok::<_, Failure>(Needs::new(device, subject.network_bytes()?))).transpose()?;
-    let Subject { genotype, graph, workspace_bytes, model, .. } = subject;
+    let Subject { genotype, graph, steps, workspace_bytes, model } = subject;
+    let steps = steps.unwrap_or_default();
     let report = Report {
         genotype: genotype.as_ref().map(Genotype::to_string),
         input: [graph.input.channels, graph.input.height, graph.input.width],
@@ -272,7 +273,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         workspace_bytes,
         model,
         memory,
-        device: device.zip(needs).map(|(device, needs)| TargetReport::new(device, needs)),
+        device: device.zip(needs).map(|(device, needs)| TargetReport::new(device, needs, &steps)),
         layers: layers(&graph),
     };
     let mut files = Vec::new();

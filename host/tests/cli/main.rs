@@ -2,6 +2,7 @@
 
 mod export;
 mod faults;
+mod device;
 mod int8;
 mod resume;
 

@@ -5,6 +5,7 @@ use darts_host::export::{Plan, Precision, plan, workspace_bytes};
 use darts_host::graph::Graph;
 use darts_host::graph::derived::{DerivedConfig, NetworkKind, derived};
 use darts_host::graph::supernet::{SupernetConfig, supernet};
+use darts_host::memory_map::MemoryMap;
 
 use darts_tests::networks::{CASES, genotype, model, network};
 
@@ -67,6 +68,11 @@ fn assert_tight(name: &str, graph: &Graph) -> [usize; 2] {
         half.workspace_bytes,
         ratio(&half)
     );
+    for plan in [&full, &half] {
+        let map = MemoryMap::new(&plan.steps);
+        assert_eq!(map.workspace_bytes, plan.workspace_bytes as u64, "{name}");
+        assert_eq!(map.lower_bound(), plan.live_bytes as u64, "{name}");
+    }
     assert!((1.0..=1.1).contains(&ratio(&full)), "{name}");
     assert!((1.0..=1.1).contains(&ratio(&half)), "{name}");
     [full.workspace_bytes, half.workspace_bytes]
