@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use darts_core::Step;
-use darts_host::device::{Device, Needs};
+use darts_host::device::{Device, Needs, NetworkBytes};
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -123,7 +123,7 @@ impl fmt::Display for OverBudget {
 pub struct TargetReport {
     target: &'static str,
     #[serde(flatten)]
-    needs: Needs,
+    pub needs: Needs,
     /// Estimate for one inference.
     instructions: Option<u64>,
     /// Where code and stack were measured.
@@ -132,9 +132,13 @@ pub struct TargetReport {
 
 impl TargetReport {
     /// Of a network with these steps.
-    pub fn new(device: Device, needs: Needs, steps: &[Step]) -> Self {
-        let measured = device.footprint().map(|footprint| footprint.measured);
-        Self { target: device.name(), needs, instructions: device.instructions(steps), measured }
+    pub fn new(device: Device, network: NetworkBytes, steps: &[Step]) -> Self {
+        Self {
+            target: device.name(),
+            needs: Needs::new(device, network, steps),
+            instructions: device.instructions(steps),
+            measured: device.footprint(steps).map(|footprint| footprint.measured),
+        }
     }
 
     /// Prints it, sums before their parts.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use darts_core::{CellGenotype, Genotype, Step};
 use darts_host::atomic;
-use darts_host::device::{Needs, NetworkBytes};
+use darts_host::device::{Device, NetworkBytes};
 use darts_host::draw::Drawing;
 use darts_host::export::{Plan, Precision, model_bytes, plan};
 use darts_host::graph::Graph;
@@ -226,13 +226,14 @@ impl Subject {
         self.steps.as_deref().map(MemoryPlan::new).ok_or(BeyondLimits)
     }
 
-    fn network_bytes(&self) -> Result<NetworkBytes, BeyondLimits> {
+    fn on(&self, device: Device) -> Result<TargetReport, BeyondLimits> {
         let (model, workspace) = self.model.as_ref().zip(self.workspace_bytes).ok_or(BeyondLimits)?;
+        let steps = self.steps.as_deref().ok_or(BeyondLimits)?;
         let float = size_of::<f32>();
         let [model, workspace, input, output] =
             [model.model_bytes, workspace, self.graph.input.len() * float, self.graph.classes * float]
                 .map(|bytes| bytes as u64);
-        Ok(NetworkBytes { model, workspace, input, output })
+        Ok(TargetReport::new(device, NetworkBytes { model, workspace, input, output }, steps))
     }
 }
 
@@ -262,9 +263,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let subject = Subject::new(arguments)?;
     let memory = arguments.memory.as_ref().map(|_| subject.memory()).transpose()?;
     let device = arguments.budget.device();
-    let needs = device.map(|device| Ok::<_, Failure>(Needs::new(device, subject.network_bytes()?))).transpose()?;
-    let Subject { genotype, graph, steps, workspace_bytes, model } = subject;
-    let steps = steps.unwrap_or_default();
+    let device = device.map(|device| subject.on(device)).transpose()?;
+    let Subject { genotype, graph, workspace_bytes, model, .. } = subject;
     let report = Report {
         genotype: genotype.as_ref().map(Genotype::to_string),
         input: [graph.input.channels, graph.input.height, graph.input.width],
@@ -273,7 +273,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         workspace_bytes,
         model,
         memory,
-        device: device.zip(needs).map(|(device, needs)| TargetReport::new(device, needs, &steps)),
+        device,
         layers: layers(&graph),
     };
     let mut files = Vec::new();
@@ -292,7 +292,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
             writeln!(io::stdout(), "wrote {}", file.display())?;
         }
     }
-    Ok(needs.map_or(Ok(()), |needs| arguments.budget.check(&needs))?)
+    Ok(report.device.map_or(Ok(()), |device| arguments.budget.check(&device.needs))?)
 }
 
 /// Writes the drawings that were asked for.
