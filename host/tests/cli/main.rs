@@ -1,8 +1,8 @@
 //! The binary as a user runs it: what it prints, what it says when something is wrong, and its exit status.
 
+mod device;
 mod export;
 mod faults;
-mod device;
 mod int8;
 mod resume;
 
