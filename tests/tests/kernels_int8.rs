@@ -44,7 +44,7 @@ fn inputs(random: &mut Random) -> [Int8Input; 3] {
 
 #[test]
 fn factors_are_the_nearest_and_round_half_away_from_zero() {
-    assert_eq!(Factor::new(1.0), Some(Factor::ONE));
+    assert_eq!(Factor::new(1.0), Some(Factor { multiplier: 1 << 30, shift: 30 }));
     assert_eq!(Factor::new(0.5), Some(Factor { multiplier: 1 << 30, shift: 31 }));
     assert_eq!(Factor::new(0.0).map(|factor| factor.multiplier), Some(0));
     assert_eq!([-1.0, f64::NAN, f64::INFINITY, 2f64.powi(30)].map(Factor::new), [None; 4]);

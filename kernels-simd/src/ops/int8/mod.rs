@@ -24,8 +24,6 @@ pub struct Factor {
 impl Factor {
     /// Largest shift.
     pub const MAX_SHIFT: u8 = 62;
-    /// 1.
-    pub const ONE: Self = Self { multiplier: 1 << 30, shift: 30 };
 
     /// 0.
     const ZERO: Self = Self { multiplier: 0, shift: 1 };
