@@ -176,6 +176,8 @@ fn flatten(value: &Value, name: String, settings: &mut BTreeMap<String, String>)
 mod tests {
     use super::*;
     use crate::data::Normalization;
+    use crate::graph::space::Space;
+    use crate::search::guard::GuardSettings;
     use crate::search::run::SearchSettings;
     use crate::train::{Schedule, TrainSettings};
 
@@ -205,6 +207,8 @@ mod tests {
         survives(&config(SearchSettings::PAPER));
         let normalization = Some(Normalization { mean: vec![0.1, 1.0 / 3.0], std: vec![0.2, 1e-20] });
         survives(&config(SearchSettings { normalization: normalization.clone(), ..SearchSettings::QUICK }));
+        let guards = GuardSettings { space: Space::S3, warm_up: 4, max_skips: Some(0) };
+        survives(&config(SearchSettings { guards, ..SearchSettings::PAPER }));
         let schedule = Schedule::Step { epochs: 3, factor: 0.97 };
         let genotype = Some("cells".to_owned());
         let settings = TrainSettings { normalization, schedule, held_out: Some(5), ..TrainSettings::IMAGENET };

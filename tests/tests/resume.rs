@@ -7,7 +7,9 @@ use darts_host::atomic::WriteError;
 use darts_host::checkpoint::{Checkpoint, Header, RestoreError};
 use darts_host::data::{self, Augment, Dataset, LoadOptions};
 use darts_host::engine::Workers;
+use darts_host::graph::space::Space;
 use darts_host::search::bilevel::Order;
+use darts_host::search::guard::GuardSettings;
 use darts_host::search::run::{Observer, RunError, SearchEpoch, SearchSettings, search};
 use darts_host::state::{Position, State};
 use darts_host::train::{TrainEpoch, TrainObserver, TrainSettings, train};
@@ -88,6 +90,18 @@ fn a_search_of_either_order_from_any_step() {
         // Three steps an epoch, and behind it.
         check(run, 8, |epoch| serde_json::to_value(epoch).unwrap());
     }
+}
+
+#[test]
+fn a_search_with_guards_against_collapse_from_any_step() {
+    let guards = GuardSettings { space: Space::S3, warm_up: 1, max_skips: Some(1) };
+    let settings =
+        SearchSettings { channels: 2, layers: 3, epochs: 3, batch_size: 11, guards, ..SearchSettings::QUICK };
+    let run = |observer: &mut Keep<SearchEpoch>| {
+        let workers = Arc::new(Workers::new(2).unwrap());
+        search(&settings, &images(), Kernels::detect(), workers, observer).map(|outcome| outcome.epochs)
+    };
+    check(run, 12, |epoch| serde_json::to_value(epoch).unwrap());
 }
 
 #[test]

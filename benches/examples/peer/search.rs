@@ -57,7 +57,7 @@ impl Search {
             initial_alpha: alpha.clone(),
             bilevel: Bilevel::new(weights, alpha, sgd, adam, order, kernels),
             learning_rate: description.learning_rate,
-            losses: StepReport { valid_loss: 0.0, train_loss: 0.0, grad_norm: 0.0 },
+            losses: StepReport { valid_loss: None, train_loss: 0.0, grad_norm: 0.0 },
         })
     }
 }
@@ -83,7 +83,7 @@ impl Work for Search {
         } else {
             let Bilevel { weights, alpha, alpha_gradient, sgd, unrolled, .. } = &self.bilevel;
             let alpha_step: Vec<f32> = alpha.iter().zip(&self.initial_alpha).map(|(new, old)| new - old).collect();
-            results.insert_number("valid_loss", self.losses.valid_loss);
+            results.insert_number("valid_loss", self.losses.valid_loss.expect("a step of α has it"));
             results.insert("alpha_gradient", vec![alpha_gradient.len()], alpha_gradient);
             results.insert("alpha_step", vec![alpha_step.len()], &alpha_step);
             if self.work == Kind::Second {

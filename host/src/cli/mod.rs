@@ -3,6 +3,7 @@
 mod bench;
 mod bench_step;
 mod budget;
+mod collapse;
 mod common;
 mod eval;
 mod export;

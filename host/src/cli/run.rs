@@ -10,11 +10,10 @@ use darts_host::checkpoint::Policy;
 use darts_host::draw::Drawing;
 use darts_host::export::Precision;
 use darts_host::graph::count::totals;
-use darts_host::graph::supernet::supernet;
 use darts_host::interrupt;
 use darts_host::model_file::accuracy;
 use darts_host::run_directory::RunDirectory;
-use darts_host::search::run::{SearchSettings, network};
+use darts_host::search::run::{SearchSettings, search_graph};
 use darts_host::train::TrainSettings;
 use indicatif::HumanCount;
 use serde::Serialize;
@@ -98,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     };
     set(&mut settings.order, arguments.order.map(Into::into));
     // The larger one of the two networks.
-    let graph = supernet(&network(&settings, &source.train))?;
+    let graph = search_graph(&settings, &source.train)?;
     session.check_memory(&graph, settings.batch_size.min(source.train.len()), settings.saved)?;
     drop(graph);
     let directory = RunDirectory::create(arguments.out.as_deref(), "run")?;

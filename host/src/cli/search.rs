@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use darts_host::data::DataSource;
-use darts_host::graph::supernet::supernet;
 use darts_host::interrupt;
 use darts_host::run_directory;
-use darts_host::search::run::{SearchOutcome, SearchSettings, network, search};
+use darts_host::search::run::{SearchOutcome, SearchSettings, search, search_graph};
 use darts_host::search::{alpha, bilevel};
 use serde::Serialize;
 
+use super::collapse::CollapseArguments;
 use super::common::{Machine, Session, print_json};
 use super::resume::Run;
 use super::training::{
@@ -44,6 +44,8 @@ pub struct Arguments {
     weights: SgdArguments,
     #[command(flatten)]
     architecture: ArchitectureOptimizer,
+    #[command(flatten)]
+    collapse: CollapseArguments,
     #[command(flatten)]
     data: DataArguments,
     #[command(flatten)]
@@ -137,6 +139,7 @@ impl Arguments {
         set(&mut settings.arch_weight_decay, self.architecture.arch_weight_decay);
         settings.zero_alpha |= self.architecture.zero_alpha;
         settings.batch_statistics |= self.architecture.batch_statistics;
+        self.collapse.apply(&mut settings.guards);
         self.augment.apply(&mut settings.augment);
         if let Some(normalization) = self.data.normalization(source)? {
             settings.normalization = Some(normalization);
@@ -184,7 +187,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let previous = arguments.run.previous::<SearchSettings>("search")?;
     let Images { source, config } = arguments.data.load(&session, previous.as_ref().map(|run| &run.config.data))?;
     let settings = arguments.settings(&source, previous.as_ref().map(|run| &run.config.settings))?;
-    let graph = supernet(&network(&settings, &source.train))?;
+    settings.guards.validate(settings.epochs)?;
+    let graph = search_graph(&settings, &source.train)?;
     session.check_memory(&graph, settings.batch_size.min(source.train.len()), settings.saved)?;
     drop(graph);
     let config = session.config("search", None, config, settings);

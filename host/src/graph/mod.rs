@@ -11,6 +11,7 @@ pub mod derived;
 pub mod parameters;
 pub mod primitives;
 mod schedule;
+pub mod space;
 pub mod supernet;
 
 pub use builder::GraphBuilder;

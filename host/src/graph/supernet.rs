@@ -5,6 +5,7 @@ use darts_kernels_simd::ImageShape;
 use serde::{Deserialize, Serialize};
 
 use super::cells::{Cell, alone, check_sizes, stack, tensors};
+use super::space::Space;
 use super::{Graph, GraphBuilder, Source, Term, TermWeight};
 
 /// Size of a supernet.
@@ -66,12 +67,17 @@ impl SupernetConfig {
 
 /// Builds the supernet; its mixing weights are the softmaxed rows of α, normal cells first.
 pub fn supernet(config: &SupernetConfig) -> Result<Graph, ConfigError> {
+    supernet_of(config, Space::DARTS)
+}
+
+/// [`supernet`] with the operations of `space` only; α and the mixing weights keep their columns for the others.
+pub fn supernet_of(config: &SupernetConfig, space: Space) -> Result<Graph, ConfigError> {
     config.validate()?;
     let [channels, height, width] = config.input;
     let mut builder = GraphBuilder::new(ImageShape::new(height, width, channels), config.classes, false);
     let stem = builder.cifar_stem(3 * config.channels);
     let previous = [vec![stem], vec![stem]];
-    let build = |builder: &mut GraphBuilder, cell: &Cell| mixed_cell(builder, config, cell);
+    let build = |builder: &mut GraphBuilder, cell: &Cell| mixed_cell(builder, config, space, cell);
     let outputs = stack(&mut builder, config.layers, config.channels, previous, false, build);
     let head = builder.head("classifier", outputs[config.layers].clone(), false);
     Ok(builder.finish(head, None, tensors(&outputs), 2 * config.alpha_len()))
@@ -84,13 +90,13 @@ pub fn supernet_cell(config: &SupernetConfig, reduction: bool) -> Result<Graph, 
     let [channels, height, width] = config.input;
     let mut builder = GraphBuilder::new(ImageShape::new(height, width, channels), config.classes, false);
     let cell = alone(&mut builder, config.channels, reduction);
-    let output = mixed_cell(&mut builder, config, &cell);
+    let output = mixed_cell(&mut builder, config, Space::DARTS, &cell);
     let head = builder.head("classifier", output.clone(), false);
     Ok(builder.finish(head, None, tensors(&[cell.inputs.to_vec(), output]), 2 * config.alpha_len()))
 }
 
 /// One cell of mixed operations; returns the states of its output.
-fn mixed_cell(builder: &mut GraphBuilder, config: &SupernetConfig, cell: &Cell) -> Vec<Source> {
+fn mixed_cell(builder: &mut GraphBuilder, config: &SupernetConfig, space: Space, cell: &Cell) -> Vec<Source> {
     let name = &cell.name;
     let mut states = cell.inputs.to_vec();
     let mut edge = 0;
@@ -99,6 +105,9 @@ fn mixed_cell(builder: &mut GraphBuilder, config: &SupernetConfig, cell: &Cell) 
         let mut terms = Vec::new();
         for (from, &state) in states.iter().enumerate() {
             for (column, &primitive) in Primitive::SEARCH.iter().enumerate() {
+                if !space.allowed()[column] {
+                    continue;
+                }
                 let op = format!("{name}._ops.{edge}._ops.{column}");
                 if let Some(source) = builder.primitive(primitive, &op, state, cell.stride(from), true) {
                     let weight = TermWeight::Alpha(matrix + edge * Primitive::SEARCH.len() + column);

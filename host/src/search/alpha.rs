@@ -6,7 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-const COLUMNS: usize = Primitive::SEARCH.len();
+use super::derivation::Derivation;
+use crate::graph::space::Space;
+
+/// Columns of α: one for each operation that is searched over.
+pub(super) const COLUMNS: usize = Primitive::SEARCH.len();
 
 /// Initial α: `1e-3 · N(0, 1)`, as in the original code.
 pub fn initial(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
@@ -20,18 +24,27 @@ pub fn rows(alpha: &[f32]) -> [Vec<Vec<f32>>; 2] {
     [normal, reduce].map(|matrix| matrix.chunks_exact(COLUMNS).map(<[f32]>::to_vec).collect())
 }
 
-/// The mixing weights: softmax of every row of α.
+/// The mixing weights in the whole space of DARTS: softmax of every row of α.
 pub fn softmax_rows(alpha: &[f32]) -> Vec<f32> {
+    softmax_rows_of(alpha, Space::DARTS)
+}
+
+/// The mixing weights in `space`: softmax of every row over its operations, 0 for the others.
+pub fn softmax_rows_of(alpha: &[f32], space: Space) -> Vec<f32> {
     let mut weights = alpha.to_vec();
-    softmax_rows_in_place(&mut weights);
+    softmax_rows_in_place(&mut weights, space);
     weights
 }
 
 /// The same in place.
-pub fn softmax_rows_in_place(weights: &mut [f32]) {
+pub fn softmax_rows_in_place(weights: &mut [f32], space: Space) {
+    let allowed = space.allowed();
     for row in weights.chunks_exact_mut(COLUMNS) {
-        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        row.iter_mut().for_each(|value| *value = (*value - largest).exp());
+        let in_space = row.iter().zip(allowed).filter(|&(_, &allowed)| allowed);
+        let largest = in_space.fold(f32::NEG_INFINITY, |largest, (&value, _)| largest.max(value));
+        for (value, &allowed) in row.iter_mut().zip(allowed) {
+            *value = if allowed { (*value - largest).exp() } else { 0.0 };
+        }
         let sum: f32 = row.iter().sum();
         row.iter_mut().for_each(|value| *value /= sum);
     }
@@ -48,18 +61,17 @@ pub fn softmax_backward(weights: &[f32], gradient: &mut [f32]) {
     }
 }
 
-/// The genotype that α stands for (section 2.4 of the paper, as the original code does it): each node keeps its two
-/// strongest edges, strongest first, each with its strongest operation; `none` counts for neither.
+/// The genotype that α stands for in the whole space of DARTS, see [`Derivation`].
 ///
 /// # Panics
 /// If α does not have two matrices for cells of `nodes` nodes.
 pub fn genotype(alpha: &[f32], nodes: usize, multiplier: usize) -> Genotype {
-    let weights = softmax_rows(alpha);
-    let (normal, reduce) = weights.split_at(weights.len() / 2);
-    Genotype { normal: cell(normal, nodes, multiplier), reduce: cell(reduce, nodes, multiplier) }
+    Derivation { nodes, multiplier, space: Space::DARTS, max_skips: None }.genotype(alpha)
 }
 
-fn cell(weights: &[f32], nodes: usize, multiplier: usize) -> CellGenotype {
+/// The cell of these strengths `[edges][operations]` (section 2.4 of the paper, as the original code does it): each node keeps
+/// its two strongest edges, strongest first, each with its strongest operation; `none` counts for neither.
+pub(super) fn cell(weights: &[f32], nodes: usize, multiplier: usize) -> CellGenotype {
     let mut rows = weights.chunks_exact(COLUMNS);
     let mut edges = Vec::with_capacity(2 * nodes);
     for node in 0..nodes {
@@ -94,7 +106,7 @@ fn strongest(row: &[f32]) -> (f32, Primitive) {
 /// What can be said of one cell's α in a few numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlphaSummary {
-    /// Mean entropy of the softmaxed rows, in nats; ln 8 where nothing is decided.
+    /// Mean entropy of the softmaxed rows, in nats; where nothing is decided, the logarithm of the number of operations.
     pub entropy: f64,
     /// Edges whose largest weight is that of `skip_connect`.
     pub skip_edges: usize,
@@ -104,10 +116,10 @@ pub struct AlphaSummary {
     pub skips: usize,
 }
 
-/// Summaries of the normal and the reduction cell.
-pub fn summaries(alpha: &[f32], nodes: usize, multiplier: usize) -> [AlphaSummary; 2] {
-    let derived = genotype(alpha, nodes, multiplier);
-    let weights = softmax_rows(alpha);
+/// Summaries of the normal and the reduction cell that `derivation` makes of α.
+pub fn summaries(alpha: &[f32], derivation: &Derivation) -> [AlphaSummary; 2] {
+    let derived = derivation.genotype(alpha);
+    let weights = softmax_rows_of(alpha, derivation.space);
     let (normal, reduce) = weights.split_at(weights.len() / 2);
     [(normal, &derived.normal), (reduce, &derived.reduce)].map(|(weights, cell)| summary(weights, cell))
 }

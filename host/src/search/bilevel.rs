@@ -69,8 +69,8 @@ pub struct Unrolled {
 /// Losses and norms of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// L_val at which α's gradient was taken.
-    pub valid_loss: f64,
+    /// L_val at which α's gradient was taken, if one was.
+    pub valid_loss: Option<f64>,
     /// L_train of the weight step.
     pub train_loss: f64,
     /// Norm of the weights' gradient before clipping.
@@ -118,9 +118,15 @@ impl Bilevel {
 
     /// One search step: α first, then the weights at the new α.
     pub fn step(&mut self, objective: &mut impl Objective, learning_rate: f32) -> StepReport {
-        let valid_loss = self.alpha_step(objective, learning_rate);
+        let valid_loss = Some(self.alpha_step(objective, learning_rate));
         let (train_loss, grad_norm) = self.weight_step(objective, learning_rate);
         StepReport { valid_loss, train_loss, grad_norm }
+    }
+
+    /// A step in which only the weights learn.
+    pub fn frozen_step(&mut self, objective: &mut impl Objective, learning_rate: f32) -> StepReport {
+        let (train_loss, grad_norm) = self.weight_step(objective, learning_rate);
+        StepReport { valid_loss: None, train_loss, grad_norm }
     }
 
     /// The α step; `learning_rate` is that of the weights. Returns L_val.

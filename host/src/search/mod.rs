@@ -2,6 +2,9 @@
 
 pub mod alpha;
 pub mod bilevel;
+pub mod derivation;
+pub mod guard;
+mod max_skips;
 pub mod objective;
 pub mod optimizer;
 pub mod run;

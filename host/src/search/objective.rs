@@ -6,12 +6,15 @@ use super::alpha::{softmax_backward, softmax_rows_in_place};
 use super::bilevel::{Objective, Split, Wanted};
 use crate::data::Batch;
 use crate::engine::{Engine, Gradients, Inputs, Mode, RunningStatistics, Workers};
+use crate::graph::space::Space;
 
 /// Cross-entropy of a supernet on the batches of one step.
 #[derive(Debug)]
 pub struct SupernetObjective {
     /// The network.
     pub engine: Engine,
+    /// The operations that the network has.
+    pub space: Space,
     /// Running statistics of the live model.
     pub statistics: RunningStatistics,
     /// Batch of the half that the weights learn on.
@@ -27,10 +30,11 @@ pub struct SupernetObjective {
 }
 
 impl SupernetObjective {
-    /// An objective without batches yet.
+    /// An objective in the space of DARTS, without batches yet.
     pub fn new(engine: Engine, workers: Arc<Workers>) -> Self {
         Self {
             statistics: RunningStatistics::new(engine.graph()),
+            space: Space::DARTS,
             engine,
             train: Batch::default(),
             valid: Batch::default(),
@@ -45,11 +49,11 @@ impl SupernetObjective {
 
 impl Objective for SupernetObjective {
     fn loss_grad(&mut self, split: Split, live: bool, weights: &[f32], alpha: &[f32], wanted: Wanted) -> f64 {
-        let Self { engine, workers, dlogits, mix_weights, mix_gradient, .. } = self;
+        let Self { engine, space, workers, dlogits, mix_weights, mix_gradient, .. } = self;
         let batch = if split == Split::Train { &self.train } else { &self.valid };
         mix_weights.clear();
         mix_weights.extend_from_slice(alpha);
-        softmax_rows_in_place(mix_weights);
+        softmax_rows_in_place(mix_weights, *space);
         let inputs = Inputs { weights, mix_weights, images: &batch.images, drop_path: None };
         engine.forward(workers, inputs, Mode::Batch);
         if live {

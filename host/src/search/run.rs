@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::alpha::{self, AlphaSummary};
 use super::bilevel::{Bilevel, Order, StepReport};
+use super::derivation::Derivation;
+use super::guard::{GuardError, GuardSettings};
 use super::objective::SupernetObjective;
 use super::optimizer::{Adam, Sgd, SgdSettings, cosine};
 use crate::atomic::WriteError;
@@ -20,7 +22,7 @@ use crate::data::{self, Augment, Batch, BatchSettings, Batcher, DataError, Datas
 use crate::engine::{Engine, Mode, Options, Saved, Workers};
 use crate::evaluate::evaluate;
 use crate::graph::Graph;
-use crate::graph::supernet::{ConfigError, SupernetConfig, supernet};
+use crate::graph::supernet::{ConfigError, SupernetConfig, supernet_of};
 use crate::interrupt::Interrupted;
 use crate::state::{Position, State, Values};
 
@@ -53,6 +55,9 @@ pub struct SearchSettings {
     /// Whether each epoch's evaluation uses the statistics of the batch at hand, as the paper has it, and not the running
     /// ones, as the original code has it.
     pub batch_statistics: bool,
+    /// The space, and what is done against a collapse.
+    #[serde(flatten)]
+    pub guards: GuardSettings,
     /// Augmentation of both halves.
     pub augment: Augment,
     /// Scale of the pixels; computed from the training set where absent.
@@ -84,6 +89,7 @@ impl SearchSettings {
         arch_weight_decay: 1e-3,
         zero_alpha: false,
         batch_statistics: false,
+        guards: GuardSettings::OFF,
         augment: Augment::STANDARD,
         normalization: None,
         saved: Saved::F32,
@@ -209,6 +215,9 @@ pub enum RunError {
     /// A size is out of range.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Guards against a collapse do not go together.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The data does not fit.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -260,8 +269,24 @@ impl RunError {
     }
 }
 
-/// Supernet for images of `data`.
-pub fn network(settings: &SearchSettings, data: &Dataset) -> SupernetConfig {
+impl SearchSettings {
+    /// How a genotype is read off α.
+    pub fn derivation(&self) -> Derivation {
+        let GuardSettings { space, max_skips, .. } = self.guards;
+        Derivation { nodes: self.nodes, multiplier: self.multiplier, space, max_skips }
+    }
+}
+
+/// The supernet that is searched with `settings` on images of `data`.
+///
+/// # Errors
+/// If a size is out of range.
+pub fn search_graph(settings: &SearchSettings, data: &Dataset) -> Result<Graph, ConfigError> {
+    supernet_of(&network(settings, data), settings.guards.space)
+}
+
+/// Size of the supernet for images of `data`.
+fn network(settings: &SearchSettings, data: &Dataset) -> SupernetConfig {
     let shape = data.shape();
     SupernetConfig {
         input: [shape.channels, shape.height, shape.width],
@@ -276,7 +301,8 @@ pub fn network(settings: &SearchSettings, data: &Dataset) -> SupernetConfig {
 /// Searches a cell on the training set `data`: one half trains the weights, the other α (see [`Split::for_search`]).
 ///
 /// # Errors
-/// If a size is out of range, the data set too small for the batch, the loss not finite, or the observer fails.
+/// If a size is out of range, guards do not go together, the data set is too small for the batch, the loss not finite, or the
+/// observer fails.
 pub fn search(
     settings: &SearchSettings,
     data: &Dataset,
@@ -284,7 +310,8 @@ pub fn search(
     workers: Arc<Workers>,
     observer: &mut impl Observer<SearchEpoch>,
 ) -> Result<SearchOutcome, RunError> {
-    let graph = supernet(&network(settings, data))?;
+    settings.guards.validate(settings.epochs)?;
+    let graph = search_graph(settings, data)?;
     let halves = Split::for_search(data, settings.seed)?;
     let batches = |order, augment| BatchSettings {
         batch_size: settings.batch_size,
@@ -304,7 +331,8 @@ pub fn search(
         kernels,
         Options { saved: settings.saved, ..Options::default() },
     );
-    let objective = SupernetObjective::new(engine, workers.clone());
+    let mut objective = SupernetObjective::new(engine, workers.clone());
+    objective.space = settings.guards.space;
     let (position, epochs, clock) = (Position::default(), Vec::new(), Instant::now());
     let mut searcher = Searcher { settings, kernels, workers, bilevel, objective, position, epochs, clock };
     observer.restore(searcher.state())?;
@@ -347,16 +375,22 @@ impl Searcher<'_> {
     ) -> Result<bool, RunError> {
         let (epoch, first, steps) = (self.position.epoch, self.position.step, train.batches_per_epoch());
         let learning_rate = self.learning_rate() as f32;
+        let frozen = epoch < self.settings.guards.warm_up;
         let fill = |step, pair: &mut Pair| {
             train.fill(epoch, first + step, &mut pair.train);
-            valid.fill(epoch, first + step, &mut pair.valid);
+            if !frozen {
+                valid.fill(epoch, first + step, &mut pair.valid);
+            }
         };
         prefetch(steps.saturating_sub(first), fill, |pairs| {
             while let Some(pair) = pairs.next_item() {
                 let Self { workers, bilevel, objective, position, .. } = self;
                 swap(&mut pair.train, &mut objective.train);
                 swap(&mut pair.valid, &mut objective.valid);
-                let report = workers.pool().install(|| bilevel.step(objective, learning_rate));
+                let report = workers.pool().install(|| match frozen {
+                    true => bilevel.frozen_step(objective, learning_rate),
+                    false => bilevel.step(objective, learning_rate),
+                });
                 let (step, images, loss) = (position.step, objective.train.count(), report.train_loss);
                 position.advance(images, objective.train_correct, loss);
                 report.check(position)?;
@@ -379,7 +413,7 @@ impl Searcher<'_> {
         observer: &impl Observer<SearchEpoch>,
     ) -> Result<Option<SearchEpoch>, RunError> {
         let settings = self.settings;
-        let mix_weights = alpha::softmax_rows(&self.bilevel.alpha);
+        let mix_weights = alpha::softmax_rows_of(&self.bilevel.alpha, settings.guards.space);
         let SupernetObjective { engine, statistics, .. } = &mut self.objective;
         let mode = if settings.batch_statistics { Mode::Batch } else { Mode::Running(statistics) };
         let go_on = |_| observer.go_on();
@@ -389,9 +423,10 @@ impl Searcher<'_> {
         RunError::check_finite(&[("the validation loss", valid.loss)], &self.position)?;
         self.check_weights()?;
         let alpha = &self.bilevel.alpha;
-        let [normal, reduce] = alpha::summaries(alpha, settings.nodes, settings.multiplier);
+        let derivation = settings.derivation();
+        let [normal, reduce] = alpha::summaries(alpha, &derivation);
         let [alpha_normal, alpha_reduce] = alpha::rows(alpha);
-        let genotype = alpha::genotype(alpha, settings.nodes, settings.multiplier).to_string();
+        let genotype = derivation.genotype(alpha).to_string();
         self.count_seconds();
         Ok(Some(SearchEpoch {
             epoch: self.position.epoch,
@@ -451,7 +486,7 @@ impl Searcher<'_> {
 
     fn outcome(self, interrupted: bool) -> SearchOutcome {
         let Bilevel { weights, alpha, .. } = self.bilevel;
-        let genotype = alpha::genotype(&alpha, self.settings.nodes, self.settings.multiplier);
+        let genotype = self.settings.derivation().genotype(&alpha);
         SearchOutcome { genotype, alpha, weights, epochs: self.epochs, interrupted }
     }
 }
@@ -469,11 +504,16 @@ pub fn initial_weights(graph: &Graph, seed: u64) -> Vec<f32> {
 /// Weights, α and their optimizers before the first step. A derived network is a graph without α.
 pub(crate) fn start(settings: &SearchSettings, graph: &Graph, kernels: Kernels) -> Bilevel {
     let weights = initial_weights(graph, settings.seed);
-    let alpha = if settings.zero_alpha {
+    let mut alpha = if settings.zero_alpha {
         vec![0.0; graph.mix_weights]
     } else {
         alpha::initial(graph.mix_weights, &mut generator(settings.seed, Purpose::Alpha, 0, 0))
     };
+    for row in alpha.chunks_exact_mut(alpha::COLUMNS) {
+        // Nothing ever changes these: their gradients are 0.
+        let left_out = row.iter_mut().zip(settings.guards.space.allowed()).filter(|&(_, &allowed)| !allowed);
+        left_out.for_each(|(alpha, _)| *alpha = 0.0);
+    }
     let sgd = Sgd::new(&settings.sgd, weights.len());
     let adam = Adam::new(alpha.len(), settings.arch_learning_rate, [0.5, 0.999], settings.arch_weight_decay);
     Bilevel::new(weights, alpha, sgd, adam, settings.order, kernels)
@@ -482,7 +522,7 @@ pub(crate) fn start(settings: &SearchSettings, graph: &Graph, kernels: Kernels) 
 impl StepReport {
     /// `position` is that behind the step.
     fn check(&self, position: &Position) -> Result<(), RunError> {
-        let losses = [("the training loss", self.train_loss), ("the validation loss", self.valid_loss)];
+        let losses = [("the training loss", self.train_loss), ("the validation loss", self.valid_loss.unwrap_or(0.0))];
         RunError::check_losses(&losses, position)?;
         RunError::check_finite(&[("the norm of the gradient", self.grad_norm)], position)
     }
