@@ -48,5 +48,6 @@ pub mod progress;
 pub mod run_directory;
 pub mod search;
 pub mod state;
+pub mod statistics;
 pub mod train;
 pub mod weights;

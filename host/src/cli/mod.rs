@@ -5,6 +5,7 @@ mod bench_step;
 mod budget;
 mod collapse;
 mod common;
+mod comparison;
 mod eval;
 mod export;
 mod genotype;
@@ -12,9 +13,11 @@ mod import;
 mod info;
 mod inspect;
 mod memory;
+mod random;
 mod resume;
 mod run;
 mod search;
+mod seeds;
 mod table;
 mod train;
 mod training;
@@ -29,6 +32,7 @@ use darts_host::interrupt::{self, Interrupted};
 use darts_host::progress::stderr_line;
 
 use common::WrongUsage;
+use comparison::WrongOptions;
 
 /// Exit status, the same as for arguments that cannot be parsed.
 const WRONG_USAGE: u8 = 2;
@@ -58,6 +62,8 @@ enum Command {
     Eval(eval::Arguments),
     Inspect(inspect::Arguments),
     Run(run::Arguments),
+    Seeds(seeds::Arguments),
+    Random(random::Arguments),
     Bench(bench::Arguments),
     Info(info::Arguments),
 }
@@ -74,6 +80,8 @@ pub fn main() -> ExitCode {
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Seeds(arguments) => seeds::run(&arguments),
+        Command::Random(arguments) => random::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
     };
@@ -94,5 +102,5 @@ fn failure(error: &(dyn Error + 'static)) -> ExitCode {
         Some(error) => stderr_line(format_args!("error: cannot write the results to stdout: {error}")),
         None => stderr_line(format_args!("error: {error}")),
     }
-    if error.is::<WrongUsage>() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+    if error.is::<WrongUsage>() || error.is::<WrongOptions>() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
 }

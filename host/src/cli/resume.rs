@@ -34,6 +34,9 @@ pub enum CannotResume {
         /// The command.
         found: String,
     },
+    /// It is a training that was laid out before its cells were known.
+    #[error("the cells of {} are not known yet: give them with --genotype", .0.display())]
+    NoCells(PathBuf),
     /// It would not be the same run.
     #[error(
         "{} was begun otherwise: {}; leave out what differs, or start a new run with --out",
@@ -48,8 +51,9 @@ pub enum CannotResume {
     },
 }
 
-impl<S: Serialize + DeserializeOwned> Previous<S> {
-    fn open(path: &Path, command: &str) -> Result<Self, Failure> {
+impl<S: Clone + Serialize + DeserializeOwned> Previous<S> {
+    /// The run of `command` in the folder `path`.
+    pub fn open(path: &Path, command: &str) -> Result<Self, Failure> {
         let directory = RunDirectory::open(path)?;
         let file = directory.file(run_directory::CONFIG);
         let found = config::command(&file)?;
@@ -64,11 +68,18 @@ impl<S: Serialize + DeserializeOwned> Previous<S> {
         Ok(Self { directory, config, checkpoint })
     }
 
+    /// Its folder, locked.
+    pub fn into_directory(self) -> RunDirectory {
+        self.directory
+    }
+
     /// What decides the result has to be as it was when the run was begun.
-    fn check(&self, now: &RunConfig<S>) -> Result<(), Failure> {
+    pub fn check(&self, now: &RunConfig<S>) -> Result<(), Failure> {
         let begun = match &self.checkpoint {
             Some((_, checkpoint)) => checkpoint.header.config.clone(),
-            None => self.config.value()?,
+            None if self.config.genotype.is_some() => self.config.value()?,
+            // A training may be laid out before its cells are known.
+            None => RunConfig { genotype: now.genotype.clone(), ..self.config.clone() }.value()?,
         };
         let changes = differences(&begun, &now.value()?);
         if !changes.is_empty() {
@@ -124,12 +135,15 @@ impl Run {
 
 impl RunArguments {
     /// The run that is to be gone on with, if one is.
-    pub fn previous<S: Serialize + DeserializeOwned>(&self, command: &str) -> Result<Option<Previous<S>>, Failure> {
+    pub fn previous<S: Clone + Serialize + DeserializeOwned>(
+        &self,
+        command: &str,
+    ) -> Result<Option<Previous<S>>, Failure> {
         self.resume.as_ref().map(|path| Previous::open(path, command)).transpose()
     }
 
     /// A new run, or the one of `previous` if `config` is still the same. From here on Ctrl-C saves.
-    pub fn open<S: Serialize + DeserializeOwned>(
+    pub fn open<S: Clone + Serialize + DeserializeOwned>(
         &self,
         command: &'static str,
         previous: Option<Previous<S>>,
@@ -141,7 +155,10 @@ impl RunArguments {
         let run = match previous {
             Some(previous) => {
                 previous.check(config)?;
-                let Previous { directory, checkpoint, .. } = previous;
+                let Previous { directory, checkpoint, config: begun } = previous;
+                if begun.genotype != config.genotype {
+                    config.write(&directory.file(run_directory::CONFIG))?;
+                }
                 Run { command, directory, from: checkpoint, policy, config: config.value()? }
             }
             None => Run::begin(command, RunDirectory::create(self.out.as_deref(), command)?, config, policy)?,

@@ -9,7 +9,7 @@ use darts_host::interrupt;
 use darts_host::run_directory;
 use darts_host::search::run::{SearchOutcome, SearchSettings, search, search_graph};
 use darts_host::search::{alpha, bilevel};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseArguments;
 use super::common::{Machine, Session, print_json};
@@ -115,7 +115,7 @@ struct ArchitectureOptimizer {
 
 impl Arguments {
     /// What is not given is as in `previous`, if there is that and no preset is given.
-    fn settings(
+    pub fn settings(
         &self,
         source: &DataSource,
         previous: Option<&SearchSettings>,
@@ -215,9 +215,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// α of normal and of reduction cells, `[edges][operations]`.
-#[derive(Serialize)]
-struct AlphaRecord {
-    complete_epochs: usize,
+#[derive(Serialize, Deserialize)]
+pub struct AlphaRecord {
+    pub complete_epochs: usize,
     normal: Vec<Vec<f32>>,
     reduce: Vec<Vec<f32>>,
 }

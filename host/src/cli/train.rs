@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use darts_core::Genotype;
 use darts_host::data::{DataError, DataSource};
+use darts_host::evaluate::Evaluation;
 use darts_host::graph::derived::derived;
 use darts_host::interrupt;
 use darts_host::run_directory;
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 use super::common::{Machine, Network, Session, print_json};
 use super::genotype::resolve;
-use super::resume::Run;
+use super::resume::{CannotResume, Run};
 use super::training::{
     AugmentArguments, DataArguments, Images, Preset, PresetOptions, RunArguments, SgdArguments, augment_options,
     non_negative, one_or_more, preset_table, probability, set, sgd_options,
@@ -44,6 +45,10 @@ pub struct Arguments {
     /// [default: a tenth].
     #[arg(long, value_name = "N")]
     validation: Option<usize>,
+
+    /// Leave the test images alone, for trainings that are yet to be chosen from.
+    #[arg(long)]
+    no_test: bool,
 
     #[command(flatten)]
     size: Size,
@@ -120,8 +125,13 @@ struct Regularization {
 }
 
 impl Arguments {
+    /// The preset, if one is given.
+    pub fn preset(&self) -> Option<Preset> {
+        self.run.preset
+    }
+
     /// What is not given is as in `previous`, if there is that and no preset is given.
-    fn settings(&self, source: &DataSource, previous: Option<&TrainSettings>) -> Result<TrainSettings, DataError> {
+    pub fn settings(&self, source: &DataSource, previous: Option<&TrainSettings>) -> Result<TrainSettings, DataError> {
         let mut settings = match (self.run.preset, self.size.network, previous) {
             (None, _, Some(previous)) => previous.clone(),
             (Some(Preset::Quick), ..) => TrainSettings::QUICK,
@@ -195,8 +205,8 @@ struct Report<'a> {
     genotype: String,
     epochs: usize,
     valid_accuracy: Option<f64>,
-    test_accuracy: f64,
-    test_loss: f64,
+    test_accuracy: Option<f64>,
+    test_loss: Option<f64>,
     seconds: f64,
     out: &'a Path,
 }
@@ -206,7 +216,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let session = Session::start(&arguments.machine, arguments.run.json)?;
     let previous = arguments.run.previous::<TrainSettings>("train")?;
     let known = previous.as_ref().and_then(|run| run.config.genotype.as_deref());
-    let genotype = resolve(arguments.genotype.as_deref().or(known).unwrap_or_default())?;
+    let genotype = match (arguments.genotype.as_deref().or(known), &arguments.run.resume) {
+        (None, Some(folder)) => return Err(CannotResume::NoCells(folder.clone()).into()),
+        (genotype, _) => resolve(genotype.unwrap_or_default())?,
+    };
     let Images { source, config } = arguments.data.load(&session, previous.as_ref().map(|run| &run.config.data))?;
     let settings = arguments.settings(&source, previous.as_ref().map(|run| &run.config.settings))?;
     let graph = derived(&genotype, &settings.config(&source.train))?;
@@ -218,13 +231,13 @@ pub fn run(arguments: &Arguments) -> Outcome {
     if interrupt::requested() {
         return session.interrupted(&run.directory, &run.next());
     }
-    let test = session.evaluate("test", &outcome.network, &source.test)?;
+    let test = if arguments.no_test { None } else { Some(session.evaluate("test", &outcome.network, &source.test)?) };
     let report = Report {
         genotype: genotype.to_string(),
         epochs: outcome.epochs.len(),
         valid_accuracy: outcome.epochs.last().and_then(|epoch| epoch.valid_accuracy),
-        test_accuracy: test.accuracy(),
-        test_loss: test.loss,
+        test_accuracy: test.as_ref().map(Evaluation::accuracy),
+        test_loss: test.as_ref().map(|test| test.loss),
         seconds: started.elapsed().as_secs_f64(),
         out: run.directory.path(),
     };
@@ -232,7 +245,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
         print_json(&report)?;
     } else {
         let mut output = io::stdout().lock();
-        writeln!(output, "test accuracy {:.2} %, loss {:.4}", 100.0 * report.test_accuracy, report.test_loss)?;
+        if let Some(test) = test {
+            writeln!(output, "test accuracy {:.2} %, loss {:.4}", 100.0 * test.accuracy(), test.loss)?;
+        }
         writeln!(output, "wrote {0}; next: darts export {0}", report.out.display())?;
     }
     Ok(())

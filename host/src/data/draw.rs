@@ -21,6 +21,7 @@ pub(crate) enum Purpose {
     Weights = 8,
     Alpha = 9,
     DropPath = 10,
+    Genotype = 11,
 }
 
 /// 32-bit words in a ChaCha block: draws for one sample must fit in, to be independent of the next sample's.
@@ -38,7 +39,7 @@ pub(crate) fn generator(seed: u64, purpose: Purpose, epoch: usize, position: usi
 }
 
 /// A number below `bound`, by multiplication; takes two words. Fixed here, so that the draws never change with a library.
-pub(super) fn below(rng: &mut impl Rng, bound: usize) -> usize {
+pub(crate) fn below(rng: &mut impl Rng, bound: usize) -> usize {
     ((u128::from(rng.next_u64()) * bound as u128) >> 64) as usize
 }
 
@@ -51,7 +52,7 @@ pub(super) fn shuffle<T>(rng: &mut impl Rng, items: &mut [T]) {
 
 /// Draws different numbers: the first steps of a shuffle, of which only the places that were touched are stored.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sampler {
+pub(crate) struct Sampler {
     moved: HashMap<usize, usize>,
 }
 

@@ -7,4 +7,5 @@ pub mod guard;
 mod max_skips;
 pub mod objective;
 pub mod optimizer;
+pub mod random;
 pub mod run;

@@ -1,5 +1,6 @@
 //! The binary as a user runs it: what it prints, what it says when something is wrong, and its exit status.
 
+mod comparison;
 mod device;
 mod export;
 mod faults;
@@ -64,7 +65,7 @@ fn contains(text: &str, parts: &[&str]) {
 #[test]
 fn help_names_every_command_and_every_command_shows_examples() {
     let help = success(&mut darts(&["--help"]));
-    for command in ["search", "train", "export", "eval", "inspect", "run", "bench", "info"] {
+    for command in ["search", "train", "export", "eval", "inspect", "run", "seeds", "random", "bench", "info"] {
         contains(&help, &[command]);
         contains(&success(&mut darts(&[command, "--help"])), &["Examples:", &format!("darts {command}")]);
     }
