@@ -179,6 +179,8 @@ mod tests {
     use crate::graph::space::Space;
     use crate::search::guard::GuardSettings;
     use crate::search::run::SearchSettings;
+    use crate::search::selection::Select;
+    use crate::search::smoothing::Smoothing;
     use crate::train::{Schedule, TrainSettings};
 
     fn config<S>(settings: S) -> RunConfig<S> {
@@ -207,7 +209,17 @@ mod tests {
         survives(&config(SearchSettings::PAPER));
         let normalization = Some(Normalization { mean: vec![0.1, 1.0 / 3.0], std: vec![0.2, 1e-20] });
         survives(&config(SearchSettings { normalization: normalization.clone(), ..SearchSettings::QUICK }));
-        let guards = GuardSettings { space: Space::S3, warm_up: 4, max_skips: Some(0) };
+        let guards = GuardSettings {
+            space: Space::S3,
+            warm_up: 4,
+            max_skips: Some(0),
+            eigenvalue: true,
+            stop_eigenvalue: Some(1.3),
+            smooth: Some(Smoothing::Adversarial),
+            smooth_epsilon: 0.1,
+            select: Select::Perturbation,
+            select_tune_epochs: 2,
+        };
         survives(&config(SearchSettings { guards, ..SearchSettings::PAPER }));
         let schedule = Schedule::Step { epochs: 3, factor: 0.97 };
         let genotype = Some("cells".to_owned());

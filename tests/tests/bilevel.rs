@@ -3,7 +3,9 @@
 //! L_train(w, α) = ½ wᵀAw + wᵀBα and L_val(w, α) = ½‖w − c‖² + ½‖α − d‖² + αᵀCw, so that
 //! w′ = w − η(μm + Aw + Bα + λw) and dL_val(w′, α)/dα = (α − d) + Cw′ − ηBᵀ(w′ − c + Cᵀα).
 
+use darts_host::interrupt::Interrupted;
 use darts_host::search::bilevel::{Bilevel, Objective, Order, Split, Wanted};
+use darts_host::search::eigenvalue::largest_eigenvalue;
 use darts_host::search::optimizer::{Adam, Sgd};
 use darts_kernels_simd::Kernels;
 
@@ -202,4 +204,52 @@ fn without_a_gradient_of_the_weights_there_is_no_correction() {
     let alpha = state.alpha.clone();
     state.alpha_step(&mut Flat, 0.4);
     assert_eq!(state.alpha_gradient, alpha);
+}
+
+/// L_val = ½ αᵀHα with H = QDQ and the reflection Q = 1 − 2uuᵀ, so that D has the eigenvalues.
+struct Curved {
+    hessian: [[f64; A]; A],
+}
+
+impl Curved {
+    fn new(eigenvalues: [f64; A]) -> Self {
+        let u = [2.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0];
+        let q = |i: usize, j: usize| f64::from(u8::from(i == j)) - 2.0 * u[i] * u[j];
+        let element = |i, j| (0..A).map(|k| q(i, k) * eigenvalues[k] * q(k, j)).sum();
+        Self { hessian: std::array::from_fn(|i| std::array::from_fn(|j| element(i, j))) }
+    }
+}
+
+impl Objective for Curved {
+    fn loss_grad(&mut self, split: Split, live: bool, _: &[f32], alpha: &[f32], wanted: Wanted) -> f64 {
+        assert!(
+            split == Split::Valid && !live && wanted.weights.is_none(),
+            "only the validation loss in α is asked for"
+        );
+        let alpha = wide(alpha);
+        let gradient: Vec<f64> =
+            self.hessian.iter().map(|row| row.iter().zip(&alpha).map(|(h, a)| h * a).sum()).collect();
+        narrow(&gradient, wanted.alpha.unwrap());
+        0.0
+    }
+}
+
+#[test]
+fn the_largest_eigenvalue_is_found_also_where_a_negative_one_is_larger() {
+    let start = || [0.3, -1.0, 0.7];
+    for eigenvalues in [[3.0, 1.0, -2.0], [0.25, 0.02, 0.1], [-5.0, 2.0, 0.5], [-1.0, -3.0, -2.0]] {
+        let mut objective = Curved::new(eigenvalues);
+        let found = largest_eigenvalue(&mut objective, &[], &[0.2, -0.1, 0.4], &mut start(), || Ok(())).unwrap();
+        let expected = eigenvalues.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        let size = eigenvalues.into_iter().fold(0.0, |size: f64, value| size.max(value.abs()));
+        assert!((found - expected).abs() < 0.01 * size, "{found} for {expected}");
+    }
+    // The Hessian of the quadratic in α is the identity.
+    let state = bilevel(Order::First);
+    let mut problem = quadratic();
+    let found = largest_eigenvalue(&mut problem, &state.weights, &state.alpha, &mut start(), || Ok(())).unwrap();
+    assert!((found - 1.0).abs() < 1e-5, "{found}");
+    assert!(
+        largest_eigenvalue(&mut problem, &state.weights, &state.alpha, &mut [1.0; A], || Err(Interrupted)).is_err()
+    );
 }

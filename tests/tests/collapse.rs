@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use darts_core::{Genotype, Primitive};
-use darts_host::data::{self, LoadOptions};
+use darts_host::data::{self, Dataset, LoadOptions};
 use darts_host::engine::{Engine, Inputs, Mode, Workers};
 use darts_host::graph::space::Space;
 use darts_host::graph::supernet::{SupernetConfig, supernet, supernet_of};
@@ -12,6 +12,8 @@ use darts_host::search::guard::GuardSettings;
 use darts_host::search::run::{
     Observer, RunError, SearchEpoch, SearchOutcome, SearchSettings, initial_weights, search,
 };
+use darts_host::search::selection::Select;
+use darts_host::search::smoothing::Smoothing;
 use darts_kernels_simd::Kernels;
 use darts_tests::Random;
 
@@ -23,9 +25,12 @@ fn settings(guards: GuardSettings) -> SearchSettings {
     SearchSettings { channels: 2, layers: 3, epochs: 2, batch_size: 20, guards, ..SearchSettings::QUICK }
 }
 
+fn images() -> Dataset {
+    data::load("embedded", &LoadOptions::default()).unwrap().train.limited(80)
+}
+
 fn search_of(settings: SearchSettings) -> Result<SearchOutcome, RunError> {
-    let images = data::load("embedded", &LoadOptions::default()).unwrap().train.limited(80);
-    search(&settings, &images, Kernels::detect(), Arc::new(Workers::new(2).unwrap()), &mut Silent)
+    search(&settings, &images(), Kernels::detect(), Arc::new(Workers::new(2).unwrap()), &mut Silent)
 }
 
 fn run(guards: GuardSettings) -> SearchOutcome {
@@ -40,10 +45,12 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn guards_that_do_not_act_change_no_bit() {
     let plain = run(GuardSettings::OFF);
     let space = Space::new(&Primitive::SEARCH).unwrap();
-    let idle = run(GuardSettings { space, warm_up: 0, max_skips: Some(8) });
+    let idle = run(GuardSettings { space, max_skips: Some(8), eigenvalue: true, ..GuardSettings::OFF });
     assert_eq!(bits(&plain.alpha), bits(&idle.alpha));
     assert_eq!(bits(&plain.weights), bits(&idle.weights));
     assert_eq!(plain.genotype, idle.genotype);
+    assert!(plain.epochs.iter().all(|epoch| epoch.eigenvalue.is_none()));
+    assert!(idle.epochs.iter().all(|epoch| epoch.eigenvalue.is_some_and(|value| value.is_finite() && value != 0.0)));
 }
 
 #[test]
@@ -117,4 +124,66 @@ fn a_limit_of_skips_holds_for_both_cells_and_changes_only_what_is_derived() {
     assert_eq!(bits(&free.alpha), bits(&limited.alpha));
     assert_eq!(limited.epochs[1].normal.skips, 0);
     assert_eq!(limited.epochs[1].genotype, limited.genotype.to_string());
+}
+
+#[test]
+fn an_early_stop_goes_back_to_the_alpha_of_its_epoch() {
+    // At a factor of 0 the first two averages that can be compared stop it: behind epoch 16, back to 10, both from 0.
+    let guards = GuardSettings { stop_eigenvalue: Some(0.0), space: Space::S2, ..GuardSettings::OFF };
+    let sizes = SearchSettings { channels: 1, layers: 2, nodes: 2, multiplier: 1, ..settings(guards) };
+    let outcome = search_of(SearchSettings { epochs: 19, batch_size: 40, ..sizes }).unwrap();
+    assert!(!outcome.interrupted);
+    assert_eq!((outcome.epochs.len(), outcome.went_back_to), (17, Some(10)));
+    let SearchEpoch { alpha_normal, alpha_reduce, genotype, .. } = &outcome.epochs[10];
+    assert_eq!(outcome.alpha, [alpha_normal.concat(), alpha_reduce.concat()].concat());
+    assert_eq!(outcome.genotype.to_string(), *genotype);
+}
+
+#[test]
+fn smoothing_changes_what_the_weights_learn_under_and_more_if_it_is_adversarial() {
+    let plain = run(GuardSettings::OFF);
+    let [random, adversarial] = [Smoothing::Random, Smoothing::Adversarial].map(|smoothing| {
+        let guards = GuardSettings { smooth: Some(smoothing), smooth_epsilon: 0.5, ..GuardSettings::OFF };
+        let first = run(guards.clone());
+        assert_eq!(bits(&first.weights), bits(&run(guards).weights));
+        assert_ne!(bits(&first.weights), bits(&plain.weights));
+        first
+    });
+    // Against its own weights, so that only a rough comparison is possible.
+    let loss = |outcome: &SearchOutcome| outcome.epochs[0].train_loss;
+    assert!(
+        loss(&adversarial) > loss(&random) && loss(&adversarial) > loss(&plain),
+        "{} {} {}",
+        loss(&plain),
+        loss(&random),
+        loss(&adversarial)
+    );
+}
+
+#[test]
+fn a_selection_by_perturbation_changes_what_is_derived_and_nothing_before() {
+    let small = |guards| SearchSettings { nodes: 3, multiplier: 2, ..settings(guards) };
+    let plain = search_of(small(GuardSettings::OFF)).unwrap();
+    let selecting = GuardSettings { select: Select::Perturbation, ..GuardSettings::OFF };
+    let selected = search_of(small(selecting.clone())).unwrap();
+    assert_eq!(bits(&plain.alpha), bits(&selected.alpha));
+    assert_eq!(bits(&plain.weights), bits(&selected.weights));
+    assert_eq!(plain.epochs[1].genotype, selected.epochs[1].genotype);
+    assert_ne!(plain.genotype, selected.genotype);
+    selected.genotype.validate().unwrap();
+
+    /// Stops at the third part of the selection.
+    struct Impatient(usize);
+    impl Observer<SearchEpoch> for Impatient {
+        fn selection(&mut self, done: usize, parts: usize) {
+            assert_eq!(parts, 2 * (9 * 7 + 3 + 4 + 3));
+            self.0 = done;
+        }
+        fn stop(&self) -> bool {
+            self.0 == 3
+        }
+    }
+    let (images, workers) = (images(), Arc::new(Workers::new(2).unwrap()));
+    let stopped = search(&small(selecting), &images, Kernels::detect(), workers, &mut Impatient(0)).unwrap();
+    assert!(stopped.interrupted && stopped.genotype == plain.genotype);
 }

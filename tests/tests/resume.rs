@@ -11,6 +11,8 @@ use darts_host::graph::space::Space;
 use darts_host::search::bilevel::Order;
 use darts_host::search::guard::GuardSettings;
 use darts_host::search::run::{Observer, RunError, SearchEpoch, SearchSettings, search};
+use darts_host::search::selection::Select;
+use darts_host::search::smoothing::Smoothing;
 use darts_host::state::{Position, State};
 use darts_host::train::{TrainEpoch, TrainObserver, TrainSettings, train};
 use darts_kernels_simd::Kernels;
@@ -94,7 +96,14 @@ fn a_search_of_either_order_from_any_step() {
 
 #[test]
 fn a_search_with_guards_against_collapse_from_any_step() {
-    let guards = GuardSettings { space: Space::S3, warm_up: 1, max_skips: Some(1) };
+    let guards = GuardSettings {
+        space: Space::S3,
+        warm_up: 1,
+        max_skips: Some(1),
+        eigenvalue: true,
+        smooth: Some(Smoothing::Adversarial),
+        ..GuardSettings::OFF
+    };
     let settings =
         SearchSettings { channels: 2, layers: 3, epochs: 3, batch_size: 11, guards, ..SearchSettings::QUICK };
     let run = |observer: &mut Keep<SearchEpoch>| {
@@ -102,6 +111,24 @@ fn a_search_with_guards_against_collapse_from_any_step() {
         search(&settings, &images(), Kernels::detect(), workers, observer).map(|outcome| outcome.epochs)
     };
     check(run, 12, |epoch| serde_json::to_value(epoch).unwrap());
+}
+
+#[test]
+fn a_selection_begins_anew_and_ends_with_the_same_cells() {
+    let guards = GuardSettings { select: Select::Perturbation, select_tune_epochs: 1, ..GuardSettings::OFF };
+    let sizes = SearchSettings { channels: 2, layers: 3, nodes: 2, multiplier: 2, ..SearchSettings::QUICK };
+    let settings = SearchSettings { epochs: 1, batch_size: 15, guards, ..sizes };
+    let run = |from| {
+        let mut observer = Keep { from, saved: Vec::new() };
+        let workers = Arc::new(Workers::new(2).unwrap());
+        let outcome = search(&settings, &images(), Kernels::detect(), workers, &mut observer).unwrap();
+        ((outcome.genotype, outcome.weights), observer.saved)
+    };
+    let (unbroken, saved) = run(None);
+    assert_eq!(saved.len(), 3);
+    for state in saved {
+        assert!(run(Some(state)).0 == unbroken);
+    }
 }
 
 #[test]

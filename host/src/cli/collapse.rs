@@ -3,8 +3,10 @@
 use clap::{Args, ValueEnum};
 use darts_host::graph::space::Space;
 use darts_host::search::guard::GuardSettings;
+use darts_host::search::selection;
+use darts_host::search::smoothing;
 
-use super::training::set;
+use super::training::{non_negative, set};
 
 /// What can be done against a collapse, and the spaces in which it shows. All is off unless asked for; docs/collapse.md is about when to.
 #[derive(Debug, Args)]
@@ -26,6 +28,70 @@ pub struct CollapseArguments {
     /// 1904.12760: 2).
     #[arg(long, value_name = "N")]
     max_skips: Option<usize>,
+
+    /// Measure the largest eigenvalue of the Hessian of the validation loss in α behind every epoch, which grows before a collapse
+    /// (RobustDARTS, arXiv 1909.09656).
+    #[arg(long)]
+    eigenvalue: bool,
+
+    /// The same, and stop when it has grown by this factor, with the α of before [default: 1.3, as RobustDARTS].
+    #[arg(long, value_name = "FACTOR", value_parser = non_negative, num_args = 0..=1, default_missing_value = FACTOR)]
+    stop_eigenvalue: Option<f64>,
+
+    /// Perturb softmax(α) while the weights learn (SmoothDARTS, arXiv 2002.05283).
+    #[arg(long, value_name = "HOW")]
+    smooth: Option<Smoothing>,
+
+    /// How far at the end of the search, from 0.03 at its beginning [default: 0.3].
+    #[arg(long, value_name = "X", value_parser = non_negative, requires = "smooth")]
+    smooth_epsilon: Option<f64>,
+
+    /// What decides which operations and edges derived cells have [default: alpha].
+    #[arg(long, value_name = "WHAT")]
+    select: Option<Select>,
+
+    /// Epochs in which the weights are tuned after each decision of a selection by perturbation [default: 0].
+    #[arg(long, value_name = "EPOCHS", requires = "select")]
+    select_tune_epochs: Option<usize>,
+}
+
+/// That of RobustDARTS.
+const FACTOR: &str = "1.3";
+
+/// How mixing weights are perturbed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Smoothing {
+    /// At random, uniformly.
+    Random,
+    /// To the largest loss, by seven steps of gradient ascent: seven passes more a step.
+    Adversarial,
+}
+
+impl From<Smoothing> for smoothing::Smoothing {
+    fn from(smoothing: Smoothing) -> Self {
+        match smoothing {
+            Smoothing::Random => Self::Random,
+            Smoothing::Adversarial => Self::Adversarial,
+        }
+    }
+}
+
+/// What decides which operations and edges derived cells have.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Select {
+    /// The size of softmax(α).
+    Alpha,
+    /// The validation accuracy that the supernet loses without them, measured behind the search (DARTS-PT, arXiv 2108.04392).
+    Perturbation,
+}
+
+impl From<Select> for selection::Select {
+    fn from(select: Select) -> Self {
+        match select {
+            Select::Alpha => Self::Alpha,
+            Select::Perturbation => Self::Perturbation,
+        }
+    }
 }
 
 /// A search space with a name.
@@ -55,5 +121,11 @@ impl CollapseArguments {
         set(&mut guards.space, self.primitives.or(self.space.map(Into::into)));
         set(&mut guards.warm_up, self.warm_up);
         set(&mut guards.max_skips, self.max_skips.map(Some));
+        guards.eigenvalue |= self.eigenvalue;
+        set(&mut guards.stop_eigenvalue, self.stop_eigenvalue.map(Some));
+        set(&mut guards.smooth, self.smooth.map(|smoothing| Some(smoothing.into())));
+        set(&mut guards.smooth_epsilon, self.smooth_epsilon);
+        set(&mut guards.select, self.select.map(Into::into));
+        set(&mut guards.select_tune_epochs, self.select_tune_epochs);
     }
 }

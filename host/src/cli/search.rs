@@ -225,7 +225,8 @@ pub struct AlphaRecord {
 impl From<&SearchOutcome> for AlphaRecord {
     fn from(outcome: &SearchOutcome) -> Self {
         let [normal, reduce] = alpha::rows(&outcome.alpha);
-        Self { complete_epochs: outcome.epochs.len(), normal, reduce }
+        let complete_epochs = outcome.went_back_to.map_or(outcome.epochs.len(), |epoch| epoch + 1);
+        Self { complete_epochs, normal, reduce }
     }
 }
 
@@ -239,6 +240,12 @@ pub fn perform(
     let mut watch = Watch::new(settings.epochs, &session.progress, run);
     let outcome = search(settings, &source.train, session.kernels, session.workers.clone(), &mut watch);
     let outcome = watch.finish(outcome)?;
+    if let Some(epoch) = outcome.went_back_to {
+        let stopped = outcome.epochs.len();
+        let line =
+            format!("stopped behind epoch {stopped}: the eigenvalue grew; the cells are those of epoch {}", epoch + 1);
+        session.progress.line(&line);
+    }
     run.directory.write_text(run_directory::GENOTYPE, &outcome.genotype.to_string())?;
     run.directory.write_json(run_directory::ALPHA, &AlphaRecord::from(&outcome))?;
     Ok(outcome)

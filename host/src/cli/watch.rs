@@ -26,6 +26,8 @@ pub struct Watch<'a> {
     /// Validation accuracy of an epoch whose checkpoint is not yet written.
     accuracy: Option<f64>,
     task: Option<Task>,
+    /// The selection behind a search.
+    selection: Option<Task>,
     /// Whether there is anything worth keeping.
     recorded: bool,
 }
@@ -42,7 +44,17 @@ impl<'a> Watch<'a> {
     /// Watches `epochs` epochs of `run`.
     pub fn new(epochs: usize, progress: &'a Progress, run: &'a Run) -> Self {
         let (checkpoints, recorded) = (run.checkpoints(), run.from.is_some());
-        Self { epochs, progress, run, checkpoints, metrics: None, accuracy: None, task: None, recorded }
+        Self {
+            epochs,
+            progress,
+            run,
+            checkpoints,
+            metrics: None,
+            accuracy: None,
+            task: None,
+            selection: None,
+            recorded,
+        }
     }
 
     /// Passes on the outcome; a failure before there was anything worth keeping leaves nothing behind.
@@ -127,10 +139,16 @@ impl Observer<SearchEpoch> for Watch<'_> {
         self.keep(&state)
     }
 
+    fn selection(&mut self, _done: usize, parts: usize) {
+        self.task = None;
+        self.selection.get_or_insert_with(|| self.progress.task("select", parts as u64)).advance(1);
+    }
+
     fn epoch(&mut self, record: &SearchEpoch) -> Result<(), WriteError> {
+        let eigenvalue = record.eigenvalue.map_or_else(String::new, |value| format!("eigenvalue {value:.4}  "));
         let line = format!(
             "{} epoch {}/{}  train loss {:.3} accuracy {:.1} %  valid loss {:.3} accuracy {:.1} %  \
-             entropy {:.3} {:.3}  skips {} {}  {:.1} s\n  {}",
+             entropy {:.3} {:.3}  skips {} {}  {eigenvalue}{:.1} s\n  {}",
             self.run.command,
             record.epoch + 1,
             self.epochs,

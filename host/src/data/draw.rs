@@ -22,6 +22,9 @@ pub(crate) enum Purpose {
     Alpha = 9,
     DropPath = 10,
     Genotype = 11,
+    Smooth = 12,
+    Eigenvalue = 13,
+    Select = 14,
 }
 
 /// 32-bit words in a ChaCha block: draws for one sample must fit in, to be independent of the next sample's.
@@ -44,7 +47,7 @@ pub(crate) fn below(rng: &mut impl Rng, bound: usize) -> usize {
 }
 
 /// Shuffles by Fisher and Yates.
-pub(super) fn shuffle<T>(rng: &mut impl Rng, items: &mut [T]) {
+pub(crate) fn shuffle<T>(rng: &mut impl Rng, items: &mut [T]) {
     for last in (1..items.len()).rev() {
         items.swap(last, below(rng, last + 1));
     }

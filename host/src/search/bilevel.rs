@@ -123,12 +123,6 @@ impl Bilevel {
         StepReport { valid_loss, train_loss, grad_norm }
     }
 
-    /// A step in which only the weights learn.
-    pub fn frozen_step(&mut self, objective: &mut impl Objective, learning_rate: f32) -> StepReport {
-        let (train_loss, grad_norm) = self.weight_step(objective, learning_rate);
-        StepReport { valid_loss: None, train_loss, grad_norm }
-    }
-
     /// The α step; `learning_rate` is that of the weights. Returns L_val.
     pub fn alpha_step(&mut self, objective: &mut impl Objective, learning_rate: f32) -> f64 {
         let loss = match self.order {

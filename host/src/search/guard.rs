@@ -4,6 +4,8 @@
 use darts_core::Primitive;
 use serde::{Deserialize, Serialize};
 
+use super::selection::Select;
+use super::smoothing::{self, Smoothing};
 use crate::graph::space::Space;
 
 /// Which guards there are, and the space that is searched. Settings that are off are not written down.
@@ -20,6 +22,27 @@ pub struct GuardSettings {
     /// Most skip connections of a derived cell, normal and reduction alike (P-DARTS, arXiv 1904.12760: 2, in normal cells).
     #[serde(skip_serializing_if = "is_default")]
     pub max_skips: Option<usize>,
+    /// Whether the largest eigenvalue of ∇²α L_val is measured behind every epoch (RobustDARTS, arXiv 1909.09656), see
+    /// [`eigenvalue`](super::eigenvalue).
+    #[serde(skip_serializing_if = "is_default")]
+    pub eigenvalue: bool,
+    /// How much it may grow before the search stops and goes back, see [`early_stop`](super::early_stop); it is measured then.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stop_eigenvalue: Option<f64>,
+    /// How mixing weights are perturbed while the weights learn (SmoothDARTS, arXiv 2002.05283), see
+    /// [`smoothing`](super::smoothing).
+    #[serde(skip_serializing_if = "is_default")]
+    pub smooth: Option<Smoothing>,
+    /// How far at the end of the search.
+    #[serde(skip_serializing_if = "is_default_epsilon")]
+    pub smooth_epsilon: f64,
+    /// What decides which operations and edges the derived cells have (DARTS-PT, arXiv 2108.04392), see
+    /// [`selection`](super::selection).
+    #[serde(skip_serializing_if = "is_default")]
+    pub select: Select,
+    /// Epochs in which the weights are tuned after each decision of a selection by perturbation.
+    #[serde(skip_serializing_if = "is_default")]
+    pub select_tune_epochs: usize,
 }
 
 /// Guards that cannot be.
@@ -36,24 +59,44 @@ pub enum GuardError {
     /// Nothing could take the place of a skip connection.
     #[error("a limit of skip connections needs operations other than none and skip_connect in the search space")]
     OnlySkips,
+    /// Perturbations do not look at α, nor at the supernet of an earlier epoch.
+    #[error("{0} has no meaning where perturbations select the cells: leave out one of the two")]
+    Selection(&'static str),
 }
 
 impl GuardSettings {
     /// Everything off, in the space of DARTS.
-    pub const OFF: Self = Self { space: Space::DARTS, warm_up: 0, max_skips: None };
+    pub const OFF: Self = Self {
+        space: Space::DARTS,
+        warm_up: 0,
+        max_skips: None,
+        eigenvalue: false,
+        stop_eigenvalue: None,
+        smooth: None,
+        smooth_epsilon: smoothing::EPSILON,
+        select: Select::Alpha,
+        select_tune_epochs: 0,
+    };
 
     /// Checks that the guards make sense together, in a search of `epochs` epochs.
     ///
     /// # Errors
     /// The first that does not.
     pub fn validate(&self, epochs: usize) -> Result<(), GuardError> {
-        let Self { space, warm_up, max_skips } = *self;
+        let Self { space, warm_up, max_skips, stop_eigenvalue, select, .. } = *self;
         if warm_up >= epochs.max(1) {
             return Err(GuardError::WarmUp { warm_up, epochs });
         }
         let skip_or_none = |primitive| matches!(primitive, Primitive::None | Primitive::SkipConnect);
         if max_skips.is_some() && space.primitives().all(skip_or_none) {
             return Err(GuardError::OnlySkips);
+        }
+        if select == Select::Perturbation {
+            let derives =
+                [("a limit of skip connections", max_skips.is_some()), ("the early stop", stop_eigenvalue.is_some())];
+            if let Some((what, _)) = derives.into_iter().find(|&(_, on)| on) {
+                return Err(GuardError::Selection(what));
+            }
         }
         Ok(())
     }
@@ -67,6 +110,10 @@ impl Default for GuardSettings {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+fn is_default_epsilon(epsilon: &f64) -> bool {
+    *epsilon == smoothing::EPSILON
 }
 
 #[cfg(test)]
@@ -89,5 +136,13 @@ mod tests {
         let limited = |space| GuardSettings { space, max_skips: Some(2), ..GuardSettings::OFF }.validate(1);
         assert_eq!(limited(space), Err(GuardError::OnlySkips));
         assert_eq!(limited(Space::S2), Ok(()));
+        let selecting = GuardSettings { select: Select::Perturbation, ..GuardSettings::OFF };
+        assert_eq!(selecting.validate(1), Ok(()));
+        for guards in [
+            GuardSettings { max_skips: Some(2), ..selecting.clone() },
+            GuardSettings { stop_eigenvalue: Some(1.3), ..selecting },
+        ] {
+            assert!(matches!(guards.validate(1), Err(GuardError::Selection(_))));
+        }
     }
 }

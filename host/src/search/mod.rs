@@ -3,9 +3,14 @@
 pub mod alpha;
 pub mod bilevel;
 pub mod derivation;
+pub mod early_stop;
+pub mod eigenvalue;
 pub mod guard;
 mod max_skips;
 pub mod objective;
 pub mod optimizer;
 pub mod random;
 pub mod run;
+pub mod selection;
+pub mod smoothing;
+mod trial;

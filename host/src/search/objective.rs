@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::alpha::{softmax_backward, softmax_rows_in_place};
+use rand::Rng;
+
+use super::alpha::{softmax_backward, softmax_rows_in_place, softmax_rows_of};
 use super::bilevel::{Objective, Split, Wanted};
+use super::smoothing::{Smoothing, perturb};
 use crate::data::Batch;
 use crate::engine::{Engine, Gradients, Inputs, Mode, RunningStatistics, Workers};
 use crate::graph::space::Space;
@@ -21,6 +24,9 @@ pub struct SupernetObjective {
     pub train: Batch,
     /// Batch of the half that α learns on.
     pub valid: Batch,
+    /// Mixing weights of passes on the training batch, where they are not those of α: then the gradient with respect to α is
+    /// none. Empty where they are.
+    pub train_mix_weights: Vec<f32>,
     /// Correct predictions in the last pass on the training batch.
     pub train_correct: usize,
     workers: Arc<Workers>,
@@ -38,6 +44,7 @@ impl SupernetObjective {
             engine,
             train: Batch::default(),
             valid: Batch::default(),
+            train_mix_weights: Vec::new(),
             train_correct: 0,
             workers,
             dlogits: Vec::new(),
@@ -45,15 +52,24 @@ impl SupernetObjective {
             mix_gradient: Vec::new(),
         }
     }
-}
 
-impl Objective for SupernetObjective {
-    fn loss_grad(&mut self, split: Split, live: bool, weights: &[f32], alpha: &[f32], wanted: Wanted) -> f64 {
-        let Self { engine, space, workers, dlogits, mix_weights, mix_gradient, .. } = self;
+    /// Makes passes on the training batch use mixing weights that are perturbed, see [`smoothing`](super::smoothing).
+    pub fn smooth(&mut self, smoothing: Smoothing, epsilon: f64, weights: &[f32], alpha: &[f32], rng: &mut impl Rng) {
+        let space = self.space;
+        let mut mix_weights = softmax_rows_of(alpha, space);
+        perturb(&mut mix_weights, smoothing, epsilon, space, rng, |mix_weights, slope| {
+            self.mix_weights.clear();
+            self.mix_weights.extend_from_slice(mix_weights);
+            self.pass(Split::Train, false, weights, None);
+            slope.copy_from_slice(&self.mix_gradient);
+        });
+        self.train_mix_weights = mix_weights;
+    }
+
+    /// A pass in either direction at the mixing weights that are set; leaves their gradient.
+    fn pass(&mut self, split: Split, live: bool, weights: &[f32], gradient: Option<&mut [f32]>) -> f64 {
+        let Self { engine, workers, dlogits, mix_weights, mix_gradient, .. } = self;
         let batch = if split == Split::Train { &self.train } else { &self.valid };
-        mix_weights.clear();
-        mix_weights.extend_from_slice(alpha);
-        softmax_rows_in_place(mix_weights, *space);
         let inputs = Inputs { weights, mix_weights, images: &batch.images, drop_path: None };
         engine.forward(workers, inputs, Mode::Batch);
         if live {
@@ -64,12 +80,27 @@ impl Objective for SupernetObjective {
         }
         dlogits.resize(engine.logits().len(), 0.0);
         let loss = engine.kernels().softmax_cross_entropy(engine.logits(), &batch.labels, 0.0, dlogits);
-        mix_gradient.resize(alpha.len(), 0.0);
-        let gradients = Gradients { weights: wanted.weights, mix_weights: mix_gradient };
+        mix_gradient.resize(mix_weights.len(), 0.0);
+        let gradients = Gradients { weights: gradient, mix_weights: mix_gradient };
         engine.backward(workers, inputs, dlogits, None, gradients);
+        loss
+    }
+}
+
+impl Objective for SupernetObjective {
+    fn loss_grad(&mut self, split: Split, live: bool, weights: &[f32], alpha: &[f32], wanted: Wanted) -> f64 {
+        let Self { mix_weights, train_mix_weights, .. } = self;
+        mix_weights.clear();
+        if split == Split::Train && !train_mix_weights.is_empty() {
+            mix_weights.extend_from_slice(train_mix_weights);
+        } else {
+            mix_weights.extend_from_slice(alpha);
+            softmax_rows_in_place(mix_weights, self.space);
+        }
+        let loss = self.pass(split, live, weights, wanted.weights);
         if let Some(alpha_gradient) = wanted.alpha {
-            softmax_backward(mix_weights, mix_gradient);
-            alpha_gradient.copy_from_slice(mix_gradient);
+            softmax_backward(&self.mix_weights, &mut self.mix_gradient);
+            alpha_gradient.copy_from_slice(&self.mix_gradient);
         }
         loss
     }

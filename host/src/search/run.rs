@@ -6,14 +6,20 @@ use std::time::Instant;
 
 use darts_core::Genotype;
 use darts_kernels_simd::Kernels;
+use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use super::alpha::{self, AlphaSummary};
 use super::bilevel::{Bilevel, Order, StepReport};
 use super::derivation::Derivation;
+use super::early_stop;
+use super::eigenvalue::largest_eigenvalue;
 use super::guard::{GuardError, GuardSettings};
 use super::objective::SupernetObjective;
 use super::optimizer::{Adam, Sgd, SgdSettings, cosine};
+use super::selection::{Select, select};
+use super::smoothing;
+use super::trial::{SupernetTrial, TrialError};
 use crate::atomic::WriteError;
 use crate::checkpoint::RestoreError;
 use crate::data::draw::{Purpose, generator};
@@ -133,6 +139,9 @@ pub struct SearchEpoch {
     pub alpha_normal: Vec<Vec<f32>>,
     /// See `alpha_normal`.
     pub alpha_reduce: Vec<Vec<f32>>,
+    /// Largest eigenvalue of ∇²α L_val on the first validation images, if it is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eigenvalue: Option<f64>,
     /// Wall time.
     pub seconds: f64,
 }
@@ -148,6 +157,8 @@ pub trait Observer<Epoch> {
     }
     /// A step is done.
     fn step(&mut self, _progress: StepProgress) {}
+    /// So many parts of the selection that follows a search are done.
+    fn selection(&mut self, _done: usize, _parts: usize) {}
     /// An epoch is done. An error ends the run.
     ///
     /// # Errors
@@ -197,10 +208,12 @@ pub struct StepProgress {
 /// What a search ends with.
 #[derive(Clone, Debug)]
 pub struct SearchOutcome {
-    /// The cell that α stands for.
+    /// The cell that α stands for, or that was selected.
     pub genotype: Genotype,
-    /// α of normal, then of reduction cells, as of the last step.
+    /// α of normal, then of reduction cells, as of the last step, or of the epoch that an early stop went back to.
     pub alpha: Vec<f32>,
+    /// The epoch that an early stop went back to, from 0.
+    pub went_back_to: Option<usize>,
     /// Last weights of the supernet.
     pub weights: Vec<f32>,
     /// Records of all complete epochs.
@@ -337,7 +350,7 @@ pub fn search(
     let mut searcher = Searcher { settings, kernels, workers, bilevel, objective, position, epochs, clock };
     observer.restore(searcher.state())?;
     searcher.clock = Instant::now();
-    while searcher.position.epoch < settings.epochs {
+    while searcher.position.epoch < settings.epochs && searcher.stop_epoch().is_none() {
         let stopped = searcher.steps(&mut train, &mut valid, observer)?;
         let record = if stopped { None } else { searcher.record(&mut held, observer)? };
         let Some(record) = record else {
@@ -349,7 +362,10 @@ pub fn search(
         searcher.position = Position::start_of(searcher.position.epoch + 1);
         searcher.save(observer)?;
     }
-    Ok(searcher.outcome(false))
+    match settings.guards.select {
+        Select::Alpha => Ok(searcher.outcome(false)),
+        Select::Perturbation => searcher.select(&mut train, &mut held, observer),
+    }
 }
 
 /// A search under way.
@@ -384,13 +400,11 @@ impl Searcher<'_> {
         };
         prefetch(steps.saturating_sub(first), fill, |pairs| {
             while let Some(pair) = pairs.next_item() {
-                let Self { workers, bilevel, objective, position, .. } = self;
-                swap(&mut pair.train, &mut objective.train);
-                swap(&mut pair.valid, &mut objective.valid);
-                let report = workers.pool().install(|| match frozen {
-                    true => bilevel.frozen_step(objective, learning_rate),
-                    false => bilevel.step(objective, learning_rate),
-                });
+                swap(&mut pair.train, &mut self.objective.train);
+                swap(&mut pair.valid, &mut self.objective.valid);
+                let workers = self.workers.clone();
+                let report = workers.pool().install(|| self.step(learning_rate));
+                let Self { objective, position, .. } = self;
                 let (step, images, loss) = (position.step, objective.train.count(), report.train_loss);
                 position.advance(images, objective.train_correct, loss);
                 report.check(position)?;
@@ -404,6 +418,22 @@ impl Searcher<'_> {
             }
             Ok(false)
         })
+    }
+
+    /// One step on the batches at hand: of α unless it is frozen, then of the weights.
+    fn step(&mut self, learning_rate: f32) -> StepReport {
+        let SearchSettings { epochs, seed, ref guards, .. } = *self.settings;
+        let Self { bilevel, objective, position: Position { epoch, step, .. }, .. } = self;
+        let valid_loss = (*epoch >= guards.warm_up).then(|| bilevel.alpha_step(objective, learning_rate));
+        if let Some(smoothing) = guards.smooth {
+            let epsilon = smoothing::epsilon(guards.smooth_epsilon, *epoch, epochs);
+            // Far more room for a step than it draws.
+            let mut rng = generator(seed, Purpose::Smooth, *epoch, *step << 20);
+            objective.smooth(smoothing, epsilon, &bilevel.weights, &bilevel.alpha, &mut rng);
+        }
+        let (train_loss, grad_norm) = bilevel.weight_step(objective, learning_rate);
+        objective.train_mix_weights.clear();
+        StepReport { valid_loss, train_loss, grad_norm }
     }
 
     /// Evaluates behind the last step of the epoch; `None` if the observer stopped that.
@@ -422,6 +452,8 @@ impl Searcher<'_> {
         };
         RunError::check_finite(&[("the validation loss", valid.loss)], &self.position)?;
         self.check_weights()?;
+        let Ok(eigenvalue) = self.eigenvalue(held, observer) else { return Ok(None) };
+        RunError::check_finite(&[("the eigenvalue of the Hessian", eigenvalue.unwrap_or(0.0))], &self.position)?;
         let alpha = &self.bilevel.alpha;
         let derivation = settings.derivation();
         let [normal, reduce] = alpha::summaries(alpha, &derivation);
@@ -440,8 +472,52 @@ impl Searcher<'_> {
             reduce,
             alpha_normal,
             alpha_reduce,
+            eigenvalue,
             seconds: self.position.seconds,
         }))
+    }
+
+    /// The eigenvalue of the epoch at hand, if it is asked for: on the first batch of α's half, as it is.
+    fn eigenvalue(
+        &mut self,
+        held: &mut Batcher,
+        observer: &impl Observer<SearchEpoch>,
+    ) -> Result<Option<f64>, Interrupted> {
+        let SearchSettings { seed, ref guards, .. } = *self.settings;
+        if !guards.eigenvalue && guards.stop_eigenvalue.is_none() {
+            return Ok(None);
+        }
+        let Self { bilevel: Bilevel { weights, alpha, .. }, objective, position, .. } = self;
+        held.fill(0, 0, &mut objective.valid);
+        let mut rng = generator(seed, Purpose::Eigenvalue, position.epoch, 0);
+        let mut start: Vec<f64> = alpha.iter().map(|_| StandardNormal.sample(&mut rng)).collect();
+        largest_eigenvalue(objective, weights, alpha, &mut start, || observer.go_on()).map(Some)
+    }
+
+    /// The epoch that the search goes back to, if it is to stop before its last.
+    fn stop_epoch(&self) -> Option<usize> {
+        let factor = self.settings.guards.stop_eigenvalue?;
+        let eigenvalues: Option<Vec<f64>> = self.epochs.iter().map(|epoch| epoch.eigenvalue).collect();
+        early_stop::stop_epoch(&eigenvalues?, self.settings.epochs, factor)
+    }
+
+    /// Selects the cells by perturbation of the finished supernet.
+    fn select<'d>(
+        mut self,
+        train: &mut Batcher<'d>,
+        held: &mut Batcher<'d>,
+        observer: &mut impl Observer<SearchEpoch>,
+    ) -> Result<SearchOutcome, RunError> {
+        let derivation = self.settings.derivation();
+        let mix_weights = alpha::softmax_rows_of(&self.bilevel.alpha, derivation.space);
+        let mut rng = generator(self.settings.seed, Purpose::Select, 0, 0);
+        let Self { settings, ref workers, ref mut bilevel, ref mut objective, .. } = self;
+        let mut trial = SupernetTrial::new(settings, workers, bilevel, objective, [train, held], observer);
+        match select(&derivation, mix_weights, &mut rng, &mut trial) {
+            Ok(genotype) => Ok(SearchOutcome { genotype, ..self.outcome(false) }),
+            Err(TrialError::Interrupted) => Ok(self.outcome(true)),
+            Err(TrialError::Failed(error)) => Err(error),
+        }
     }
 
     fn learning_rate(&self) -> f64 {
@@ -485,9 +561,14 @@ impl Searcher<'_> {
     }
 
     fn outcome(self, interrupted: bool) -> SearchOutcome {
-        let Bilevel { weights, alpha, .. } = self.bilevel;
+        let went_back_to = self.stop_epoch().filter(|_| !interrupted);
+        let Bilevel { weights, mut alpha, .. } = self.bilevel;
+        if let Some(epoch) = went_back_to {
+            let SearchEpoch { alpha_normal, alpha_reduce, .. } = &self.epochs[epoch];
+            alpha = [alpha_normal.concat(), alpha_reduce.concat()].concat();
+        }
         let genotype = self.settings.derivation().genotype(&alpha);
-        SearchOutcome { genotype, alpha, weights, epochs: self.epochs, interrupted }
+        SearchOutcome { genotype, alpha, went_back_to, weights, epochs: self.epochs, interrupted }
     }
 }
 
