@@ -54,8 +54,7 @@
 //! let network = Network::parse(file)?;
 //! assert_eq!(network.required_bytes(), 8);
 //! let (mut image, mut workspace, mut logits) = ([0.0; 2], [0.0; 2], [0.0; 1]);
-//! network.normalize(&[0, 255], &mut image)?;
-//! network.run(Kernels::detect(), &image, &mut workspace, &mut logits)?;
+//! network.run_pixels(Kernels::detect(), &[0, 255], &mut image, &mut workspace, &mut logits)?;
 //! assert_eq!(logits, [2.0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

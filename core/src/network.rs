@@ -4,10 +4,10 @@ use core::fmt;
 
 use darts_kernels_simd::{ImageShape, Kernels};
 
-use crate::execute::{Buffers, Observed};
+use crate::execute::{Buffers, Observed, Pixels};
 use crate::genotype::Genotype;
 use crate::model::{Metadata, ModelError, Sections, steps};
-use crate::plan::Step;
+use crate::plan::{Place, Step};
 
 /// A network in the bytes of its model file, which it reads in place.
 #[derive(Clone, Debug)]
@@ -122,12 +122,46 @@ impl<'a> Network<'a> {
     pub fn normalize(&self, pixels: &[u8], input: &mut [f32]) -> Result<(), RunError> {
         self.check_input(pixels.len())?;
         self.check_input(input.len())?;
-        let Metadata { mean, deviation, .. } = self.sections.metadata;
-        let channels = mean.iter().zip(deviation).cycle();
-        for ((value, &pixel), (mean, deviation)) in input.iter_mut().zip(pixels).zip(channels) {
-            *value = (f32::from(pixel) / 255.0 - mean) / deviation;
-        }
+        self.normalize_into(pixels, input);
         Ok(())
+    }
+
+    fn normalize_into(&self, pixels: &[u8], input: &mut [f32]) {
+        let normalized = Pixels::new(pixels, &self.sections.metadata).normalized();
+        input.iter_mut().zip(normalized).for_each(|(input, value)| *input = value);
+    }
+
+    /// Elements of the normalised image that [`run_pixels`](Self::run_pixels) needs room for: [`input_len`](Self::input_len) where a
+    /// step reads it as `f32`, 0 where it is only read to be quantized.
+    pub fn input_buffer_len(&self) -> usize {
+        let reads = |step: Step| step.source() == Some(Place::External) && !matches!(step, Step::Int8(_));
+        if self.steps().any(reads) { self.input_len() } else { 0 }
+    }
+
+    /// Computes the logits of one image of pixels `[H, W, C]` of a byte each: the same in every bit as
+    /// [`normalize`](Self::normalize) and [`run`](Self::run). `input` is overwritten.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] as of [`run`](Self::run), [`RunError::InputLength`] also if `input` has not
+    /// [`input_buffer_len`](Self::input_buffer_len) elements.
+    pub fn run_pixels(
+        &self,
+        kernels: Kernels,
+        pixels: &[u8],
+        input: &mut [f32],
+        workspace: &mut [f32],
+        output: &mut [f32],
+    ) -> Result<(), RunError> {
+        self.check_input(pixels.len())?;
+        let (expected, found) = (self.input_buffer_len(), input.len());
+        if found != expected {
+            return Err(RunError::InputLength { expected, found });
+        }
+        self.normalize_into(pixels, input);
+        let pixels = Some(Pixels::new(pixels, &self.sections.metadata));
+        let weights = self.sections.weights;
+        self.execute(Buffers { kernels, input, pixels, workspace, output, weights }, |_, _| {})
     }
 
     /// Computes the logits of one image. `input` is the normalised image `[H, W, C]`, `output` gets the logits `[classes]`;
@@ -159,18 +193,22 @@ impl<'a> Network<'a> {
         input: &[f32],
         workspace: &mut [f32],
         output: &mut [f32],
-        mut observe: impl FnMut(usize, Observed<'_>),
+        observe: impl FnMut(usize, Observed<'_>),
     ) -> Result<(), RunError> {
         self.check_input(input.len())?;
-        if output.len() != self.classes() {
-            return Err(RunError::OutputLength { expected: self.classes(), found: output.len() });
+        let weights = self.sections.weights;
+        self.execute(Buffers { kernels, input, pixels: None, workspace, output, weights }, observe)
+    }
+
+    fn execute(&self, mut buffers: Buffers<'_>, mut observe: impl FnMut(usize, Observed<'_>)) -> Result<(), RunError> {
+        let (classes, required) = (self.classes(), self.required_bytes());
+        if buffers.output.len() != classes {
+            return Err(RunError::OutputLength { expected: classes, found: buffers.output.len() });
         }
-        let required = self.required_bytes();
-        let found = size_of_val(workspace);
+        let found = size_of_val(buffers.workspace);
         if found < required {
             return Err(RunError::Workspace { required, found });
         }
-        let mut buffers = Buffers { kernels, input, workspace, output, weights: self.sections.weights };
         let (mut plan, mut index) = (steps(self.sections.plan), 0);
         while let Some(step) = plan.next() {
             let step = step.map_err(|_| RunError::ModelChanged)?;

@@ -1,39 +1,34 @@
-//! A network in flash classifies a test image on a Cortex-M4F; the logits go to the debugger by semihosting.
+//! A network in flash classifies a test image on a Cortex-M4F or M7; logits, time and stack go to the debugger by semihosting.
 #![no_std]
 #![no_main]
-#![forbid(unsafe_code)]
 
-/// As `darts export` wrote it. Not every image needs all the constants.
-#[allow(dead_code)]
-mod model {
-    include!("../model/model.rs");
-}
+/// As `darts export --rust` wrote it.
+#[rustfmt::skip]
+#[path = "../model/mod.rs"]
+mod model;
+#[path = "../shared/stack.rs"]
+mod stack;
+mod ticks;
 
 use core::fmt;
 use core::panic::PanicInfo;
 
 use cortex_m_rt::entry;
 use cortex_m_semihosting::{debug, hprintln};
-use darts_core::{Kernels, ModelError, Network, RunError};
-use model::{CLASSES, INPUT_LEN, MODEL, WORKSPACE_LEN};
+use darts_core::{ModelError, RunError};
+use model::{Classifier, INPUT_LEN, Memory};
+use stack::Stack;
+use ticks::Ticks;
 
 /// Pixels of the test image, `[H, W, C]`.
 static IMAGE: &[u8; INPUT_LEN] = include_bytes!("../model/image.bin");
 
-/// The buffers are static: their sizes are part of the image, and the linker says if the RAM does not hold them.
+/// The memory is static: its size is part of the image, and the linker says if the RAM does not hold it.
 #[entry]
 fn main() -> ! {
-    static mut INPUT: [f32; INPUT_LEN] = [0.0; INPUT_LEN];
-    static mut WORKSPACE: [f32; WORKSPACE_LEN] = [0.0; WORKSPACE_LEN];
-    static mut LOGITS: [f32; CLASSES] = [0.0; CLASSES];
-    let status = match classify(INPUT, WORKSPACE, LOGITS) {
-        Ok(()) => {
-            for (class, logit) in LOGITS.iter().enumerate() {
-                // Without the code that writes floating point: it is as large as all of the network's.
-                hprintln!("logit {}: {:#010x} {} / 1000000", class, logit.to_bits(), (logit * 1e6) as i32);
-            }
-            debug::EXIT_SUCCESS
-        }
+    static mut MEMORY: Memory = Memory::new();
+    let status = match classify(MEMORY) {
+        Ok(()) => debug::EXIT_SUCCESS,
         Err(error) => {
             hprintln!("error: {}", error);
             debug::EXIT_FAILURE
@@ -42,10 +37,20 @@ fn main() -> ! {
     stop(status)
 }
 
-fn classify(input: &mut [f32], workspace: &mut [f32], logits: &mut [f32]) -> Result<(), Failure> {
-    let network = Network::parse(MODEL)?;
-    network.normalize(IMAGE, input)?;
-    Ok(network.run(Kernels::detect(), input, workspace, logits)?)
+fn classify(memory: &mut Memory) -> Result<(), Failure> {
+    let (stack, ticks) = (Stack::paint(), Ticks::start());
+    let mut classifier = Classifier::new(memory)?;
+    let parsed = ticks.passed();
+    let scores = classifier.classify(IMAGE)?;
+    let (passed, depth) = (ticks.passed(), stack.depth());
+    for (class, logit) in scores.logits().iter().enumerate() {
+        // Without the code that writes floating point: it is as large as all of the network's.
+        hprintln!("logit {}: {:#010x} {} / 1000000", class, logit.to_bits(), (logit * 1e6) as i32);
+    }
+    hprintln!("class {}: {}", scores.class(), scores.class_name());
+    hprintln!("ticks: {} to check the model, {} to classify", parsed, passed - parsed);
+    hprintln!("stack: {} bytes", depth);
+    Ok(())
 }
 
 enum Failure {

@@ -1,6 +1,5 @@
-//! Model files on the host: reading them, running the core on a whole data set, and the Rust source for a device.
+//! Model files on the host: reading them, and running the core on a whole data set.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -158,34 +157,4 @@ pub fn accuracy(logits: &[f32], data: &Dataset) -> f64 {
 pub fn correct(logits: &[f32], data: &Dataset) -> usize {
     let predictions = predictions(logits, data.classes());
     predictions.iter().zip(data.labels()).filter(|&(&class, &label)| class == usize::from(label)).count()
-}
-
-/// A Rust source that includes the model file `file_name`, which must lie beside it, and states its sizes as constants.
-pub fn rust_source(model: &ModelFile, network: &Network, file_name: &str, class_names: &[String]) -> String {
-    let shape = network.input_shape();
-    let mut text = format!(
-        "// Written by `darts export`.\n\n\
-         /// The model file, for `darts_core::Network::parse`.\n\
-         pub static MODEL: &[u8] = darts_core::include_model!({file_name:?});\n"
-    );
-    let mut constant = |comment: &str, name: &str, value: usize| {
-        writeln!(text, "/// {comment}\npub const {name}: usize = {value};").expect("writing to a string does not fail");
-    };
-    constant("Bytes of the model file.", "MODEL_BYTES", model.bytes().len());
-    constant("Bytes of the workspace.", "WORKSPACE_BYTES", network.required_bytes());
-    constant("`f32`s of the workspace.", "WORKSPACE_LEN", network.required_bytes() / size_of::<f32>());
-    constant("Rows of an input image.", "HEIGHT", shape.height);
-    constant("Columns of an input image.", "WIDTH", shape.width);
-    constant("Channels of an input image.", "CHANNELS", shape.channels);
-    constant("Elements of an input image, `[HEIGHT, WIDTH, CHANNELS]`.", "INPUT_LEN", shape.len());
-    constant("Number of logits.", "CLASSES", network.classes());
-    let genotype = network.genotype();
-    write!(
-        text,
-        "/// What the logits stand for.\npub const CLASS_NAMES: [&str; {}] = {class_names:?};\n\
-         /// The cells of the network.\npub const GENOTYPE: &str = \"{genotype}\";\n",
-        class_names.len()
-    )
-    .expect("writing to a string does not fail");
-    text
 }

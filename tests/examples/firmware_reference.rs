@@ -8,7 +8,8 @@ use std::path::Path;
 use std::{env, fs};
 
 use darts_host::data::{self, LoadOptions};
-use darts_host::model_file::{ModelFile, rust_source};
+use darts_host::export::rust_module;
+use darts_host::model_file::ModelFile;
 use darts_kernels_simd::{Isa, Kernels};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -23,7 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     fs::create_dir_all(folder)?;
     fs::write(folder.join("model.darts"), model.bytes())?;
-    fs::write(folder.join("model.rs"), rust_source(&model, &network, "model.darts", image.class_names()))?;
+    let module = rust_module(&network, model.bytes().len(), "model", "model.darts", image.class_names());
+    fs::write(folder.join("mod.rs"), module)?;
     fs::write(folder.join("image.bin"), image.images())?;
     for (class, logit) in logits.iter().enumerate() {
         println!("logit {class}: {:#010x} {} / 1000000", logit.to_bits(), (logit * 1e6) as i32);

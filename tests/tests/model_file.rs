@@ -137,6 +137,14 @@ fn lengths_of_the_caller_are_checked() {
     assert_eq!(run(39, 3), Err(RunError::InputLength { expected: 40, found: 39 }));
     assert_eq!(run(41, 3), Err(RunError::InputLength { expected: 40, found: 41 }));
     assert_eq!(run(40, 4), Err(RunError::OutputLength { expected: 3, found: 4 }));
+    let mut workspace = vec![0.0; network.required_bytes() / 4];
+    let mut run = |pixels: usize, room: usize| {
+        network.run_pixels(Kernels::detect(), &vec![0; pixels], &mut vec![0.0; room], &mut workspace, &mut [0.0; 3])
+    };
+    assert_eq!(network.input_buffer_len(), 40);
+    assert_eq!(run(40, 40), Ok(()));
+    assert_eq!(run(39, 40), Err(RunError::InputLength { expected: 40, found: 39 }));
+    assert_eq!(run(40, 0), Err(RunError::InputLength { expected: 40, found: 0 }));
     let mut input = vec![0.0; 40];
     assert_eq!(network.normalize(&[0; 39], &mut input), Err(RunError::InputLength { expected: 40, found: 39 }));
     assert_eq!(network.normalize(&[0; 40], &mut input[1..]), Err(RunError::InputLength { expected: 40, found: 39 }));

@@ -20,12 +20,13 @@ impl Buffers<'_> {
         if let Int8Step::Dense { .. } = step {
             return self.int8_dense(step, following);
         }
-        let (kernels, section, input) = (self.kernels, self.weights, self.input);
+        let (kernels, section, input, pixels) = (self.kernels, self.weights, self.input, self.pixels);
         let Operands { source, target, scratch } = self.int8_operands(step)?;
         match *step {
-            Int8Step::Quantize { inverse_scale, zero, .. } => {
-                kernels.int8_quantize(input, inverse_scale, zero, target);
-            }
+            Int8Step::Quantize { inverse_scale, zero, .. } => match pixels {
+                Some(pixels) => pixels.quantize(kernels, inverse_scale, zero, target),
+                None => kernels.int8_quantize(input, inverse_scale, zero, target),
+            },
             Int8Step::Prelude { shape, padding, input, .. } => {
                 kernels.int8_prelude(source, shape, padding, input, target);
             }

@@ -2,17 +2,21 @@
 //! `None` would mean a step that was not.
 
 mod int8;
+mod pixels;
 
 use core::ops::Range;
 
 use darts_kernels_simd::{DensePart, DenseShape, Kernels, Prelude};
 
+pub(crate) use self::pixels::Pixels;
 use crate::plan::{Place, Step, Storage, Weights, align4};
 
 /// What steps read and write.
 pub(crate) struct Buffers<'b> {
     pub(crate) kernels: Kernels,
+    /// The normalised image; empty if it is there as `pixels` only.
     pub(crate) input: &'b [f32],
+    pub(crate) pixels: Option<Pixels<'b>>,
     pub(crate) workspace: &'b mut [f32],
     pub(crate) output: &'b mut [f32],
     pub(crate) weights: &'b [u8],

@@ -1,4 +1,4 @@
-//! `darts export`: a model file, and Rust constants, for a device.
+//! `darts export`: a model file, and a Rust module that runs it, for a device.
 
 use std::fmt;
 use std::fs;
@@ -10,9 +10,9 @@ use clap::{Args, ValueEnum};
 use darts_host::atomic;
 use darts_host::data::{self, LoadOptions};
 use darts_host::export::onnx::onnx;
-use darts_host::export::{Calibration, Precision, export, export_int8};
+use darts_host::export::{Calibration, Precision, export, export_int8, rust_module};
 use darts_host::isa;
-use darts_host::model_file::{ModelFile, rust_source, size};
+use darts_host::model_file::{ModelFile, size};
 use darts_host::progress::Progress;
 use darts_host::run_directory;
 use darts_host::weights::TrainedNetwork;
@@ -23,16 +23,17 @@ use super::common::print_json;
 use super::training::one_or_more;
 use super::{Failure, Outcome, import};
 
-/// Write the model file of a trained network, and a Rust source with its constants; or the network for other programs
+/// Write the model file of a trained network, and a Rust module that classifies with it; or the network for other programs
 ///
-/// Batch norms are folded into the convolutions. The Rust source lies beside the model file, includes it, and states the
-/// exact sizes of the buffers that darts-core needs. With --onnx or --safetensors
+/// Batch norms are folded into the convolutions. The Rust module lies beside the model file and includes it: constants, static
+/// memory of the exact size, and a classifier from pixels to scores that needs nothing but darts-core. With --onnx or --safetensors
 /// that is written instead.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     darts export runs/train-1\n  \
     darts export runs/train-1 --f16\n  \
     darts export runs/train-1 --int8 --calibrate data/cifar10\n  \
+    darts export runs/train-1 --f16 --rust firmware/src/classifier\n  \
     darts export runs/train-1/weights.safetensors --out firmware/model/model.darts\n  \
     darts export runs/train-1 --onnx model.onnx\n  \
     darts export cifar10.safetensors --genotype DARTS_V2 --mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616 \
@@ -64,16 +65,20 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = one_or_more(), requires = "int8")]
     calibration_images: usize,
 
-    /// The model file [default: model.darts, model-f16.darts or model-int8.darts beside the weights]; the Rust source is beside it.
+    /// The model file [default: model.darts, model-f16.darts or model-int8.darts beside the weights]; the Rust module is beside it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
+    /// Write both as a module of a Rust crate, DIR/mod.rs and DIR/model.darts; DIR is a folder `src/NAME` and the module `mod NAME;`.
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    rust: Option<PathBuf>,
+
     /// Write an ONNX model (f32, opset 17) to FILE instead: `images` [batch, C, H, W], normalised, to `logits` [batch, classes].
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["f16", "int8", "out"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["f16", "int8", "out", "rust"])]
     onnx: Option<PathBuf>,
 
     /// Write the weights to FILE instead, under the names and in the layouts of the original's state dict.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["f16", "int8", "out", "onnx"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["f16", "int8", "out", "rust", "onnx"])]
     safetensors: Option<PathBuf>,
 
     /// Print one JSON object: model, rust, model_bytes, weight_bytes, workspace_bytes; or onnx, onnx_bytes; or safetensors,
@@ -169,12 +174,16 @@ pub fn run(arguments: &Arguments) -> Outcome {
     } else {
         arguments.weights.parent().unwrap_or(Path::new(""))
     };
-    let out = arguments.out.clone().unwrap_or_else(|| folder.join(form.file_name()));
-    check_output(&out, &arguments.input())?;
-    let exported = match form {
-        Form::Float(precision) => perform(&network, precision, out)?,
-        Form::Int8(data) => write(&network, &quantized(&network, arguments, data)?, out)?,
+    let place = match &arguments.rust {
+        Some(module) => Place::module(module)?,
+        None => Place::beside(arguments.out.clone().unwrap_or_else(|| folder.join(form.file_name()))),
     };
+    check_output(&place, &arguments.input())?;
+    let bytes = match form {
+        Form::Float(precision) => float(&network, precision, &place.model)?,
+        Form::Int8(data) => quantized(&network, arguments, data)?,
+    };
+    let exported = write(&network, &bytes, place)?;
     if arguments.json {
         print_json(&exported)?;
     } else {
@@ -187,17 +196,45 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// An export writes `out` and its Rust source, and must overwrite neither the one by the other nor its input.
-fn check_output(out: &Path, input: &Path) -> Result<(), Failure> {
-    if out.extension().is_some_and(|extension| extension == "rs") {
+/// Where an export goes.
+struct Place {
+    model: PathBuf,
+    rust: PathBuf,
+    /// The option that says so.
+    option: &'static str,
+}
+
+impl Place {
+    /// The model file `model`, and its Rust module beside it.
+    fn beside(model: PathBuf) -> Self {
+        Self { rust: model.with_extension("rs"), model, option: "--out" }
+    }
+
+    /// The folder of a Rust module, which is made if it is missing.
+    fn module(folder: &Path) -> Result<Self, Failure> {
+        fs::create_dir_all(folder).map_err(|error| format!("cannot make the folder {}: {error}", folder.display()))?;
+        Ok(Self { model: folder.join(run_directory::MODEL), rust: folder.join("mod.rs"), option: "--rust" })
+    }
+
+    /// The name of the module.
+    fn module_name(&self) -> String {
+        let named = if self.rust.ends_with("mod.rs") { self.rust.parent() } else { Some(self.rust.as_path()) };
+        let name = named.and_then(Path::file_stem).unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+}
+
+/// An export must overwrite neither its one file by the other nor its input.
+fn check_output(place: &Place, input: &Path) -> Result<(), Failure> {
+    if place.model.extension().is_some_and(|extension| extension == "rs") {
         return Err(format!(
-            "{} is the name of the Rust source beside the model file: give --out another extension, such as .darts",
-            out.display()
+            "{} is the name of the Rust module beside the model file: give --out another extension, such as .darts",
+            place.model.display()
         )
         .into());
     }
-    if same_file(out, input) || same_file(&out.with_extension("rs"), input) {
-        return Err(overwrites(out, "--out"));
+    if same_file(&place.model, input) || same_file(&place.rust, input) {
+        return Err(overwrites(&place.model, place.option));
     }
     Ok(())
 }
@@ -245,11 +282,14 @@ impl Exchange {
     }
 }
 
-/// Writes the model file `out`, and the Rust source beside it.
+/// Writes the model file `out`, and the Rust module beside it.
 pub fn perform(network: &TrainedNetwork, precision: Precision, out: PathBuf) -> Result<Exported, Failure> {
-    let bytes =
-        export(network, precision).map_err(|error| format!("cannot make the model {}: {error}", out.display()))?;
-    write(network, &bytes, out)
+    write(network, &float(network, precision, &out)?, Place::beside(out))
+}
+
+/// The model file on `f32`, which will be `out`.
+fn float(network: &TrainedNetwork, precision: Precision, out: &Path) -> Result<Vec<u8>, Failure> {
+    Ok(export(network, precision).map_err(|error| format!("cannot make the model {}: {error}", out.display()))?)
 }
 
 /// The model file on 8-bit integers.
@@ -270,15 +310,15 @@ fn quantized(network: &TrainedNetwork, arguments: &Arguments, data: &str) -> Res
     Ok(export_int8(network, &train.subset(&indices), arguments.calibration.into(), isa::kernels()?)?)
 }
 
-/// Writes the bytes of a model to the file `out`, and the Rust source beside it.
-fn write(network: &TrainedNetwork, bytes: &[u8], out: PathBuf) -> Result<Exported, Failure> {
-    let file = ModelFile::new(bytes, &out);
+/// Writes the bytes of a model, and its Rust module.
+fn write(network: &TrainedNetwork, bytes: &[u8], place: Place) -> Result<Exported, Failure> {
+    let file = ModelFile::new(bytes, &place.model);
     let model = file.network()?;
-    let name = out.file_name().ok_or("the model file needs a name: give one with --out")?.to_string_lossy();
-    let source = rust_source(&file, &model, &name, &network.class_names);
-    let rust = out.with_extension("rs");
-    atomic::write(&out, file.bytes())?;
-    atomic::write(&rust, source.as_bytes())?;
+    let name = place.model.file_name().ok_or("the model file needs a name: give one with --out")?.to_string_lossy();
+    let module = rust_module(&model, bytes.len(), &place.module_name(), &name, &network.class_names);
+    atomic::write(&place.model, file.bytes())?;
+    atomic::write(&place.rust, module.as_bytes())?;
     let (weight_bytes, workspace_bytes) = (model.weight_bytes(), model.required_bytes());
-    Ok(Exported { model: out, rust, model_bytes: file.bytes().len(), weight_bytes, workspace_bytes, file })
+    let Place { model, rust, .. } = place;
+    Ok(Exported { model, rust, model_bytes: file.bytes().len(), weight_bytes, workspace_bytes, file })
 }

@@ -8,6 +8,7 @@ mod needed;
 pub mod onnx;
 mod order;
 mod plan;
+mod rust;
 mod sequence;
 mod slots;
 
@@ -22,6 +23,7 @@ use crate::weights::TrainedNetwork;
 
 pub use int8::{Calibration, export_int8};
 pub use plan::{Plan, plan};
+pub use rust::rust_module;
 
 /// How weights are stored in a model file. Images, sums and biases are `f32` in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

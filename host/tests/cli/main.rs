@@ -6,6 +6,7 @@ mod export;
 mod faults;
 mod inspect;
 mod int8;
+mod module;
 mod resume;
 
 use std::fs;

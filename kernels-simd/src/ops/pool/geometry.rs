@@ -104,7 +104,7 @@ impl<const ROWS: usize, const STRIDE: usize, const LINES: usize> Block<ROWS, STR
         let (mut lines, mut inside) = ([None; LINES], [0; ROWS]);
         for line in 0..LINES {
             let h = (row * STRIDE + line).wrapping_sub(shape.padding);
-            lines[line] = (h < input.height).then_some(h * input.width * input.channels);
+            lines[line] = (h < input.height).then(|| h * input.width * input.channels);
         }
         for r in 0..ROWS {
             inside[r] = clip(&shape, row + r, input.height).len();
