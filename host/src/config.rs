@@ -181,6 +181,7 @@ mod tests {
     use crate::search::run::SearchSettings;
     use crate::search::selection::Select;
     use crate::search::smoothing::Smoothing;
+    use crate::search::supernet_guards::{Decay, SupernetGuards};
     use crate::train::{Schedule, TrainSettings};
 
     fn config<S>(settings: S) -> RunConfig<S> {
@@ -221,6 +222,8 @@ mod tests {
             select_tune_epochs: 2,
         };
         survives(&config(SearchSettings { guards, ..SearchSettings::PAPER }));
+        let supernet_guards = SupernetGuards { skip_dropout: 0.3, auxiliary_skip: Some(Decay::Linear), partial: 4 };
+        survives(&config(SearchSettings { supernet_guards, ..SearchSettings::PAPER }));
         let schedule = Schedule::Step { epochs: 3, factor: 0.97 };
         let genotype = Some("cells".to_owned());
         let settings = TrainSettings { normalization, schedule, held_out: Some(5), ..TrainSettings::IMAGENET };

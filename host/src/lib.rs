@@ -33,6 +33,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod draw;
+mod drop_path;
 pub mod engine;
 pub mod evaluate;
 pub mod export;

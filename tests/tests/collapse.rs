@@ -7,6 +7,7 @@ use darts_host::data::{self, Dataset, LoadOptions};
 use darts_host::engine::{Engine, Inputs, Mode, Workers};
 use darts_host::graph::space::Space;
 use darts_host::graph::supernet::{SupernetConfig, supernet, supernet_of};
+use darts_host::graph::variant::Variant;
 use darts_host::search::alpha::softmax_rows_of;
 use darts_host::search::guard::GuardSettings;
 use darts_host::search::run::{
@@ -56,7 +57,8 @@ fn guards_that_do_not_act_change_no_bit() {
 #[test]
 fn a_reduced_space_is_the_whole_one_without_the_other_terms() {
     let config = SupernetConfig { input: [2, 9, 8], classes: 4, channels: 4, layers: 3, nodes: 2, multiplier: 2 };
-    let (whole, reduced) = (supernet(&config).unwrap(), supernet_of(&config, Space::S3).unwrap());
+    let (whole, reduced) =
+        (supernet(&config).unwrap(), supernet_of(&config, Variant { space: Space::S3, ..Variant::default() }).unwrap());
     let weights = initial_weights(&whole, 5);
     let mut kept = vec![f32::NAN; reduced.weights()];
     for parameter in &reduced.parameters {

@@ -7,6 +7,7 @@ use darts_host::data::{Augment, Dataset};
 use darts_host::engine::Workers;
 use darts_host::search::bilevel::Order;
 use darts_host::search::run::{Observer, SearchEpoch, SearchSettings, search};
+use darts_host::search::supernet_guards::{Decay, SupernetGuards};
 use darts_host::train::{TrainEpoch, TrainObserver, TrainSettings, train};
 use darts_kernels_simd::{ImageShape, Kernels};
 use rand::{RngExt, SeedableRng};
@@ -35,16 +36,26 @@ fn assert_all_equal<T: PartialEq>(results: &[T]) {
     assert!(results.iter().all(|result| *result == results[0]), "results differ between {THREADS:?} threads");
 }
 
+const GUARDS: SupernetGuards = SupernetGuards { skip_dropout: 0.4, auxiliary_skip: Some(Decay::Linear), partial: 2 };
+
 #[test]
 fn search_of_both_orders() {
-    for order in [Order::First, Order::Second] {
-        let settings =
-            SearchSettings { channels: 3, layers: 3, epochs: 2, batch_size: 19, order, ..SearchSettings::QUICK };
+    let plain = SupernetGuards::NONE;
+    for (order, supernet_guards) in [(Order::First, plain), (Order::Second, plain), (Order::Second, GUARDS)] {
+        let settings = SearchSettings {
+            channels: if supernet_guards.partial > 1 { 4 } else { 3 },
+            layers: 3,
+            epochs: 2,
+            batch_size: 19,
+            order,
+            supernet_guards,
+            ..SearchSettings::QUICK
+        };
         let results = THREADS.map(|threads| {
             let workers = Arc::new(Workers::new(threads).unwrap());
             let outcome = search(&settings, &data(), Kernels::detect(), workers, &mut Silent).unwrap();
             assert_eq!(outcome.epochs.len(), 2);
-            (bits(&outcome.alpha), bits(&outcome.weights), outcome.genotype)
+            (bits(&outcome.alpha), bits(&outcome.beta), bits(&outcome.weights), outcome.genotype)
         });
         assert_all_equal(&results);
     }

@@ -4,7 +4,8 @@ use darts_core::Genotype;
 use darts_host::engine::{Engine, Gradients, Inputs, Mode, Options, Saved, Workers};
 use darts_host::graph::Graph;
 use darts_host::graph::derived::{DerivedConfig, NetworkKind, derived};
-use darts_host::graph::supernet::{SupernetConfig, supernet};
+use darts_host::graph::supernet::{SupernetConfig, supernet_of};
+use darts_host::graph::variant::Variant;
 use darts_host::search::run::initial_weights;
 use darts_kernels_simd::Kernels;
 use darts_tests::Random;
@@ -59,10 +60,12 @@ fn assert_near(results: &Results, expected: &Results, bound: f32, what: &str) {
 }
 
 fn graphs() -> Vec<(&'static str, Graph)> {
-    let search = |channels, size: [usize; 3]| {
+    let search_of = |channels, size: [usize; 3], variant| {
         let config = SupernetConfig { input: size, classes: 10, channels, layers: 3, nodes: 3, multiplier: 2 };
-        supernet(&config).expect("a valid size")
+        supernet_of(&config, variant).expect("a valid size")
     };
+    let search = |channels, size| search_of(channels, size, Variant::default());
+    let partial = Variant { auxiliary_skip: true, skip_dropout: true, partial: 4, ..Variant::default() };
     let trained = |name, auxiliary| {
         let genotype = Genotype::builtin(name).expect("a built-in name");
         let config = DerivedConfig {
@@ -79,6 +82,8 @@ fn graphs() -> Vec<(&'static str, Graph)> {
         ("supernet of 4 channels", search(4, [1, 14, 14])),
         ("supernet of 5 channels on odd images", search(5, [3, 9, 11])),
         ("supernet of 16 channels", search(16, [3, 12, 12])),
+        ("partial channels", search_of(8, [3, 12, 12], partial)),
+        ("partial channels on odd images", search_of(4, [3, 9, 11], partial)),
         ("DARTS_V2 with an auxiliary head", trained("DARTS_V2", true)),
         ("AmoebaNet", trained("AmoebaNet", false)),
     ]

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use darts_host::data::Batch;
 use darts_host::engine::{Engine, Workers};
-use darts_host::graph::supernet::{SupernetConfig, supernet};
-use darts_host::search::bilevel::{Objective, Split, Wanted};
+use darts_host::graph::supernet::{SupernetConfig, supernet_of};
+use darts_host::graph::variant::Variant;
+use darts_host::search::bilevel::{Bilevel, Objective, Order, Split, Wanted};
+use darts_host::search::mixing::Mixing;
 use darts_host::search::objective::SupernetObjective;
+use darts_host::search::optimizer::{Adam, Sgd};
 use darts_host::search::run::initial_weights;
 use darts_kernels_simd::Kernels;
 use rand::{RngExt, SeedableRng};
@@ -20,11 +23,16 @@ struct Case {
 }
 
 fn case(input: [usize; 3], nodes: usize, multiplier: usize) -> Case {
+    case_of(input, nodes, multiplier, Variant::default(), 11)
+}
+
+fn case_of(input: [usize; 3], nodes: usize, multiplier: usize, variant: Variant, seed: u64) -> Case {
     let config = SupernetConfig { input, classes: 5, channels: 4, layers: 3, nodes, multiplier };
-    let graph = supernet(&config).unwrap();
+    let graph = supernet_of(&config, variant).unwrap();
+    let mixing = Mixing { variant, auxiliary_weight: 0.7 };
     let weights = initial_weights(&graph, 7);
-    let mut rng = ChaCha8Rng::seed_from_u64(11);
-    let alpha = (0..2 * config.alpha_len()).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let alpha = (0..mixing.alpha_len(graph.mix_weights)).map(|_| rng.random_range(-1.0..1.0)).collect();
     let images = 6;
     let pixels = images * input.iter().product::<usize>();
     let batch = Batch {
@@ -34,6 +42,10 @@ fn case(input: [usize; 3], nodes: usize, multiplier: usize) -> Case {
     let engine = Engine::new(graph, images, Kernels::detect());
     let mut objective = SupernetObjective::new(engine, Arc::new(Workers::new(2).unwrap()));
     (objective.train, objective.valid) = (batch.clone(), batch);
+    objective.mixing = mixing;
+    if variant.skip_dropout {
+        objective.draw_factors(0.4, seed, 0, 0);
+    }
     Case { objective, weights, alpha, rng }
 }
 
@@ -51,6 +63,15 @@ fn product(gradient: &[f32], direction: &[f32]) -> f64 {
     gradient.iter().zip(direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum()
 }
 
+/// A kink between the two points spoils a difference: the slope has to be right for one of three distances.
+#[track_caller]
+fn assert_slope(expected: f64, step: f32, mut loss: impl FnMut(f32) -> f64, what: &str) {
+    let steps = [step, step / 2.0, step / 4.0];
+    let differences = steps.map(|step| (loss(step) - loss(-step)) / (2.0 * f64::from(step)));
+    let near = |difference: &f64| (difference - expected).abs() < 0.03 * expected.abs();
+    assert!(differences.iter().any(near), "{what}: differences {differences:?}, gradient {expected}");
+}
+
 /// The loss along a direction has kinks (ReLU, max) and rounding noise, so a few directions must agree, not one exactly.
 fn check(case: &mut Case, step: f32, of_alpha: bool) {
     let (weights, alpha) = (case.weights.clone(), case.alpha.clone());
@@ -63,14 +84,12 @@ fn check(case: &mut Case, step: f32, of_alpha: bool) {
         let scale = gradient.iter().map(|g| g.abs()).fold(0.0, f32::max);
         let sign = |rng: &mut ChaCha8Rng| if trial > 0 && rng.random_bool(0.3) { 0.0 } else { 1.0 };
         let direction: Vec<f32> = gradient.iter().map(|g| sign(&mut case.rng) * g / scale).collect();
-        let [above, below] = [step, -step].map(|step| {
+        let expected = product(&gradient, &direction);
+        let loss = |step| {
             let there = moved(start, &direction, step);
             if of_alpha { case.loss(&weights, &there) } else { case.loss(&there, &alpha) }
-        });
-        let difference = (above - below) / (2.0 * f64::from(step));
-        let expected = product(&gradient, &direction);
-        let error = (difference - expected).abs() / expected.abs();
-        assert!(error < 0.03, "trial {trial}: difference {difference}, gradient {expected}");
+        };
+        assert_slope(expected, step, loss, &format!("trial {trial}"));
     }
 }
 
@@ -90,4 +109,86 @@ fn odd_sizes_and_other_cells() {
         check(&mut case([1, 9, 7], nodes, multiplier), 1e-2, true);
         check(&mut case([1, 9, 7], nodes, multiplier), 5e-4, false);
     }
+}
+
+/// The slope of L_val(w − rate · ∇w L_train(w, α), α) along the second-order gradient of α, the gradient's own, and the part of it by
+/// which the weights depend on α.
+fn second_order(case: &mut Case, rate: f32, range: f32) -> [f64; 3] {
+    const DISTANCES: usize = 30;
+    let (weights, alpha) = (case.weights.clone(), case.alpha.clone());
+    let sgd = Sgd { momentum: vec![0.0; weights.len()], momentum_decay: 0.0, weight_decay: 0.0, grad_clip: 5.0 };
+    let adam = Adam::new(alpha.len(), 0.0, [0.5, 0.999], 0.0);
+    let kernels = case.objective.engine.kernels();
+    let mut bilevel = Bilevel::new(weights.clone(), alpha.clone(), sgd, adam, Order::Second, kernels);
+    bilevel.alpha_step(&mut case.objective, rate);
+    let gradient = &bilevel.alpha_gradient;
+    let scale = gradient.iter().map(|g| g.abs()).fold(0.0, f32::max);
+    let direction: Vec<f32> = gradient.iter().map(|g| g / scale).collect();
+    let mut loss = |step| {
+        let alpha = moved(&alpha, &direction, step);
+        let mut by_weights = vec![0.0; weights.len()];
+        let wanted = Wanted { weights: Some(&mut by_weights), alpha: None };
+        case.objective.loss_grad(Split::Train, false, &weights, &alpha, wanted);
+        let unrolled = moved(&weights, &by_weights, -rate);
+        case.objective.loss_grad(Split::Valid, false, &unrolled, &alpha, Wanted::default())
+    };
+    let steps = (1..=DISTANCES).map(|index| range * index as f32 / DISTANCES as f32);
+    let slopes = steps.map(|step| (loss(step) - loss(-step)) / (2.0 * f64::from(step)));
+    let slope = slopes.sum::<f64>() / DISTANCES as f64;
+    let expected = product(gradient, &direction);
+    [slope, expected, expected - product(&bilevel.unrolled.direct, &direction)]
+}
+
+/// The gradients of a network with kinks jump, so that slopes are means over many distances up to `range`, and over several
+/// batches: they have to tell the gradient from one that leaves out how the weights depend on α.
+fn check_second_order(variant: Variant, rate: f32, range: f32) {
+    let mut sums = [0.0; 3];
+    for seed in 0..6 {
+        let found = second_order(&mut case_of([3, 8, 8], 3, 2, variant, seed), rate, range);
+        sums.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
+    }
+    let [slope, expected, implicit] = sums;
+    let error = (slope - expected).abs();
+    assert!(error < 0.4 * implicit.abs(), "slope {slope}, gradient {expected}, of which {implicit} by the weights");
+}
+
+#[test]
+fn second_order_gradient() {
+    check_second_order(Variant::default(), 0.01, 0.04);
+}
+
+/// First-order gradients of a supernet with additions, on even and on odd sizes.
+fn check_variant(variant: Variant) {
+    for (input, nodes, multiplier) in [([3, 8, 8], 3, 2), ([1, 9, 7], 2, 2)] {
+        check(&mut case_of(input, nodes, multiplier, variant, 11), 1e-2, true);
+        check(&mut case_of(input, nodes, multiplier, variant, 11), 5e-4, false);
+    }
+}
+
+#[test]
+fn with_skip_dropout() {
+    let variant = Variant { skip_dropout: true, ..Variant::default() };
+    check_variant(variant);
+    check_second_order(variant, 0.01, 0.04);
+}
+
+#[test]
+fn with_auxiliary_skips() {
+    let variant = Variant { auxiliary_skip: true, ..Variant::default() };
+    check_variant(variant);
+    check_second_order(variant, 0.01, 0.04);
+}
+
+#[test]
+fn with_partial_channels() {
+    for partial in [2, 4] {
+        let variant = Variant { partial, ..Variant::default() };
+        check_variant(variant);
+        check_second_order(variant, 0.2, 0.01);
+    }
+}
+
+#[test]
+fn with_all_additions() {
+    check_variant(Variant { skip_dropout: true, auxiliary_skip: true, partial: 2, ..Variant::default() });
 }

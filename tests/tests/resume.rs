@@ -13,6 +13,7 @@ use darts_host::search::guard::GuardSettings;
 use darts_host::search::run::{Observer, RunError, SearchEpoch, SearchSettings, search};
 use darts_host::search::selection::Select;
 use darts_host::search::smoothing::Smoothing;
+use darts_host::search::supernet_guards::{Decay, SupernetGuards};
 use darts_host::state::{Position, State};
 use darts_host::train::{TrainEpoch, TrainObserver, TrainSettings, train};
 use darts_kernels_simd::Kernels;
@@ -80,11 +81,21 @@ fn images() -> Dataset {
     data::load("embedded", &LoadOptions::default()).unwrap().train.limited(60)
 }
 
+const GUARDS: SupernetGuards = SupernetGuards { skip_dropout: 0.4, auxiliary_skip: Some(Decay::Linear), partial: 2 };
+
 #[test]
 fn a_search_of_either_order_from_any_step() {
-    for order in [Order::First, Order::Second] {
-        let settings =
-            SearchSettings { channels: 2, layers: 3, epochs: 2, batch_size: 11, order, ..SearchSettings::QUICK };
+    let plain = SupernetGuards::NONE;
+    for (order, supernet_guards) in [(Order::First, plain), (Order::Second, plain), (Order::Second, GUARDS)] {
+        let settings = SearchSettings {
+            channels: 2,
+            layers: 3,
+            epochs: 2,
+            batch_size: 11,
+            order,
+            supernet_guards,
+            ..SearchSettings::QUICK
+        };
         let run = |observer: &mut Keep<SearchEpoch>| {
             let workers = Arc::new(Workers::new(2).unwrap());
             search(&settings, &images(), Kernels::detect(), workers, observer).map(|outcome| outcome.epochs)
@@ -129,6 +140,19 @@ fn a_selection_begins_anew_and_ends_with_the_same_cells() {
     for state in saved {
         assert!(run(Some(state)).0 == unbroken);
     }
+}
+
+#[test]
+fn a_search_with_guards_of_both_kinds_from_any_step() {
+    let guards = GuardSettings { smooth: Some(Smoothing::Adversarial), eigenvalue: true, ..GuardSettings::OFF };
+    let supernet_guards = SupernetGuards { partial: 1, ..GUARDS };
+    let small = SearchSettings { channels: 2, layers: 3, epochs: 2, batch_size: 15, ..SearchSettings::QUICK };
+    let settings = SearchSettings { guards, supernet_guards, ..small };
+    let run = |observer: &mut Keep<SearchEpoch>| {
+        let workers = Arc::new(Workers::new(2).unwrap());
+        search(&settings, &images(), Kernels::detect(), workers, observer).map(|outcome| outcome.epochs)
+    };
+    check(run, 6, |epoch| serde_json::to_value(epoch).unwrap());
 }
 
 #[test]

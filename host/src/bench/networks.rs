@@ -16,6 +16,7 @@ use crate::graph::count::totals;
 use crate::graph::derived::{DerivedConfig, NetworkKind, derived, derived_cell_alone};
 use crate::graph::supernet::{ConfigError, SupernetConfig, supernet, supernet_cell};
 use crate::model_file::ModelFile;
+use crate::search::mixing::Mixing;
 use crate::search::run::initial_weights;
 use crate::weights::TrainedNetwork;
 
@@ -89,7 +90,15 @@ fn cell(name: &str, graph: Graph) -> [Case; 2] {
         parallel: true,
         body: Box::new(move |kernels, workers, timer| {
             let options = Options::default();
-            let mut step = Step::new(graph.clone(), StepKind::Weights, BATCH, options, kernels, workers.clone());
+            let mut step = Step::new(
+                graph.clone(),
+                Mixing::default(),
+                StepKind::Weights,
+                BATCH,
+                options,
+                kernels,
+                workers.clone(),
+            );
             timer(&mut || step.forward());
         }),
     };
@@ -104,7 +113,8 @@ fn step(name: &str, graph: Graph, kind: StepKind) -> Case {
         work: Work::network(kind.flops(&graph, BATCH)),
         parallel: true,
         body: Box::new(move |kernels, workers, timer| {
-            let mut step = Step::new(graph.clone(), kind, BATCH, Options::default(), kernels, workers.clone());
+            let mut step =
+                Step::new(graph.clone(), Mixing::default(), kind, BATCH, Options::default(), kernels, workers.clone());
             timer(&mut || step.run());
         }),
     }

@@ -11,8 +11,8 @@ use crate::data::Batch;
 use crate::engine::{Engine, Inputs, Mode, Options, Workers};
 use crate::graph::Graph;
 use crate::graph::count::totals;
-use crate::search::alpha::softmax_rows;
 use crate::search::bilevel::{Bilevel, Order};
+use crate::search::mixing::Mixing;
 use crate::search::objective::SupernetObjective;
 use crate::search::run::{SearchSettings, start};
 
@@ -57,9 +57,10 @@ pub struct Step {
 
 impl Step {
     /// Steps of `kind` on `graph`, a supernet or (only for [`StepKind::Weights`]) a derived network, in batches of `batch`
-    /// images.
+    /// images; `mixing` is that of a supernet.
     pub fn new(
         graph: Graph,
+        mixing: Mixing,
         kind: StepKind,
         batch: usize,
         options: Options,
@@ -67,13 +68,15 @@ impl Step {
         workers: Arc<Workers>,
     ) -> Self {
         let order = if kind == StepKind::Second { Order::Second } else { Order::First };
-        let bilevel = start(&SearchSettings { order, ..SearchSettings::PAPER }, &graph, kernels);
+        let settings = SearchSettings { order, ..SearchSettings::PAPER };
+        let bilevel = start(&settings, &graph, mixing, kernels);
         let images = Batch {
             images: random(batch * graph.input.len()),
             labels: (0..batch).map(|image| (image % graph.classes) as u32).collect(),
         };
-        let mut objective =
-            SupernetObjective::new(Engine::with_options(graph, batch, kernels, options), workers.clone());
+        let engine = Engine::with_options(graph, batch, kernels, options);
+        let mut objective = SupernetObjective::new(engine, workers.clone());
+        objective.mixing = mixing;
         (objective.train, objective.valid) = (images.clone(), images);
         Self { kind, bilevel, objective, workers }
     }
@@ -85,7 +88,8 @@ impl Step {
 
     /// A forward pass on the training batch.
     pub(super) fn forward(&mut self) {
-        let mix_weights = softmax_rows(&self.bilevel.alpha);
+        let mut mix_weights = Vec::new();
+        self.objective.mixing.weights(&self.bilevel.alpha, &mut mix_weights);
         let images = &self.objective.train.images;
         let inputs = Inputs { weights: &self.bilevel.weights, mix_weights: &mix_weights, images, drop_path: None };
         self.objective.engine.forward(&self.workers, inputs, Mode::Batch);

@@ -7,8 +7,10 @@ use darts_host::bench::{Step, StepKind, median_seconds, multiply_add_peak, peak_
 use darts_host::engine::Options;
 use darts_host::graph::Graph;
 use darts_host::graph::derived::{DerivedConfig, NetworkKind, derived};
-use darts_host::graph::supernet::{SupernetConfig, supernet};
+use darts_host::graph::supernet::{SupernetConfig, supernet_of};
+use darts_host::graph::variant::Variant;
 use darts_host::interrupt;
+use darts_host::search::mixing::Mixing;
 use darts_host::search::run::SearchSettings;
 use darts_host::train::TrainSettings;
 use indicatif::HumanBytes;
@@ -45,6 +47,10 @@ pub struct Arguments {
     /// Number of cells [default: 8; with --genotype 20].
     #[arg(long, value_name = "N")]
     layers: Option<usize>,
+
+    /// One channel of so many goes through the mixed operations of a search.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = one_or_more(), conflicts_with = "genotype")]
+    partial: usize,
 
     /// Images in a batch [default: 64; with --genotype 96].
     #[arg(long, value_name = "N", value_parser = one_or_more())]
@@ -95,20 +101,23 @@ impl From<Order> for StepKind {
 }
 
 impl Arguments {
-    /// The network, what a step of it is, and the images in a batch.
-    fn resolve(&self) -> Result<(Graph, StepKind, usize), Failure> {
+    /// The network, how it mixes, what a step of it is, and the images in a batch.
+    fn resolve(&self) -> Result<(Graph, Mixing, StepKind, usize), Failure> {
         let (input, classes) = (self.input.0, self.classes);
         let Some(genotype) = &self.genotype else {
             let paper = SearchSettings::PAPER;
-            let graph = supernet(&SupernetConfig {
+            let config = SupernetConfig {
                 input,
                 classes,
                 channels: self.channels.unwrap_or(paper.channels),
                 layers: self.layers.unwrap_or(paper.layers),
                 nodes: paper.nodes,
                 multiplier: paper.multiplier,
-            })?;
-            return Ok((graph, self.order.unwrap_or(Order::First).into(), self.batch.unwrap_or(paper.batch_size)));
+            };
+            let variant = Variant { partial: self.partial, ..Variant::default() };
+            let mixing = Mixing { variant, ..Mixing::default() };
+            let kind = self.order.unwrap_or(Order::First).into();
+            return Ok((supernet_of(&config, variant)?, mixing, kind, self.batch.unwrap_or(paper.batch_size)));
         };
         if self.order.is_some_and(|order| order != Order::Weights) {
             return Err(WrongUsage { option: "--order first or second", subject: "a derived network" }.into());
@@ -123,7 +132,7 @@ impl Arguments {
             auxiliary: false,
         };
         let graph = derived(&resolve(genotype)?, &config)?;
-        Ok((graph, StepKind::Weights, self.batch.unwrap_or(paper.batch_size)))
+        Ok((graph, Mixing::default(), StepKind::Weights, self.batch.unwrap_or(paper.batch_size)))
     }
 }
 
@@ -143,7 +152,7 @@ struct Report {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let session = Session::start(&arguments.machine, arguments.json)?;
-    let (graph, kind, batch) = arguments.resolve()?;
+    let (graph, mixing, kind, batch) = arguments.resolve()?;
     let saved = arguments.saved.into();
     session.check_memory(&graph, batch, saved)?;
     interrupt::install()?;
@@ -151,6 +160,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let peak = multiply_add_peak(session.kernels, &session.workers);
     let mut step = Step::new(
         graph,
+        mixing,
         kind,
         batch,
         Options { saved, ..Options::default() },

@@ -18,6 +18,7 @@ mod resume;
 mod run;
 mod search;
 mod seeds;
+mod supernet;
 mod table;
 mod train;
 mod training;

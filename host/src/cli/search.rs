@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::collapse::CollapseArguments;
 use super::common::{Machine, Session, print_json};
 use super::resume::Run;
+use super::supernet::SupernetArguments;
 use super::training::{
     AugmentArguments, DataArguments, Images, Preset, PresetOptions, RunArguments, SgdArguments, augment_options,
     non_negative, preset_table, set, sgd_options,
@@ -46,6 +47,8 @@ pub struct Arguments {
     architecture: ArchitectureOptimizer,
     #[command(flatten)]
     collapse: CollapseArguments,
+    #[command(flatten)]
+    supernet_guards: SupernetArguments,
     #[command(flatten)]
     data: DataArguments,
     #[command(flatten)]
@@ -140,6 +143,7 @@ impl Arguments {
         settings.zero_alpha |= self.architecture.zero_alpha;
         settings.batch_statistics |= self.architecture.batch_statistics;
         self.collapse.apply(&mut settings.guards);
+        self.supernet_guards.apply(&mut settings.supernet_guards);
         self.augment.apply(&mut settings.augment);
         if let Some(normalization) = self.data.normalization(source)? {
             settings.normalization = Some(normalization);
@@ -187,7 +191,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let previous = arguments.run.previous::<SearchSettings>("search")?;
     let Images { source, config } = arguments.data.load(&session, previous.as_ref().map(|run| &run.config.data))?;
     let settings = arguments.settings(&source, previous.as_ref().map(|run| &run.config.settings))?;
-    settings.guards.validate(settings.epochs)?;
+    settings.check_guards()?;
     let graph = search_graph(&settings, &source.train)?;
     session.check_memory(&graph, settings.batch_size.min(source.train.len()), settings.saved)?;
     drop(graph);
@@ -220,13 +224,16 @@ pub struct AlphaRecord {
     pub complete_epochs: usize,
     normal: Vec<Vec<f32>>,
     reduce: Vec<Vec<f32>>,
+    /// β of normal, then of reduction cells, where edges are weighted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    beta: Vec<f32>,
 }
 
 impl From<&SearchOutcome> for AlphaRecord {
     fn from(outcome: &SearchOutcome) -> Self {
         let [normal, reduce] = alpha::rows(&outcome.alpha);
         let complete_epochs = outcome.went_back_to.map_or(outcome.epochs.len(), |epoch| epoch + 1);
-        Self { complete_epochs, normal, reduce }
+        Self { complete_epochs, normal, reduce, beta: outcome.beta.clone() }
     }
 }
 

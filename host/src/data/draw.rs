@@ -25,6 +25,7 @@ pub(crate) enum Purpose {
     Smooth = 12,
     Eigenvalue = 13,
     Select = 14,
+    SkipDropout = 15,
 }
 
 /// 32-bit words in a ChaCha block: draws for one sample must fit in, to be independent of the next sample's.

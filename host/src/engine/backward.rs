@@ -358,6 +358,11 @@ impl Shared<'_> {
         let place = Chunk::place(graph, node.output, image);
         let gradient = take(&mut chunk.gradients[network.slot(node.output)]);
         let dy = &gradient[place.clone()];
+        if let Some(gather) = node.gather {
+            self.scatter((node, gather), terms, image, dy, chunk);
+            chunk.gradients[network.slot(node.output)] = gradient;
+            return;
+        }
         for (term, &Written { target, sums }) in node.terms.iter().zip(terms) {
             let factor = network.drop_factor(term, self.inputs, chunk, image);
             let start = sums.unwrap_or_default();

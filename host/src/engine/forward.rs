@@ -150,6 +150,11 @@ impl Network {
         let mut values = take(&mut chunk.values[mix.output]);
         let Values::F32(target) = &mut values else { unreachable!("state {} is not stored", mix.output) };
         let y = &mut target[place];
+        if let Some(gather) = mix.gather {
+            self.gather(mix, gather, &chunk.values, image, y);
+            chunk.values[mix.output] = values;
+            return;
+        }
         let Scratch { terms: buffers, scales, .. } = scratch;
         for (group, terms) in mix.terms.chunks(TERMS).enumerate() {
             let all = &chunk.values;

@@ -7,6 +7,7 @@ mod aligned;
 mod backward;
 mod chunk;
 mod forward;
+mod gather;
 mod head;
 mod norms;
 pub(crate) mod op;

@@ -98,8 +98,8 @@ impl PlannedOp {
                 });
                 (Kernel::Dense(convs.collect()), padding)
             }
-            Op::MaxPool { stride } => {
-                (Kernel::MaxPool(PoolShape { input, kernel: 3, stride, padding: 1 }), Padding::NONE)
+            Op::MaxPool { kernel, stride, padding } => {
+                (Kernel::MaxPool(PoolShape { input, kernel, stride, padding }), Padding::NONE)
             }
             Op::AvgPool { kernel, stride, padding } => {
                 (Kernel::AvgPool(PoolShape { input, kernel, stride, padding }), Padding::NONE)

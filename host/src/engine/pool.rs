@@ -26,7 +26,7 @@ impl Pool {
         let [source] = stage.inputs.as_slice() else { return None };
         let input = graph.tensors[source.tensor];
         let (pooling, kernel, stride, padding) = match *stage.ops.as_slice() {
-            [Op::MaxPool { stride }] => (Pooling::Maximum, 3, stride, 1),
+            [Op::MaxPool { kernel, stride, padding }] => (Pooling::Maximum, kernel, stride, padding),
             [Op::AvgPool { kernel, stride, padding }] => (Pooling::Average, kernel, stride, padding),
             _ => return None,
         };

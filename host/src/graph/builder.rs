@@ -5,7 +5,7 @@ use std::ops::Range;
 use darts_kernels_simd::{ImageShape, PoolShape, valid_extent};
 
 use super::schedule::schedule;
-use super::{Graph, Head, Mix, Node, Norm, Op, Parameter, ParameterKind, Source, Stage, Term, TermWeight};
+use super::{Gather, Graph, Head, Mix, Node, Norm, Op, Parameter, ParameterKind, Source, Stage, Term, TermWeight};
 
 /// A graph under construction. Methods panic on shapes that do not fit, which callers rule out by checking the
 /// configuration first.
@@ -83,6 +83,20 @@ impl GraphBuilder {
         Source { tensor: output, norm }
     }
 
+    /// What a stage that does the same as is wanted makes, if there is one.
+    fn same_stage(&self, inputs: &[Source], relu: bool, ops: &[Op]) -> Option<usize> {
+        self.stages.iter().position(|stage| stage.inputs == inputs && stage.relu == relu && stage.ops == ops)
+    }
+
+    /// The pool of a state without a batch norm; all readers share one stage.
+    pub fn shared_pool(&mut self, name: &str, input: Source, op: Op) -> Source {
+        let ops = [op];
+        match self.same_stage(&[input], false, &ops) {
+            Some(stage) => Source { tensor: self.stages[stage].output, norm: None },
+            None => self.stage(name, vec![input], false, ops.to_vec(), None),
+        }
+    }
+
     /// Another batch norm behind a stage that does the same as is wanted, if there is one.
     pub fn shared_stage(
         &mut self,
@@ -91,8 +105,7 @@ impl GraphBuilder {
         ops: &[Op],
         (name, affine): (String, bool),
     ) -> Option<Source> {
-        let same = |stage: &Stage| stage.inputs == inputs && stage.relu == relu && stage.ops == ops;
-        let stage = self.stages.iter().position(same)?;
+        let stage = self.same_stage(inputs, relu, ops)?;
         let tensor = self.stages[stage].output;
         let norm = self.norm(name, tensor, affine);
         self.stages[stage].norms.push(norm);
@@ -120,10 +133,26 @@ impl GraphBuilder {
     /// Adds a state of the given shape: the sum of `terms`.
     pub fn mix(&mut self, name: &str, shape: ImageShape, terms: Vec<Term>) -> Source {
         assert!(terms.iter().all(|term| self.shape(term.source) == shape), "{name}: shapes of terms differ");
+        self.any_mix(name, shape, terms, None)
+    }
+
+    /// Adds a state of channels of the concatenation of `states`, which are of one size: `channels` behind a shuffle of `groups`.
+    pub fn gather(&mut self, name: &str, states: &[Source], groups: usize, channels: Range<usize>) -> Source {
+        let size = self.shape(states[0]);
+        let total = states.iter().map(|&state| self.shape(state).channels).sum();
+        assert!(states.iter().all(|&state| self.shape(state).pixels() == size.pixels()), "{name}: sizes differ");
+        assert!(total % groups == 0 && channels.end <= total, "{name}: {total} channels, {groups} groups");
+        let one = |&source| Term { source, weight: TermWeight::One, drop_path: None };
+        let gather = Gather { channels: total, groups, first: channels.start };
+        let shape = ImageShape { channels: channels.len(), ..size };
+        self.any_mix(name, shape, states.iter().map(one).collect(), Some(gather))
+    }
+
+    fn any_mix(&mut self, name: &str, shape: ImageShape, terms: Vec<Term>, gather: Option<Gather>) -> Source {
         let output = self.tensors.len();
         self.tensors.push(shape);
         self.order.push(Node::Mix(self.mixes.len()));
-        self.mixes.push(Mix { terms, output, name: name.to_owned() });
+        self.mixes.push(Mix { terms, gather, output, name: name.to_owned() });
         Source { tensor: output, norm: None }
     }
 
@@ -189,8 +218,9 @@ impl Op {
             Op::FactorizedReduce { output_channels, .. } => {
                 ImageShape { channels: output_channels, ..strided(input, 2) }
             }
-            Op::MaxPool { stride } => strided(input, stride),
-            Op::AvgPool { kernel, stride, padding } => PoolShape { input, kernel, stride, padding }.output(),
+            Op::MaxPool { kernel, stride, padding } | Op::AvgPool { kernel, stride, padding } => {
+                PoolShape { input, kernel, stride, padding }.output()
+            }
         }
     }
 }

@@ -111,7 +111,7 @@ impl Op {
                 format!("conv{rows}x{columns}{}", step(stride[0].max(stride[1])))
             }
             Op::FactorizedReduce { .. } => "factorized_reduce".into(),
-            Op::MaxPool { stride } => format!("max_pool3x3{}", step(*stride)),
+            Op::MaxPool { kernel, stride, .. } => format!("max_pool{kernel}x{kernel}{}", step(*stride)),
             Op::AvgPool { kernel, stride, .. } => format!("avg_pool{kernel}x{kernel}{}", step(*stride)),
         }
     }

@@ -13,6 +13,7 @@ pub mod primitives;
 mod schedule;
 pub mod space;
 pub mod supernet;
+pub mod variant;
 
 pub use builder::GraphBuilder;
 pub use parameters::{Parameter, ParameterKind};
@@ -71,10 +72,14 @@ pub enum Op {
         /// Output channels of both halves together.
         output_channels: usize,
     },
-    /// 3×3 max pooling, padding 1.
+    /// Max pooling over the pixels inside the image.
     MaxPool {
+        /// Extent of the window.
+        kernel: usize,
         /// Step of the window.
         stride: usize,
+        /// Virtual padding.
+        padding: usize,
     },
     /// Average pooling over the pixels inside the image.
     AvgPool {
@@ -111,7 +116,7 @@ pub struct Stage {
 pub enum TermWeight {
     /// 1.
     One,
-    /// An element of the mixing weights, softmax(α) flattened.
+    /// An element of the mixing weights: softmax(α) flattened, and what a [`Variant`](variant::Variant) has behind it.
     Alpha(usize),
 }
 
@@ -131,10 +136,24 @@ pub struct Term {
 pub struct Mix {
     /// The terms.
     pub terms: Vec<Term>,
+    /// Where the state is no sum, but some channels of the concatenation of its terms, which are states of weight 1.
+    pub gather: Option<Gather>,
     /// The state.
     pub output: TensorId,
     /// What the state is called in tables.
     pub name: String,
+}
+
+/// A range of the channels of a concatenation after their shuffle: the channels, dealt out to groups one behind the other, are
+/// taken in turns from each group, so that channel `j` of the result is channel `j / groups` of group `j % groups`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gather {
+    /// Channels of the concatenation, a multiple of `groups`.
+    pub channels: usize,
+    /// Groups; the shuffle of one group changes nothing.
+    pub groups: usize,
+    /// First channel of the range, behind the shuffle.
+    pub first: usize,
 }
 
 /// Global average over all inputs (concatenated along channels), then a linear layer with bias.

@@ -34,13 +34,9 @@ impl GraphBuilder {
     ) -> Option<Source> {
         Some(match primitive {
             Primitive::None => return None,
-            Primitive::MaxPool3x3 => self.pool(name, input, Op::MaxPool { stride }, pool_norm),
+            Primitive::MaxPool3x3 => self.pool(name, input, Op::MaxPool { kernel: 3, stride, padding: 1 }, pool_norm),
             Primitive::AvgPool3x3 => self.pool(name, input, Op::AvgPool { kernel: 3, stride, padding: 1 }, pool_norm),
-            Primitive::SkipConnect if stride == 1 => input,
-            Primitive::SkipConnect => {
-                let channels = self.shape(input).channels;
-                self.factorized_reduce(name, vec![input], channels)
-            }
+            Primitive::SkipConnect => self.skip_connect(name, input, stride),
             Primitive::SepConv3x3 => self.sep_conv(name, input, 3, stride),
             Primitive::SepConv5x5 => self.sep_conv(name, input, 5, stride),
             Primitive::SepConv7x7 => self.sep_conv(name, input, 7, stride),
@@ -48,6 +44,15 @@ impl GraphBuilder {
             Primitive::DilConv5x5 => self.depthwise_separable(name, input, 1, 5, stride, 2),
             Primitive::Conv7x1_1x7 => self.conv_7x1_1x7(name, input, stride),
         })
+    }
+
+    /// The identity, or a factorized reduction at stride 2.
+    pub fn skip_connect(&mut self, name: &str, input: Source, stride: usize) -> Source {
+        if stride == 1 {
+            return input;
+        }
+        let channels = self.shape(input).channels;
+        self.factorized_reduce(name, vec![input], channels)
     }
 
     fn pool(&mut self, name: &str, input: Source, op: Op, norm: bool) -> Source {

@@ -1,5 +1,7 @@
 //! The architecture parameters: two matrices `[edges, 8]`, the one of normal cells and the one of reduction cells, one
-//! behind the other in a flat vector.
+//! behind the other in a flat vector; behind them, where edges are weighted (PC-DARTS), β: one element for each edge.
+
+use std::ops::Range;
 
 use darts_core::{CellGenotype, Genotype, Primitive};
 use rand_chacha::ChaCha8Rng;
@@ -18,7 +20,7 @@ pub fn initial(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     (0..len).map(|_| 1e-3 * draw()).collect()
 }
 
-/// The two matrices of α, of normal and of reduction cells, row by row.
+/// The two matrices of α without β, of normal and of reduction cells, row by row.
 pub fn rows(alpha: &[f32]) -> [Vec<Vec<f32>>; 2] {
     let (normal, reduce) = alpha.split_at(alpha.len() / 2);
     [normal, reduce].map(|matrix| matrix.chunks_exact(COLUMNS).map(<[f32]>::to_vec).collect())
@@ -59,6 +61,47 @@ pub fn softmax_backward(weights: &[f32], gradient: &mut [f32]) {
             *value = (f64::from(weight) * (f64::from(*value) - mean)) as f32;
         }
     }
+}
+
+/// Softmax of β over the edges of every node, in place: the edges of normal, then of reduction cells, two for the first node of a
+/// cell and one more for each that follows. An empty β stays empty.
+pub fn softmax_nodes(beta: &mut [f32]) {
+    for_each_node(beta.len(), |edges| {
+        let node = &mut beta[edges];
+        let largest = node.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        node.iter_mut().for_each(|value| *value = (*value - largest).exp());
+        let sum: f32 = node.iter().sum();
+        node.iter_mut().for_each(|value| *value /= sum);
+    });
+}
+
+/// Gradient with respect to β from that with respect to its softmax `weights`, in place.
+pub fn softmax_nodes_backward(weights: &[f32], gradient: &mut [f32]) {
+    for_each_node(weights.len(), |edges| {
+        let (weights, gradient) = (&weights[edges.clone()], &mut gradient[edges]);
+        let products = gradient.iter().zip(weights).map(|(&value, &weight)| f64::from(value) * f64::from(weight));
+        let mean: f64 = products.sum();
+        for (value, &weight) in gradient.iter_mut().zip(weights) {
+            *value = (f64::from(weight) * (f64::from(*value) - mean)) as f32;
+        }
+    });
+}
+
+/// Hands out the edges of each node of both cells, which have `edges` edges together.
+fn for_each_node(edges: usize, mut work: impl FnMut(Range<usize>)) {
+    for cell in [0, edges / 2] {
+        let (mut start, mut inputs) = (0, 2);
+        while start < edges / 2 {
+            work(cell + start..cell + start + inputs);
+            start += inputs;
+            inputs += 1;
+        }
+    }
+}
+
+/// The two matrices of α for cells of `nodes` nodes, and β, which is empty where edges are not weighted.
+pub fn split(alpha: &[f32], nodes: usize) -> (&[f32], &[f32]) {
+    alpha.split_at(nodes * (nodes + 3) * COLUMNS)
 }
 
 /// The genotype that α stands for in the whole space of DARTS, see [`Derivation`].
@@ -119,7 +162,7 @@ pub struct AlphaSummary {
 /// Summaries of the normal and the reduction cell that `derivation` makes of α.
 pub fn summaries(alpha: &[f32], derivation: &Derivation) -> [AlphaSummary; 2] {
     let derived = derivation.genotype(alpha);
-    let weights = softmax_rows_of(alpha, derivation.space);
+    let weights = softmax_rows_of(split(alpha, derivation.nodes).0, derivation.space);
     let (normal, reduce) = weights.split_at(weights.len() / 2);
     [(normal, &derived.normal), (reduce, &derived.reduce)].map(|(weights, cell)| summary(weights, cell))
 }

@@ -2,7 +2,7 @@
 
 use darts_core::Genotype;
 
-use super::alpha::{COLUMNS, cell, softmax_rows_of};
+use super::alpha::{COLUMNS, cell, softmax_nodes, softmax_rows_of, split};
 use super::max_skips;
 use crate::graph::space::Space;
 
@@ -22,12 +22,18 @@ pub struct Derivation {
 }
 
 impl Derivation {
-    /// The genotype that α stands for.
+    /// The genotype that α stands for. Where edges are weighted, the strength of an operation is its weight times that of its edge.
     ///
     /// # Panics
     /// If α does not have two matrices for cells of `nodes` nodes.
     pub fn genotype(&self, alpha: &[f32]) -> Genotype {
-        let mut strengths = softmax_rows_of(alpha, self.space);
+        let (matrices, beta) = split(alpha, self.nodes);
+        let mut strengths = softmax_rows_of(matrices, self.space);
+        let mut edges = beta.to_vec();
+        softmax_nodes(&mut edges);
+        for (row, edge) in strengths.chunks_exact_mut(COLUMNS).zip(&edges) {
+            row.iter_mut().for_each(|strength| *strength *= edge);
+        }
         for row in strengths.chunks_exact_mut(COLUMNS) {
             // Below every operation of the space, however small its weight.
             let left_out = row.iter_mut().zip(self.space.allowed()).filter(|&(_, &allowed)| !allowed);

@@ -62,6 +62,9 @@ pub enum GuardError {
     /// Perturbations do not look at α, nor at the supernet of an earlier epoch.
     #[error("{0} has no meaning where perturbations select the cells: leave out one of the two")]
     Selection(&'static str),
+    /// They know mixing weights of operations only, and not those of edges.
+    #[error("{0} does not go with partial channels, whose edges are weighted: leave out one of the two")]
+    Partial(&'static str),
 }
 
 impl GuardSettings {

@@ -15,10 +15,12 @@ use super::derivation::Derivation;
 use super::early_stop;
 use super::eigenvalue::largest_eigenvalue;
 use super::guard::{GuardError, GuardSettings};
+use super::mixing::Mixing;
 use super::objective::SupernetObjective;
 use super::optimizer::{Adam, Sgd, SgdSettings, cosine};
 use super::selection::{Select, select};
 use super::smoothing;
+use super::supernet_guards::SupernetGuards;
 use super::trial::{SupernetTrial, TrialError};
 use crate::atomic::WriteError;
 use crate::checkpoint::RestoreError;
@@ -29,6 +31,7 @@ use crate::engine::{Engine, Mode, Options, Saved, Workers};
 use crate::evaluate::evaluate;
 use crate::graph::Graph;
 use crate::graph::supernet::{ConfigError, SupernetConfig, supernet_of};
+use crate::graph::variant::Variant;
 use crate::interrupt::Interrupted;
 use crate::state::{Position, State, Values};
 
@@ -64,6 +67,9 @@ pub struct SearchSettings {
     /// The space, and what is done against a collapse.
     #[serde(flatten)]
     pub guards: GuardSettings,
+    /// Guards against collapse that change the supernet.
+    #[serde(flatten)]
+    pub supernet_guards: SupernetGuards,
     /// Augmentation of both halves.
     pub augment: Augment,
     /// Scale of the pixels; computed from the training set where absent.
@@ -96,6 +102,7 @@ impl SearchSettings {
         zero_alpha: false,
         batch_statistics: false,
         guards: GuardSettings::OFF,
+        supernet_guards: SupernetGuards::NONE,
         augment: Augment::STANDARD,
         normalization: None,
         saved: Saved::F32,
@@ -142,6 +149,9 @@ pub struct SearchEpoch {
     /// Largest eigenvalue of ∇²α L_val on the first validation images, if it is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eigenvalue: Option<f64>,
+    /// β, `[edges]`, of normal and then of reduction cells, where edges are weighted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beta: Vec<f32>,
     /// Wall time.
     pub seconds: f64,
 }
@@ -214,6 +224,8 @@ pub struct SearchOutcome {
     pub alpha: Vec<f32>,
     /// The epoch that an early stop went back to, from 0.
     pub went_back_to: Option<usize>,
+    /// β likewise, where edges are weighted.
+    pub beta: Vec<f32>,
     /// Last weights of the supernet.
     pub weights: Vec<f32>,
     /// Records of all complete epochs.
@@ -283,6 +295,27 @@ impl RunError {
 }
 
 impl SearchSettings {
+    /// Checks that the guards against a collapse go together.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn check_guards(&self) -> Result<(), GuardError> {
+        self.guards.validate(self.epochs)?;
+        let of_operations = [
+            ("smoothing", self.guards.smooth.is_some()),
+            ("a selection by perturbation", self.guards.select == Select::Perturbation),
+        ];
+        match of_operations.into_iter().find(|&(_, on)| on && self.supernet_guards.partial > 1) {
+            Some((what, _)) => Err(GuardError::Partial(what)),
+            None => Ok(()),
+        }
+    }
+
+    /// What the supernet is made of.
+    pub fn variant(&self) -> Variant {
+        Variant { space: self.guards.space, ..self.supernet_guards.variant() }
+    }
+
     /// How a genotype is read off α.
     pub fn derivation(&self) -> Derivation {
         let GuardSettings { space, max_skips, .. } = self.guards;
@@ -295,7 +328,7 @@ impl SearchSettings {
 /// # Errors
 /// If a size is out of range.
 pub fn search_graph(settings: &SearchSettings, data: &Dataset) -> Result<Graph, ConfigError> {
-    supernet_of(&network(settings, data), settings.guards.space)
+    supernet_of(&network(settings, data), settings.variant())
 }
 
 /// Size of the supernet for images of `data`.
@@ -323,7 +356,7 @@ pub fn search(
     workers: Arc<Workers>,
     observer: &mut impl Observer<SearchEpoch>,
 ) -> Result<SearchOutcome, RunError> {
-    settings.guards.validate(settings.epochs)?;
+    settings.check_guards()?;
     let graph = search_graph(settings, data)?;
     let halves = Split::for_search(data, settings.seed)?;
     let batches = |order, augment| BatchSettings {
@@ -337,7 +370,8 @@ pub fn search(
     let mut valid = Batcher::new(data, halves.second.clone(), batches(data::Order::Random, settings.augment))?;
     let mut held = Batcher::new(data, halves.second, batches(data::Order::Sequential, Augment::NONE))?;
 
-    let bilevel = start(settings, &graph, kernels);
+    let mixing = Mixing { variant: settings.variant(), ..Mixing::default() };
+    let bilevel = start(settings, &graph, mixing, kernels);
     let engine = Engine::with_options(
         graph,
         settings.batch_size,
@@ -345,7 +379,7 @@ pub fn search(
         Options { saved: settings.saved, ..Options::default() },
     );
     let mut objective = SupernetObjective::new(engine, workers.clone());
-    objective.space = settings.guards.space;
+    objective.mixing = mixing;
     let (position, epochs, clock) = (Position::default(), Vec::new(), Instant::now());
     let mut searcher = Searcher { settings, kernels, workers, bilevel, objective, position, epochs, clock };
     observer.restore(searcher.state())?;
@@ -391,7 +425,9 @@ impl Searcher<'_> {
     ) -> Result<bool, RunError> {
         let (epoch, first, steps) = (self.position.epoch, self.position.step, train.batches_per_epoch());
         let learning_rate = self.learning_rate() as f32;
-        let frozen = epoch < self.settings.guards.warm_up;
+        let SearchSettings { epochs, ref guards, supernet_guards, .. } = *self.settings;
+        let frozen = epoch < guards.warm_up;
+        self.objective.mixing.auxiliary_weight = supernet_guards.auxiliary_weight(epoch, epochs) as f32;
         let fill = |step, pair: &mut Pair| {
             train.fill(epoch, first + step, &mut pair.train);
             if !frozen {
@@ -422,8 +458,9 @@ impl Searcher<'_> {
 
     /// One step on the batches at hand: of α unless it is frozen, then of the weights.
     fn step(&mut self, learning_rate: f32) -> StepReport {
-        let SearchSettings { epochs, seed, ref guards, .. } = *self.settings;
+        let SearchSettings { epochs, seed, ref guards, supernet_guards, .. } = *self.settings;
         let Self { bilevel, objective, position: Position { epoch, step, .. }, .. } = self;
+        objective.draw_factors(supernet_guards.skip_dropout(*epoch, epochs), seed, *epoch, *step);
         let valid_loss = (*epoch >= guards.warm_up).then(|| bilevel.alpha_step(objective, learning_rate));
         if let Some(smoothing) = guards.smooth {
             let epsilon = smoothing::epsilon(guards.smooth_epsilon, *epoch, epochs);
@@ -443,8 +480,9 @@ impl Searcher<'_> {
         observer: &impl Observer<SearchEpoch>,
     ) -> Result<Option<SearchEpoch>, RunError> {
         let settings = self.settings;
-        let mix_weights = alpha::softmax_rows_of(&self.bilevel.alpha, settings.guards.space);
-        let SupernetObjective { engine, statistics, .. } = &mut self.objective;
+        let SupernetObjective { engine, statistics, mixing, .. } = &mut self.objective;
+        let mut mix_weights = Vec::new();
+        mixing.weights(&self.bilevel.alpha, &mut mix_weights);
         let mode = if settings.batch_statistics { Mode::Batch } else { Mode::Running(statistics) };
         let go_on = |_| observer.go_on();
         let Ok(valid) = evaluate(engine, &self.workers, &self.bilevel.weights, &mix_weights, mode, held, go_on) else {
@@ -457,7 +495,8 @@ impl Searcher<'_> {
         let alpha = &self.bilevel.alpha;
         let derivation = settings.derivation();
         let [normal, reduce] = alpha::summaries(alpha, &derivation);
-        let [alpha_normal, alpha_reduce] = alpha::rows(alpha);
+        let (matrices, beta) = alpha::split(alpha, settings.nodes);
+        let ([alpha_normal, alpha_reduce], beta) = (alpha::rows(matrices), beta.to_vec());
         let genotype = derivation.genotype(alpha).to_string();
         self.count_seconds();
         Ok(Some(SearchEpoch {
@@ -473,6 +512,7 @@ impl Searcher<'_> {
             alpha_normal,
             alpha_reduce,
             eigenvalue,
+            beta,
             seconds: self.position.seconds,
         }))
     }
@@ -488,6 +528,7 @@ impl Searcher<'_> {
             return Ok(None);
         }
         let Self { bilevel: Bilevel { weights, alpha, .. }, objective, position, .. } = self;
+        objective.drop_nothing();
         held.fill(0, 0, &mut objective.valid);
         let mut rng = generator(seed, Purpose::Eigenvalue, position.epoch, 0);
         let mut start: Vec<f64> = alpha.iter().map(|_| StandardNormal.sample(&mut rng)).collect();
@@ -509,7 +550,12 @@ impl Searcher<'_> {
         observer: &mut impl Observer<SearchEpoch>,
     ) -> Result<SearchOutcome, RunError> {
         let derivation = self.settings.derivation();
-        let mix_weights = alpha::softmax_rows_of(&self.bilevel.alpha, derivation.space);
+        // The supernet as it is at the end of all schedules.
+        let SearchSettings { epochs, supernet_guards, .. } = *self.settings;
+        self.objective.drop_nothing();
+        self.objective.mixing.auxiliary_weight = supernet_guards.auxiliary_weight(epochs, epochs) as f32;
+        let mut mix_weights = Vec::new();
+        self.objective.mixing.weights(&self.bilevel.alpha, &mut mix_weights);
         let mut rng = generator(self.settings.seed, Purpose::Select, 0, 0);
         let Self { settings, ref workers, ref mut bilevel, ref mut objective, .. } = self;
         let mut trial = SupernetTrial::new(settings, workers, bilevel, objective, [train, held], observer);
@@ -564,11 +610,13 @@ impl Searcher<'_> {
         let went_back_to = self.stop_epoch().filter(|_| !interrupted);
         let Bilevel { weights, mut alpha, .. } = self.bilevel;
         if let Some(epoch) = went_back_to {
-            let SearchEpoch { alpha_normal, alpha_reduce, .. } = &self.epochs[epoch];
-            alpha = [alpha_normal.concat(), alpha_reduce.concat()].concat();
+            let SearchEpoch { alpha_normal, alpha_reduce, beta, .. } = &self.epochs[epoch];
+            alpha = [alpha_normal.concat(), alpha_reduce.concat(), beta.clone()].concat();
         }
         let genotype = self.settings.derivation().genotype(&alpha);
-        SearchOutcome { genotype, alpha, went_back_to, weights, epochs: self.epochs, interrupted }
+        let (matrices, beta) = alpha::split(&alpha, self.settings.nodes);
+        let (alpha, beta) = (matrices.to_vec(), beta.to_vec());
+        SearchOutcome { genotype, alpha, beta, went_back_to, weights, epochs: self.epochs, interrupted }
     }
 }
 
@@ -582,15 +630,16 @@ pub fn initial_weights(graph: &Graph, seed: u64) -> Vec<f32> {
     weights
 }
 
-/// Weights, α and their optimizers before the first step. A derived network is a graph without α.
-pub(crate) fn start(settings: &SearchSettings, graph: &Graph, kernels: Kernels) -> Bilevel {
+/// Weights, α and their optimizers before the first step. A derived network has no α.
+pub(crate) fn start(settings: &SearchSettings, graph: &Graph, mixing: Mixing, kernels: Kernels) -> Bilevel {
+    let alpha_len = mixing.alpha_len(graph.mix_weights);
     let weights = initial_weights(graph, settings.seed);
     let mut alpha = if settings.zero_alpha {
-        vec![0.0; graph.mix_weights]
+        vec![0.0; alpha_len]
     } else {
-        alpha::initial(graph.mix_weights, &mut generator(settings.seed, Purpose::Alpha, 0, 0))
+        alpha::initial(alpha_len, &mut generator(settings.seed, Purpose::Alpha, 0, 0))
     };
-    for row in alpha.chunks_exact_mut(alpha::COLUMNS) {
+    for row in alpha[..mixing.matrices_len(alpha_len)].chunks_exact_mut(alpha::COLUMNS) {
         // Nothing ever changes these: their gradients are 0.
         let left_out = row.iter_mut().zip(settings.guards.space.allowed()).filter(|&(_, &allowed)| !allowed);
         left_out.for_each(|(alpha, _)| *alpha = 0.0);

@@ -1,6 +1,5 @@
 //! Training of a derived network from scratch.
 
-mod drop_path;
 mod run;
 mod settings;
 

@@ -7,10 +7,12 @@ use darts_core::Genotype;
 use darts_kernels_simd::Kernels;
 use serde::{Deserialize, Serialize};
 
-use super::{TrainSettings, drop_path};
+use super::TrainSettings;
 use crate::atomic::WriteError;
+use crate::data::draw::{Purpose, generator};
 use crate::data::prefetch::prefetch;
 use crate::data::{Augment, Batch, BatchSettings, Batcher, Dataset, Normalization, Order, Split};
+use crate::drop_path;
 use crate::engine::{Engine, Gradients, Inputs, Mode, Options, RunningStatistics, Workers};
 use crate::evaluate::evaluate;
 use crate::graph::derived::derived;
@@ -247,8 +249,9 @@ impl Trainer<'_> {
         let kernels = self.engine.kernels();
         let probability = settings.drop_path(epoch);
         let drop_path = (probability > 0.0).then(|| {
-            let (masks, images) = (self.engine.graph().drop_paths, batch.count());
-            drop_path::draw(&mut self.factors, masks, images, probability, settings.seed, epoch, step);
+            let mut rng = generator(settings.seed, Purpose::DropPath, epoch, step << 20);
+            let count = self.engine.graph().drop_paths * batch.count();
+            drop_path::draw(&mut self.factors, count, probability, &mut rng);
             self.factors.as_slice()
         });
         let inputs = Inputs { weights: &self.network.weights, mix_weights: &[], images: &batch.images, drop_path };

@@ -79,7 +79,7 @@ pub fn search_settings(
     let options = parse::<search::Arguments>("--search-options", text, preset(preset_of_all))?;
     let mut settings = options.settings(source, None)?;
     settings.epochs = epochs.unwrap_or(settings.epochs);
-    settings.guards.validate(settings.epochs)?;
+    settings.check_guards()?;
     if let Some(normalization) = data.normalization(source)? {
         settings.normalization = Some(normalization);
     }

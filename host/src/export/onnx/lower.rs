@@ -154,9 +154,12 @@ impl Lowerer<'_> {
             Op::FactorizedReduce { ref weights, output_channels } => {
                 self.factorized_reduce(scope, value, shape, weights, (norm, output_channels))
             }
-            Op::MaxPool { stride } => {
-                let attributes =
-                    vec![ints("kernel_shape", &[3; 2]), ints("strides", &[stride; 2]), ints("pads", &[1; 4])];
+            Op::MaxPool { kernel, stride, padding } => {
+                let attributes = vec![
+                    ints("kernel_shape", &[kernel; 2]),
+                    ints("strides", &[stride; 2]),
+                    ints("pads", &[padding; 4]),
+                ];
                 assert!(norm.is_none(), "{scope}: a batch norm behind a pool is not folded");
                 Ok(self.builder.node(scope, "MaxPool", &[value], attributes))
             }
