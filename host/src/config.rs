@@ -106,6 +106,14 @@ impl<S: Serialize + DeserializeOwned> RunConfig<S> {
     }
 }
 
+/// What is set in a configuration (in the form of [`RunConfig::value`]), as text by names such as `augment.flip` and `data.path`.
+pub fn settings(config: &Value) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    flatten(config, String::new(), &mut settings);
+    let short = |name: String| name.strip_prefix("settings.").map_or(name.clone(), str::to_owned);
+    settings.into_iter().map(|(name, value)| (short(name), value)).collect()
+}
+
 /// The command of a run, from its configuration in the file `path`.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use darts_core::CellGenotype;
 use svg::Document;
-use svg::node::element::{Group, Path, Rectangle, Text};
+use svg::node::element::{Group, Path, Rectangle, Style, Text};
 
 /// A cell to draw. States are numbered 0 and 1 (the inputs), then one a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,9 +127,11 @@ impl Drawing {
             };
         }
         Document::new()
+            .set("class", "cell")
             .set("viewBox", format!("0 0 {} {}", rounded(width), rounded(height)))
             .set("width", rounded(width))
             .set("height", rounded(height))
+            .add(Style::new(DARK))
             .add(Rectangle::new().set("width", "100%").set("height", "100%").set("fill", "white"))
             .add(lines)
             .add(heads)
@@ -146,6 +148,14 @@ impl From<&CellGenotype> for Drawing {
     }
 }
 
+/// Colours where the reader prefers a dark page.
+const DARK: &str = "svg.cell { color-scheme: light dark; }\n\
+    @media (prefers-color-scheme: dark) {\n\
+    svg.cell [fill=\"white\"] { fill: #16181c; } svg.cell text { fill: #e8eaed; }\n\
+    svg.cell [fill=\"#666666\"] { fill: #a3a9b2; } svg.cell [stroke=\"#666666\"] { stroke: #a3a9b2; }\n\
+    svg.cell [stroke=\"#333333\"] { stroke: #a3a9b2; } svg.cell [fill=\"#b4eeb4\"] { fill: #2b5f2f; }\n\
+    svg.cell [fill=\"#eee8aa\"] { fill: #66591d; } svg.cell [fill=\"#add8e6\"] { fill: #23507d; }\n\
+    }";
 const INFALLIBLE: &str = "writing to a string does not fail";
 const STATE_HEIGHT: f64 = 34.0;
 const MARGIN: f64 = 16.0;

@@ -46,6 +46,7 @@ pub mod memory_map;
 pub mod memory_svg;
 pub mod model_file;
 pub mod progress;
+pub mod report;
 pub mod run_directory;
 pub mod search;
 pub mod state;

@@ -18,6 +18,12 @@ pub const CHECKPOINTS: &str = "checkpoints";
 pub const METRICS: &str = "metrics.jsonl";
 /// The genotype, in the original's form.
 pub const GENOTYPE: &str = "genotype.txt";
+/// The folder of the genotypes of all epochs of a search.
+pub const GENOTYPES: &str = "genotypes";
+/// The report.
+pub const REPORT: &str = "report.html";
+/// The measurements for TensorBoard, which knows its files by a part of the name.
+pub const EVENTS: &str = "events.out.tfevents.darts";
 /// α as of the last step of a search.
 pub const ALPHA: &str = "alpha.json";
 /// The weights of a derived network.
@@ -25,7 +31,7 @@ pub const WEIGHTS: &str = "weights.safetensors";
 /// The model file.
 pub const MODEL: &str = "model.darts";
 /// Locked by the process whose run it is, as long as that lives; holds its number.
-const LOCK: &str = ".lock";
+pub(crate) const LOCK: &str = ".lock";
 
 /// A folder that cannot be used for a run.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +99,7 @@ impl RunDirectory {
         let io_error = |source| RunDirectoryError::Unusable { path: path.to_owned(), source };
         fs::metadata(path.join(CONFIG)).map_err(io_error)?;
         let run = Self { path: path.to_owned(), made: Vec::new(), _lock: lock(path)? };
-        for folder in [path.to_owned(), run.file(CHECKPOINTS)] {
+        for folder in [path.to_owned(), run.file(CHECKPOINTS), run.file(GENOTYPES)] {
             atomic::remove_left_over(&folder).map_err(io_error)?;
         }
         Ok(run)
@@ -175,6 +181,16 @@ impl RunDirectory {
     /// If the file cannot be written.
     pub fn write_text(&self, name: &str, text: &str) -> Result<(), WriteError> {
         atomic::write(&self.file(name), format!("{text}\n").as_bytes())
+    }
+
+    /// Writes the genotype of an epoch (from 0) beside those of the others, under the number of epochs that are complete with it.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_genotype(&self, epoch: usize, genotype: &str) -> Result<(), WriteError> {
+        let folder = self.file(GENOTYPES);
+        fs::create_dir_all(&folder).map_err(|source| WriteError { path: folder.clone(), source })?;
+        atomic::write(&folder.join(format!("epoch-{:04}.txt", epoch + 1)), format!("{genotype}\n").as_bytes())
     }
 
     /// Writes `value` as JSON to the file `name`.

@@ -5,6 +5,7 @@ mod bench_step;
 mod budget;
 mod collapse;
 mod common;
+mod compare;
 mod comparison;
 mod eval;
 mod export;
@@ -14,8 +15,10 @@ mod info;
 mod inspect;
 mod memory;
 mod random;
+mod report;
 mod resume;
 mod run;
+mod runs;
 mod search;
 mod seeds;
 mod supernet;
@@ -65,6 +68,9 @@ enum Command {
     Run(run::Arguments),
     Seeds(seeds::Arguments),
     Random(random::Arguments),
+    Report(report::Arguments),
+    Runs(runs::Arguments),
+    Compare(compare::Arguments),
     Bench(bench::Arguments),
     Info(info::Arguments),
 }
@@ -83,6 +89,9 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Seeds(arguments) => seeds::run(&arguments),
         Command::Random(arguments) => random::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Runs(arguments) => runs::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
     };

@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use darts_host::data::DataSource;
 use darts_host::interrupt;
+use darts_host::report::{self, RunRecord};
 use darts_host::run_directory;
 use darts_host::search::run::{SearchOutcome, SearchSettings, search, search_graph};
 use darts_host::search::{alpha, bilevel};
@@ -255,5 +256,7 @@ pub fn perform(
     }
     run.directory.write_text(run_directory::GENOTYPE, &outcome.genotype.to_string())?;
     run.directory.write_json(run_directory::ALPHA, &AlphaRecord::from(&outcome))?;
+    // The cells may be others than those of the last epoch.
+    report::write(&RunRecord::read(run.directory.path())?)?;
     Ok(outcome)
 }

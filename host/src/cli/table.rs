@@ -18,6 +18,11 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
+    /// Characters of the longest line.
+    pub fn width(&self) -> usize {
+        self.to_string().lines().map(|line| line.chars().count()).max().unwrap_or(0)
+    }
+
     fn column(&self, index: usize) -> Column {
         let cells = || self.rows.iter().filter_map(move |row| row.get(index));
         Column {

@@ -1,10 +1,15 @@
 //! What the command line does while a search or a training goes on: it shows progress, records, and writes checkpoints.
 
+use std::time::{Instant, SystemTime};
+use std::{io, mem};
+
 use darts_host::atomic::WriteError;
+use darts_host::bench::peak_rss_bytes;
 use darts_host::checkpoint::{Checkpoints, RestoreError};
 use darts_host::interrupt;
 use darts_host::progress::{Progress, Task};
-use darts_host::run_directory::{self, Metrics};
+use darts_host::report::{self, Events, ProcessRecord, RunRecord};
+use darts_host::run_directory::{self, Metrics, RunDirectory};
 use darts_host::search::run::{Observer, RunError, SearchEpoch, StepProgress};
 use darts_host::state::{Position, State};
 use darts_host::train::{TrainEpoch, TrainObserver};
@@ -28,8 +33,22 @@ pub struct Watch<'a> {
     task: Option<Task>,
     /// The selection behind a search.
     selection: Option<Task>,
+    /// From the first epoch that this process has done.
+    events: Option<Events>,
+    /// Wall time that checkpoints, and all other files, took since the last record.
+    checkpoint_seconds: f64,
+    report_seconds: f64,
     /// Whether there is anything worth keeping.
     recorded: bool,
+}
+
+/// A record as the log has it.
+#[derive(Serialize)]
+struct Logged<'a, Record> {
+    #[serde(flatten)]
+    record: &'a Record,
+    #[serde(flatten)]
+    process: ProcessRecord,
 }
 
 /// A run that ended before its time, with what is left of it.
@@ -53,6 +72,9 @@ impl<'a> Watch<'a> {
             accuracy: None,
             task: None,
             selection: None,
+            events: None,
+            checkpoint_seconds: 0.0,
+            report_seconds: 0.0,
             recorded,
         }
     }
@@ -87,11 +109,47 @@ impl<'a> Watch<'a> {
         task.advance(1);
     }
 
-    fn record(&mut self, record: &impl Serialize, line: &str, accuracy: Option<f64>) -> Result<(), WriteError> {
+    /// Shows and writes down an epoch, with its genotype where it has one of its own.
+    fn record(
+        &mut self,
+        record: &impl Serialize,
+        line: &str,
+        accuracy: Option<f64>,
+        genotype: Option<(usize, &str)>,
+    ) -> Result<(), WriteError> {
         self.recorded = true;
         self.accuracy = accuracy;
         self.progress.line(line);
-        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.push(record))
+        let start = Instant::now();
+        let process = ProcessRecord {
+            unix_time: SystemTime::UNIX_EPOCH.elapsed().ok().map(|time| time.as_secs_f64()),
+            peak_rss_bytes: peak_rss_bytes(),
+            checkpoint_seconds: Some(mem::take(&mut self.checkpoint_seconds)),
+            report_seconds: Some(mem::take(&mut self.report_seconds)),
+        };
+        if let Some(metrics) = &mut self.metrics {
+            metrics.push(&Logged { record, process })?;
+        }
+        let directory = &self.run.directory;
+        if let Some((epoch, genotype)) = genotype {
+            directory.write_text(run_directory::GENOTYPE, genotype)?;
+            directory.write_genotype(epoch, genotype)?;
+        }
+        self.report(directory)?;
+        self.report_seconds = start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Brings the report and the events up to the last epoch in the log.
+    fn report(&mut self, directory: &RunDirectory) -> Result<(), WriteError> {
+        let report = directory.file(run_directory::REPORT);
+        let unreadable = |error| WriteError { path: report, source: io::Error::other(error) };
+        let run = RunRecord::read(directory.path()).map_err(unreadable)?;
+        match (&mut self.events, run.last()) {
+            (Some(events), Some(epoch)) => events.push(epoch)?,
+            _ => self.events = Some(Events::write(&directory.file(run_directory::EVENTS), &run)?),
+        }
+        report::write(&run)
     }
 
     /// Opens the log, and puts the state of the checkpoint, if there is one, in the place of `state`.
@@ -115,8 +173,10 @@ impl<'a> Watch<'a> {
     }
 
     fn keep<Epoch>(&mut self, state: &State<Epoch>) -> Result<(), WriteError> {
+        let start = Instant::now();
         let log_bytes = self.metrics.as_mut().map_or(Ok(0), Metrics::sync)?;
         self.checkpoints.save(state, log_bytes, self.accuracy.take())?;
+        self.checkpoint_seconds += start.elapsed().as_secs_f64();
         self.recorded = true;
         Ok(())
     }
@@ -163,8 +223,7 @@ impl Observer<SearchEpoch> for Watch<'_> {
             record.seconds,
             record.genotype,
         );
-        self.record(record, &line, Some(record.valid_accuracy))?;
-        self.run.directory.write_text(run_directory::GENOTYPE, &record.genotype)
+        self.record(record, &line, Some(record.valid_accuracy), Some((record.epoch, &record.genotype)))
     }
 
     fn stop(&self) -> bool {
@@ -201,7 +260,7 @@ impl Observer<TrainEpoch> for Watch<'_> {
         if let (Some(loss), Some(accuracy)) = (record.valid_loss, record.valid_accuracy) {
             line += &format!("  valid loss {loss:.3} accuracy {:.1} %", 100.0 * accuracy);
         }
-        self.record(record, &format!("{line}  {:.1} s", record.seconds), record.valid_accuracy)
+        self.record(record, &format!("{line}  {:.1} s", record.seconds), record.valid_accuracy, None)
     }
 
     fn stop(&self) -> bool {

@@ -128,6 +128,9 @@ pub struct SearchEpoch {
     pub epoch: usize,
     /// Learning rate of the weights.
     pub learning_rate: f64,
+    /// Images of the steps; 0 in records of older versions.
+    #[serde(default)]
+    pub images: usize,
     /// Mean loss of the weight steps.
     pub train_loss: f64,
     /// Share of correct predictions in the weight steps.
@@ -502,6 +505,7 @@ impl Searcher<'_> {
         Ok(Some(SearchEpoch {
             epoch: self.position.epoch,
             learning_rate: self.learning_rate(),
+            images: self.position.images,
             train_loss: self.position.mean_loss(),
             train_accuracy: self.position.accuracy(),
             valid_loss: valid.loss,

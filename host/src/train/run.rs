@@ -31,6 +31,9 @@ pub struct TrainEpoch {
     pub learning_rate: f64,
     /// Drop-path probability.
     pub drop_path: f64,
+    /// Images of the steps; 0 in records of older versions.
+    #[serde(default)]
+    pub images: usize,
     /// Mean loss of the steps, auxiliary loss and label smoothing included.
     pub train_loss: f64,
     /// Share of correct predictions in the steps.
@@ -202,6 +205,7 @@ impl Trainer<'_> {
             epoch,
             learning_rate: self.settings.learning_rate(epoch),
             drop_path: self.settings.drop_path(epoch),
+            images: self.position.images,
             train_loss: self.position.mean_loss(),
             train_accuracy: self.position.accuracy(),
             valid_loss: valid.as_ref().map(|valid| valid.loss),

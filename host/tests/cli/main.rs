@@ -7,6 +7,7 @@ mod faults;
 mod inspect;
 mod int8;
 mod module;
+mod report;
 mod resume;
 
 use std::fs;
@@ -66,7 +67,11 @@ fn contains(text: &str, parts: &[&str]) {
 #[test]
 fn help_names_every_command_and_every_command_shows_examples() {
     let help = success(&mut darts(&["--help"]));
-    for command in ["search", "train", "export", "eval", "inspect", "run", "seeds", "random", "bench", "info"] {
+    let commands = [
+        "search", "train", "export", "eval", "inspect", "run", "seeds", "random", "report", "runs", "compare", "bench",
+        "info",
+    ];
+    for command in commands {
         contains(&help, &[command]);
         contains(&success(&mut darts(&[command, "--help"])), &["Examples:", &format!("darts {command}")]);
     }
@@ -99,6 +104,9 @@ fn wrong_usage_has_its_own_status() {
         &["export"],
         &["eval"],
         &["inspect"],
+        &["report"],
+        &["report", "runs/search-1", "--png"],
+        &["compare", "runs/search-1"],
         &["inspect", "DARTS_V2", "--input", "3x32"],
         &["inspect", "DARTS_V2", "--input", "0x32x32"],
         &["inspect", "DARTS_V2", "--network", "mnist"],
@@ -277,6 +285,19 @@ fn lines(path: &Path) -> Vec<Value> {
     read(path).lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
+/// The measurements of every epoch, without what depends on the process: times and memory.
+fn measurements(run: &Path) -> Vec<Value> {
+    let mut records = lines(&run.join("metrics.jsonl"));
+    for record in &mut records {
+        let record = record.as_object_mut().expect("an object");
+        for key in ["seconds", "unix_time", "checkpoint_seconds", "report_seconds"] {
+            assert!(record.remove(key).is_some_and(|value| value.is_number()), "{key} of {record:?}");
+        }
+        record.remove("peak_rss_bytes");
+    }
+    records
+}
+
 #[test]
 fn a_search_leaves_configuration_metrics_and_genotype_which_do_not_depend_on_the_threads() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -288,12 +309,7 @@ fn a_search_leaves_configuration_metrics_and_genotype_which_do_not_depend_on_the
         let config: toml::Table = read(&out.join("config.toml")).parse().expect("TOML");
         assert_eq!(config["settings"]["batch_size"], 10.into());
         assert_eq!(config["settings"]["momentum"], 0.9.into());
-        let mut metrics = lines(&out.join("metrics.jsonl"));
-        for record in &mut metrics {
-            let seconds = record.as_object_mut().and_then(|record| record.remove("seconds"));
-            assert!(seconds.is_some_and(|seconds| seconds.is_number()));
-        }
-        metrics
+        measurements(&out)
     });
     assert_eq!(metrics[0].len(), 2);
     assert_eq!(metrics[0], metrics[1]);

@@ -10,10 +10,9 @@ use std::time::Duration;
 use darts_host::checkpoint::{Checkpoint, latest};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use serde_json::Value;
 
 use super::{
-    TINY_SEARCH, contains, darts, failure, interrupt_when_there_is, json, lines, read, run, success, write_idx,
+    TINY_SEARCH, contains, darts, failure, interrupt_when_there_is, json, measurements, read, run, success, write_idx,
 };
 
 /// A training of little work, with everything on that draws or remembers.
@@ -45,16 +44,6 @@ pub fn last_checkpoint(run: &Path) -> (PathBuf, Checkpoint) {
     latest(&run.join("checkpoints"), |path, damage| panic!("{}: {damage}", path.display()))
         .expect("the checkpoints are whole")
         .expect("there is a checkpoint")
-}
-
-/// The measurements of every epoch, without their time.
-fn measurements(run: &Path) -> Vec<Value> {
-    let mut records = lines(&run.join("metrics.jsonl"));
-    for record in &mut records {
-        let seconds = record.as_object_mut().and_then(|record| record.remove("seconds"));
-        assert!(seconds.is_some_and(|seconds| seconds.is_number()), "{record}");
-    }
-    records
 }
 
 /// That two runs ended with the same weights, statistics, optimizers, files and log.
