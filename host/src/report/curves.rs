@@ -40,7 +40,7 @@ impl Curves {
             self.draw_head(area)?;
             let x = self.epochs();
             let y = range(self.lines.iter().flat_map(|(_, points)| points).map(|point| point.1), self.from_zero);
-            let digits = digits(&y);
+            let (digits, labels) = labels(&y, self.lines.iter().flat_map(|(_, points)| points).map(|point| point.1));
             let mut chart = ChartBuilder::on(area)
                 .margin_top(px(HEAD))
                 .margin_right(px(MARGIN + 6))
@@ -59,7 +59,7 @@ impl Curves {
                 .axis_desc_style(font(11.0, MUTED))
                 .x_desc("epoch")
                 .x_labels(8)
-                .y_labels(6)
+                .y_labels(labels)
                 .y_label_formatter(&|value| format!("{value:.digits$}"))
                 .set_all_tick_mark_size(px(3))
                 .draw()?;
@@ -80,11 +80,11 @@ impl Curves {
         area.draw(&Text::new(self.title, (px(MARGIN), px(8)), font(13.0, INK)))?;
         let mut x = MARGIN;
         for ((name, _), colour) in self.lines.iter().zip(CURVES) {
-            let line = [(px(x), px(34)), (px(x + 14), px(34))];
+            let line = [(px(x), px(34)), (px(x + 12), px(34))];
             area.draw(&PathElement::new(line, colour.stroke_width(px(3) as u32)))?;
-            area.draw(&Text::new(*name, (px(x + 19), px(28)), font(11.0, MUTED)))?;
+            area.draw(&Text::new(*name, (px(x + 16), px(28)), font(11.0, MUTED)))?;
             // About the width of a letter.
-            x += 19 + 6 * name.len() as i32 + 12;
+            x += 16 + 6 * name.chars().count() as i32 + 10;
         }
         Ok(())
     }
@@ -104,13 +104,23 @@ fn range(values: impl Iterator<Item = f64>, from_zero: bool) -> Range<f64> {
     let least = if from_zero { least.min(0.0) } else { least };
     // Far below what is shown of a number, and more than nothing where all are equal.
     let room = (0.06 * (most - least)).max(1e-3 * most.abs()).max(1e-12);
-    if from_zero && least == 0.0 { 0.0..most + room } else { least - room..most + room }
+    if from_zero && most == 0.0 {
+        0.0..1.0
+    } else if from_zero && least == 0.0 {
+        0.0..most + room
+    } else {
+        least - room..most + room
+    }
 }
 
-/// Digits behind the point of a number on an axis.
-fn digits(range: &Range<f64>) -> usize {
-    let step = (range.end - range.start) / 6.0;
-    (-step.log10()).ceil().clamp(0.0, 6.0) as usize
+/// Digits behind the point of a number on an axis, and the most numbers that stand there; whole ones where all values are.
+fn labels(range: &Range<f64>, mut values: impl Iterator<Item = f64>) -> (usize, usize) {
+    const MOST: usize = 6;
+    let span = range.end - range.start;
+    if values.all(|value| value.fract() == 0.0) {
+        return (0, MOST.min(span as usize + 1));
+    }
+    ((-(span / MOST as f64).log10()).ceil().clamp(0.0, 6.0) as usize, MOST)
 }
 
 #[cfg(test)]
@@ -142,6 +152,9 @@ mod tests {
         assert_eq!(range([2.0, 0.0].into_iter(), true), 0.0..2.12);
         let equal = range([0.0].into_iter(), false);
         assert!(equal.start < 0.0 && equal.end > 0.0);
-        assert_eq!([0.0..10.0, 0.0..3.0, 2.07..2.08].map(|range| digits(&range)), [0, 1, 3]);
+        let digits = [0.0..10.0, 0.0..3.0, 2.07..2.08].map(|range| labels(&range, [0.5].into_iter()));
+        assert_eq!(digits, [(0, 6), (1, 6), (3, 6)]);
+        assert_eq!(labels(&range([4.0, 1.0].into_iter(), true), [4.0, 1.0].into_iter()), (0, 5));
+        assert_eq!(range([0.0].into_iter(), true), 0.0..1.0);
     }
 }

@@ -97,8 +97,9 @@ impl HeatMap {
     fn draw_scale(&self, area: &Area) -> Drawn {
         let (left, width, shades) = (NAMES, 120, SHADES as i32);
         for shade in 0..shades {
-            let (from, to) = (px(left) + px(width) * shade / shades, px(left) + px(width) * (shade + 1) / shades);
-            area.draw(&Rectangle::new([(from, px(32)), (to, px(42))], shade_colour(shade as usize).filled()))?;
+            // Up to the end, below the next ones: so that no seam shows between two.
+            let corners = [(px(left) + px(width) * shade / shades, px(32)), (px(left + width), px(42))];
+            area.draw(&Rectangle::new(corners, shade_colour(shade as usize).filled()))?;
         }
         for (value, x, anchor) in [(0.0, left - 5, HPos::Right), (self.largest, left + width + 5, HPos::Left)] {
             let style = font(10.0, MUTED).pos(Pos::new(anchor, VPos::Center));
@@ -127,7 +128,7 @@ impl HeatMap {
             let mut from = 0;
             for epoch in 1..=self.epochs.len() {
                 if epoch == self.epochs.len() || shade(epoch) != shade(from) {
-                    let corners = [(x(from), y), (x(epoch), y + px(ROW))];
+                    let corners = [(x(from), y), (x(self.epochs.len()), y + px(ROW))];
                     area.draw(&Rectangle::new(corners, shade_colour(shade(from)).filled()))?;
                     from = epoch;
                 }
