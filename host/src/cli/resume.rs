@@ -73,6 +73,16 @@ impl<S: Clone + Serialize + DeserializeOwned> Previous<S> {
         self.directory
     }
 
+    /// Goes on with it as `command`, if `config` is still the same.
+    fn go_on(self, command: &'static str, config: &RunConfig<S>, policy: Policy) -> Result<Run, Failure> {
+        self.check(config)?;
+        let Self { directory, checkpoint, config: begun } = self;
+        if begun.genotype != config.genotype {
+            config.write(&directory.file(run_directory::CONFIG))?;
+        }
+        Ok(Run { command, directory, from: checkpoint, policy, config: config.value()? })
+    }
+
     /// What decides the result has to be as it was when the run was begun.
     pub fn check(&self, now: &RunConfig<S>) -> Result<(), Failure> {
         let begun = match &self.checkpoint {
@@ -109,8 +119,22 @@ pub struct Run {
 }
 
 impl Run {
+    /// The run in `folder`, which is gone on with if it is there and its configuration still the same, and begun if not.
+    pub fn at<S: Clone + Serialize + DeserializeOwned>(
+        command: &'static str,
+        folder: &Path,
+        config: &RunConfig<S>,
+        policy: Policy,
+    ) -> Result<Self, Failure> {
+        if folder.join(run_directory::CONFIG).exists() {
+            Previous::open(folder, command)?.go_on(command, config, policy)
+        } else {
+            Self::begin(command, RunDirectory::create(Some(folder), command)?, config, policy)
+        }
+    }
+
     /// A new run in `directory`, where its configuration is written down.
-    pub fn begin<S: Serialize + DeserializeOwned>(
+    fn begin<S: Serialize + DeserializeOwned>(
         command: &'static str,
         directory: RunDirectory,
         config: &RunConfig<S>,
@@ -153,14 +177,7 @@ impl RunArguments {
         let every = Duration::try_from_secs_f64(60.0 * self.checkpoint_minutes).unwrap_or(Duration::MAX);
         let policy = Policy { every, keep: self.keep_checkpoints };
         let run = match previous {
-            Some(previous) => {
-                previous.check(config)?;
-                let Previous { directory, checkpoint, config: begun } = previous;
-                if begun.genotype != config.genotype {
-                    config.write(&directory.file(run_directory::CONFIG))?;
-                }
-                Run { command, directory, from: checkpoint, policy, config: config.value()? }
-            }
+            Some(previous) => previous.go_on(command, config, policy)?,
             None => Run::begin(command, RunDirectory::create(self.out.as_deref(), command)?, config, policy)?,
         };
         interrupt::install()?;

@@ -7,19 +7,20 @@ use std::time::Instant;
 use clap::Args;
 use darts_host::atomic;
 use darts_host::checkpoint::Policy;
+use darts_host::data::DataSource;
 use darts_host::draw::Drawing;
 use darts_host::export::Precision;
 use darts_host::graph::count::totals;
 use darts_host::interrupt;
 use darts_host::model_file::accuracy;
-use darts_host::run_directory::RunDirectory;
+use darts_host::run_directory::{self, RunDirectory};
 use darts_host::search::run::{SearchSettings, search_graph};
 use darts_host::train::TrainSettings;
 use indicatif::HumanCount;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::common::{FileError, Machine, Session, print_json};
-use super::resume::Run;
+use super::resume::{Previous, Run};
 use super::search::Order;
 use super::table::Table;
 use super::training::{DataArguments, Images, one_or_more, seed, set};
@@ -32,27 +33,33 @@ use super::{Failure, Outcome, export, search, train};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     darts run\n  \
-    darts run --data data/cifar10 --limit 5000 --train-epochs 30 --json")]
+    darts run --data data/cifar10 --limit 5000 --train-epochs 30 --json\n  \
+    darts run --resume runs/run-1")]
 pub struct Arguments {
     /// How α's gradient sees the weights [default: first].
     #[arg(long, value_name = "ORDER")]
     order: Option<Order>,
 
-    /// Epochs of the search.
-    #[arg(long, value_name = "N", value_parser = one_or_more(), default_value_t = SearchSettings::QUICK.epochs)]
-    search_epochs: usize,
+    /// Epochs of the search [default: 3].
+    #[arg(long, value_name = "N", value_parser = one_or_more())]
+    search_epochs: Option<usize>,
 
-    /// Epochs of the training.
-    #[arg(long, value_name = "N", value_parser = one_or_more(), default_value_t = TrainSettings::QUICK.epochs)]
-    train_epochs: usize,
+    /// Epochs of the training [default: 12].
+    #[arg(long, value_name = "N", value_parser = one_or_more())]
+    train_epochs: Option<usize>,
 
-    /// Seed of everything that is drawn.
-    #[arg(long, value_name = "N", value_parser = seed(), default_value_t = SearchSettings::QUICK.seed)]
-    seed: u64,
+    /// Seed of everything that is drawn [default: 2].
+    #[arg(long, value_name = "N", value_parser = seed())]
+    seed: Option<u64>,
 
     /// Run directory, new or empty [default: runs/run-N].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+
+    /// Go on with the pipeline in this folder, from the last checkpoint of its search or training. Settings and data are those of the
+    /// folder; options that say otherwise are refused.
+    #[arg(long, value_name = "RUN", conflicts_with = "out")]
+    resume: Option<PathBuf>,
 
     /// Print one JSON object at the end and no progress.
     #[arg(long)]
@@ -62,6 +69,38 @@ pub struct Arguments {
     data: DataArguments,
     #[command(flatten)]
     machine: Machine,
+}
+
+/// What decides a pipeline.
+#[derive(Clone, Serialize, Deserialize)]
+struct RunSettings {
+    search: SearchSettings,
+    train: TrainSettings,
+}
+
+impl Arguments {
+    /// What is not given is as in `previous`, if there is that.
+    fn settings(&self, source: &DataSource, previous: Option<&RunSettings>) -> Result<RunSettings, Failure> {
+        let mut settings = previous.cloned().unwrap_or_else(|| RunSettings {
+            search: SearchSettings::QUICK,
+            train: TrainSettings {
+                seed: SearchSettings::QUICK.seed,
+                held_out: Some(TrainSettings::QUICK.held_out(&source.train)),
+                ..TrainSettings::QUICK
+            },
+        });
+        let RunSettings { search, train } = &mut settings;
+        set(&mut search.order, self.order.map(Into::into));
+        set(&mut search.epochs, self.search_epochs);
+        set(&mut train.epochs, self.train_epochs);
+        set(&mut search.seed, self.seed);
+        set(&mut train.seed, self.seed);
+        if let Some(normalization) = self.data.normalization(source)? {
+            search.normalization = Some(normalization.clone());
+            train.normalization = Some(normalization);
+        }
+        Ok(settings)
+    }
 }
 
 #[derive(Serialize)]
@@ -87,43 +126,46 @@ struct Accuracy {
 pub fn run(arguments: &Arguments) -> Outcome {
     let started = Instant::now();
     let session = Session::start(&arguments.machine, arguments.json)?;
-    let Images { source, config } = arguments.data.load(&session, None)?;
-    let normalization = arguments.data.normalization(&source)?;
-    let mut settings = SearchSettings {
-        epochs: arguments.search_epochs,
-        seed: arguments.seed,
-        normalization: normalization.clone(),
-        ..SearchSettings::QUICK
-    };
-    set(&mut settings.order, arguments.order.map(Into::into));
+    let previous = arguments.resume.as_ref().map(|path| Previous::<RunSettings>::open(path, "run")).transpose()?;
+    let Images { source, config: data } =
+        arguments.data.load(&session, previous.as_ref().map(|run| &run.config.data))?;
+    let settings = arguments.settings(&source, previous.as_ref().map(|run| &run.config.settings))?;
     // The larger one of the two networks.
-    let graph = search_graph(&settings, &source.train)?;
-    session.check_memory(&graph, settings.batch_size.min(source.train.len()), settings.saved)?;
+    let graph = search_graph(&settings.search, &source.train)?;
+    session.check_memory(&graph, settings.search.batch_size.min(source.train.len()), settings.search.saved)?;
     drop(graph);
-    let directory = RunDirectory::create(arguments.out.as_deref(), "run")?;
+    let config = session.config("run", None, data, settings);
+    let directory = match previous {
+        Some(previous) => {
+            previous.check(&config)?;
+            previous.into_directory()
+        }
+        None => {
+            let directory = RunDirectory::create(arguments.out.as_deref(), "run")?;
+            config.write(&directory.file(run_directory::CONFIG))?;
+            directory
+        }
+    };
     interrupt::install()?;
+    let next = format!("; go on with darts run --resume {}", directory.path().display());
 
-    let search_directory = RunDirectory::create(Some(&directory.file("search")), "search")?;
-    let search_config = session.config("search", None, config.clone(), settings);
-    let run = Run::begin("search", search_directory, &search_config, Policy::default())?;
-    let found = search::perform(&search_config.settings, &source, &session, &run)?;
+    let search_config = session.config("search", None, config.data.clone(), config.settings.search);
+    let run = Run::at("search", &directory.file("search"), &search_config, Policy::default())?;
+    let found = search::perform(&search_config.settings, &source, &session, &run);
+    if found.is_err() && !run.directory.file(run_directory::CONFIG).exists() {
+        // The search left nothing behind, and so does the pipeline.
+        directory.discard();
+    }
+    let found = found?;
     if interrupt::requested() {
-        return session.interrupted(&directory, &run.next());
+        return session.interrupted(&directory, &next);
     }
 
-    let settings = TrainSettings {
-        epochs: arguments.train_epochs,
-        seed: arguments.seed,
-        normalization,
-        held_out: Some(TrainSettings::QUICK.held_out(&source.train)),
-        ..TrainSettings::QUICK
-    };
-    let train_directory = RunDirectory::create(Some(&directory.file("train")), "train")?;
-    let train_config = session.config("train", Some(&found.genotype), config, settings);
-    let run = Run::begin("train", train_directory, &train_config, Policy::default())?;
+    let train_config = session.config("train", Some(&found.genotype), config.data, config.settings.train);
+    let run = Run::at("train", &directory.file("train"), &train_config, Policy::default())?;
     let trained = train::perform(&found.genotype, &train_config.settings, &source, &session, &run)?;
     if interrupt::requested() {
-        return session.interrupted(&directory, &run.next());
+        return session.interrupted(&directory, &next);
     }
 
     let network = &trained.network;

@@ -212,6 +212,36 @@ fn a_run_is_not_gone_on_with_as_another_one() {
     contains(&failure(&mut resume(&[])), &["cannot go on", "folder of a run"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_pipeline_that_was_stopped_ends_as_one_that_never_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [unbroken, broken] = ["unbroken", "broken"].map(|name| folder.path().join(name));
+    let pipeline = |out: &Path| {
+        let mut command =
+            darts(&["run", "--limit", "130", "--search-epochs", "3", "--train-epochs", "4", "--json", "--out"]);
+        command.arg(out);
+        command
+    };
+    let resume = || {
+        let mut command = darts(&["run", "--json", "--resume"]);
+        command.arg(&broken);
+        command
+    };
+    let expected = json(&mut pipeline(&unbroken));
+    interrupt_when_there_is(&broken.join("search/metrics.jsonl"), &mut pipeline(&broken));
+    interrupt_when_there_is(&broken.join("train/metrics.jsonl"), &mut resume());
+    contains(&failure(resume().args(["--train-epochs", "5"])), &["train.epochs was 4 and is 5"]);
+    let report = json(&mut resume());
+    for key in ["genotype", "accuracy", "model_bytes"] {
+        assert_eq!(report[key], expected[key], "{key}");
+    }
+    assert_same(&broken.join("search"), &unbroken.join("search"), &["alpha.json", "genotype.txt"]);
+    assert_same(&broken.join("train"), &unbroken.join("train"), &["weights.safetensors"]);
+    let model = |out: &Path| fs::read(out.join("model.darts")).expect("readable");
+    assert!(model(&broken) == model(&unbroken));
+}
+
 #[test]
 fn a_run_of_another_command_is_named() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -48,7 +48,7 @@ pub struct Job<'a> {
 /// The memory is too small for as many as were asked for.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{jobs} at a time take at least {} of memory, and {} are available: make the jobs, the batch, the channels or the layers \
+    "{jobs} at a time take at least {} of memory, and {} are available: make --jobs, the batch, the channels or the layers \
      fewer",
     HumanBytes(*needed),
     HumanBytes(*available)

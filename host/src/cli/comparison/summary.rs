@@ -238,5 +238,7 @@ fn percent(share: f64) -> String {
 }
 
 fn points(difference: f64) -> String {
-    format!("{:+.2}", 100.0 * difference)
+    let text = format!("{:+.2}", 100.0 * difference);
+    // What rounds to nothing has no sign worth showing.
+    if text == "-0.00" { "+0.00".into() } else { text }
 }
