@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub struct Jobs {
     /// Threads of each.
     pub threads: usize,
     executable: PathBuf,
+    starting: Mutex<()>,
 }
 
 /// One search or training.
@@ -82,7 +83,13 @@ impl Jobs {
         }
         let threads = if threads == 0 { (processors / at_once).max(1) } else { threads };
         let executable = env::current_exe().map_err(FileError::new("find the program", Path::new("darts")))?;
-        Ok(Self { at_once, threads, executable })
+        Ok(Self { at_once, threads, executable, starting: Mutex::new(()) })
+    }
+
+    /// As long as this is held no process starts. A process that starts has for a moment all files that are open here, and with them
+    /// the locks of run directories.
+    pub fn none_starts(&self) -> MutexGuard<'_, ()> {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls `work` on all `items`, as many at a time as there are processes; after Ctrl-C on none any more. The results are in
@@ -119,7 +126,11 @@ impl Jobs {
         command.args(["--threads", &self.threads.to_string()]).env(interrupt::STOP_AT_END_OF_INPUT, "1");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut file = File::options().append(true).create(true).open(&log).map_err(FileError::new("write", &log))?;
-        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let started = {
+            let _alone = self.none_starts();
+            command.spawn()
+        };
+        let mut child = started.map_err(|error| failed(error.to_string()))?;
         let output = child.stderr.take();
         let (status, reason) = thread::scope(|scope| {
             let reader = scope.spawn(|| output.and_then(|output| follow(output, &mut file, job, progress)));

@@ -23,6 +23,7 @@ use darts_host::train::TrainSettings;
 use darts_host::weights::TrainedNetwork;
 use indicatif::HumanBytes;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use options::{ComparisonArguments, TrainingArguments, WrongOptions, number_of_cells, percentage, search_settings};
 pub use settings::{Against, ComparisonSettings, searched_space, training, training_config};
@@ -33,7 +34,7 @@ use super::training::{DataArguments, Images};
 use super::{Failure, Outcome};
 use jobs::{Job, Jobs};
 use settings::{Cell, Source};
-use sub_run::{finished_search, finished_training, lay_out};
+use sub_run::{finished_search, finished_training};
 use summary::{CellResult, FinalResult, Origin, SUMMARY, Summary, best};
 
 /// The folders of the runs of a cell, in its own.
@@ -144,14 +145,14 @@ impl Comparison<'_> {
             let folder = self.directory.file(&name);
             let genotype = match source {
                 Source::Search(search) => {
-                    lay_out(&folder.join(SEARCH), &self.run_config("search", None, search))?;
+                    self.lay_out(&folder.join(SEARCH), &self.run_config("search", None, search))?;
                     runs.push(folder.join(SEARCH));
                     None
                 }
                 Source::Genotype(genotype) => Some(genotype),
                 Source::Training(_) => continue,
             };
-            lay_out(&folder.join(TRAIN), &self.run_config("train", genotype.as_ref(), settings.train.clone()))?;
+            self.lay_out(&folder.join(TRAIN), &self.run_config("train", genotype.as_ref(), settings.train.clone()))?;
             runs.push(folder.join(TRAIN));
         }
         let out = self.directory.path();
@@ -283,7 +284,7 @@ impl Comparison<'_> {
         let found = training_config(&out)?;
         let genotype = found.genotype.as_deref().unwrap_or_default();
         let genotype = Genotype::parse(genotype)?;
-        lay_out(&out, &self.run_config("train", Some(&genotype), settings.clone()))?;
+        self.lay_out(&out, &self.run_config("train", Some(&genotype), settings.clone()))?;
         let done = finished_training(&out, settings.epochs)?.ok_or_else(|| Unfinished(out.clone()))?;
         Ok(CellResult {
             name,
@@ -301,7 +302,7 @@ impl Comparison<'_> {
     /// The cell that the search in `folder` comes to, and its seconds.
     fn search(&self, name: &str, folder: &Path, settings: SearchSettings) -> Result<(Genotype, f64), Failure> {
         let epochs = settings.epochs;
-        lay_out(folder, &self.run_config("search", None, settings))?;
+        self.lay_out(folder, &self.run_config("search", None, settings))?;
         if finished_search(folder, epochs)?.is_none() {
             let label = format!("{name}/{SEARCH}");
             self.run_job("search", folder, &label, Vec::new())?;
@@ -319,7 +320,7 @@ impl Comparison<'_> {
         settings: &TrainSettings,
     ) -> Result<Trained, Failure> {
         let epochs = settings.epochs;
-        lay_out(folder, &self.run_config("train", Some(genotype), settings.clone()))?;
+        self.lay_out(folder, &self.run_config("train", Some(genotype), settings.clone()))?;
         if finished_training(folder, epochs)?.is_none() {
             let arguments = ["--no-test", "--genotype"].map(str::to_owned).into_iter().chain([genotype.to_string()]);
             self.run_job("train", folder, label, arguments.collect())?;
@@ -348,6 +349,12 @@ impl Comparison<'_> {
     fn test(&self, name: &str, folder: &Path) -> Result<f64, Failure> {
         let network = TrainedNetwork::load(folder)?;
         Ok(self.session.evaluate(&format!("{name}, test"), &network, &self.source.test)?.accuracy())
+    }
+
+    /// Makes the folder of a run, or checks that it is the same one.
+    fn lay_out<S: Serialize + DeserializeOwned>(&self, folder: &Path, config: &RunConfig<S>) -> Outcome {
+        let _alone = self.jobs.none_starts();
+        sub_run::lay_out(folder, config)
     }
 
     fn run_config<S>(&self, command: &str, genotype: Option<&Genotype>, settings: S) -> RunConfig<S> {
