@@ -6,7 +6,7 @@
 #[rustfmt::skip]
 #[path = "../model/mod.rs"]
 mod model;
-#[path = "../shared/stack.rs"]
+#[path = "../common/stack.rs"]
 mod stack;
 mod ticks;
 

@@ -8,7 +8,7 @@ mod cycles;
 #[rustfmt::skip]
 #[path = "../../model/mod.rs"]
 mod model;
-#[path = "../../shared/stack.rs"]
+#[path = "../../common/stack.rs"]
 mod stack;
 
 use core::fmt::{self, Display};
