@@ -7,7 +7,8 @@
 //! use darts_host::atomic::WriteError;
 //! use darts_host::data::{self, LoadOptions};
 //! use darts_host::engine::Workers;
-//! use darts_host::search::run::{Observer, SearchEpoch, SearchSettings, search};
+//! use darts_host::observer::Observer;
+//! use darts_host::search::run::{SearchEpoch, SearchSettings, search};
 //!
 //! struct Print;
 //! impl Observer<SearchEpoch> for Print {
@@ -45,6 +46,7 @@ pub mod memory;
 pub mod memory_map;
 pub mod memory_svg;
 pub mod model_file;
+pub mod observer;
 pub mod progress;
 pub mod report;
 pub mod run_directory;

@@ -8,11 +8,10 @@ use darts_host::engine::{Engine, Inputs, Mode, Workers};
 use darts_host::graph::space::Space;
 use darts_host::graph::supernet::{SupernetConfig, supernet, supernet_of};
 use darts_host::graph::variant::Variant;
+use darts_host::observer::Observer;
 use darts_host::search::alpha::softmax_rows_of;
 use darts_host::search::guard::GuardSettings;
-use darts_host::search::run::{
-    Observer, RunError, SearchEpoch, SearchOutcome, SearchSettings, initial_weights, search,
-};
+use darts_host::search::run::{RunError, SearchEpoch, SearchOutcome, SearchSettings, initial_weights, search};
 use darts_host::search::selection::Select;
 use darts_host::search::smoothing::Smoothing;
 use darts_kernels_simd::Kernels;

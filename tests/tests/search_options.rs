@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use darts_host::data::{self, LoadOptions};
 use darts_host::engine::Workers;
-use darts_host::search::run::{Observer, SearchEpoch, SearchOutcome, SearchSettings, search};
+use darts_host::observer::Observer;
+use darts_host::search::run::{SearchEpoch, SearchOutcome, SearchSettings, search};
 use darts_kernels_simd::Kernels;
 
 struct Silent;

@@ -5,12 +5,13 @@ use std::mem::swap;
 use super::bilevel::Bilevel;
 use super::objective::SupernetObjective;
 use super::optimizer::cosine;
-use super::run::{Observer, RunError, SearchEpoch, SearchSettings};
+use super::run::{RunError, SearchEpoch, SearchSettings};
 use super::selection::{Score, Trial, scores, tunings};
 use crate::data::prefetch::prefetch;
 use crate::data::{Batch, Batcher};
 use crate::engine::{Mode, Workers};
 use crate::evaluate::evaluate;
+use crate::observer::Observer;
 use crate::state::Position;
 
 /// Why a trial ended early.

@@ -16,9 +16,10 @@ use crate::drop_path;
 use crate::engine::{Engine, Gradients, Inputs, Mode, Options, RunningStatistics, Workers};
 use crate::evaluate::evaluate;
 use crate::graph::derived::derived;
+use crate::observer::{Observer, StepProgress};
 use crate::search::objective::correct;
 use crate::search::optimizer::Sgd;
-use crate::search::run::{Observer, RunError, StepProgress, initial_weights};
+use crate::search::run::{RunError, initial_weights};
 use crate::state::{Position, State, Values};
 use crate::weights::TrainedNetwork;
 
