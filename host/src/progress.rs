@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{BinaryBytes, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 /// Plain lines are at least this far apart.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -50,11 +50,20 @@ impl Progress {
 
     /// Starts the display of `total` steps of something, such as the steps of a search.
     pub fn task(&self, label: impl Into<String>, total: u64) -> Task {
-        let label = label.into();
+        self.start(label.into(), total, Unit::Steps)
+    }
+
+    /// Starts the display of a transfer of `total` bytes.
+    pub fn bytes(&self, label: impl Into<String>, total: u64) -> Task {
+        self.start(label.into(), total, Unit::Bytes)
+    }
+
+    fn start(&self, label: String, total: u64, unit: Unit) -> Task {
         let display = match self {
-            Self::Terminal(bars) => Display::Bar(bars.add(bar(&label, total))),
+            Self::Terminal(bars) => Display::Bar(bars.add(bar(&label, total, unit))),
             Self::Lines => Display::Lines(Mutex::new(Lines {
                 label,
+                unit,
                 note: String::new(),
                 total,
                 done: 0,
@@ -68,13 +77,27 @@ impl Progress {
     }
 }
 
-fn bar(label: &str, total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {rate}/s {eta} left {msg}")
-        .expect("the template is a constant")
-        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+/// What is counted.
+#[derive(Debug, Clone, Copy)]
+enum Unit {
+    Steps,
+    Bytes,
+}
+
+fn bar(label: &str, total: u64, unit: Unit) -> ProgressBar {
+    let template = match unit {
+        Unit::Steps => "{prefix} {wide_bar} {pos}/{len} {rate}/s {eta} left {msg}",
+        Unit::Bytes => {
+            "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left {msg}"
+        }
+    };
+    let style = ProgressStyle::with_template(template).expect("the templates are constants").with_key(
+        "rate",
+        |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             // A rate that is not shown is no reason to stop the work.
             let _ = write!(out, "{:.1}", state.per_sec());
-        });
+        },
+    );
     let bar = ProgressBar::new(total).with_style(style).with_prefix(label.to_owned());
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
@@ -96,6 +119,7 @@ enum Display {
 #[derive(Debug)]
 struct Lines {
     label: String,
+    unit: Unit,
     note: String,
     total: u64,
     done: u64,
@@ -112,10 +136,7 @@ impl Task {
             Display::Lines(lines) => {
                 let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
                 lines.done += steps;
-                if lines.printed.unwrap_or(lines.start).elapsed() >= LINE_INTERVAL {
-                    lines.printed = Some(Instant::now());
-                    stderr_line(lines.text(lines.start.elapsed()));
-                }
+                lines.print_at_intervals();
             }
             Display::Silent => {}
         }
@@ -132,6 +153,23 @@ impl Task {
                 let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
                 lines.done += steps;
                 lines.skipped += steps;
+            }
+            Display::Silent => {}
+        }
+    }
+
+    /// `done` steps are done in all, which may be fewer than before.
+    pub fn set(&self, done: u64) {
+        match &self.display {
+            Display::Bar(bar) => bar.set_position(done),
+            Display::Lines(lines) => {
+                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                if lines.done == 0 {
+                    lines.skipped = done;
+                }
+                lines.skipped = lines.skipped.min(done);
+                lines.done = done;
+                lines.print_at_intervals();
             }
             Display::Silent => {}
         }
@@ -156,10 +194,26 @@ impl Drop for Task {
 }
 
 impl Lines {
+    fn print_at_intervals(&mut self) {
+        if self.printed.unwrap_or(self.start).elapsed() >= LINE_INTERVAL {
+            self.printed = Some(Instant::now());
+            stderr_line(self.text(self.start.elapsed()));
+        }
+    }
+
     fn text(&self, elapsed: Duration) -> String {
         let rate = (self.done - self.skipped) as f64 / elapsed.as_secs_f64();
         let left = Duration::from_secs_f64(self.total.saturating_sub(self.done) as f64 / rate.max(1e-6));
-        format!("{} {}/{} {rate:.1}/s {} left {}", self.label, self.done, self.total, HumanDuration(left), self.note)
+        let amount = |count: u64| match self.unit {
+            Unit::Steps => count.to_string(),
+            Unit::Bytes => BinaryBytes(count).to_string(),
+        };
+        let rate = match self.unit {
+            Unit::Steps => format!("{rate:.1}"),
+            Unit::Bytes => amount(rate as u64),
+        };
+        let (done, total) = (amount(self.done), amount(self.total));
+        format!("{} {done}/{total} {rate}/s {} left {}", self.label, HumanDuration(left), self.note)
     }
 }
 
@@ -171,6 +225,7 @@ mod tests {
     fn a_plain_line_names_work_rate_and_time_left() {
         let lines = Lines {
             label: "search".into(),
+            unit: Unit::Steps,
             note: "loss 2.1".into(),
             total: 300,
             done: 120,
@@ -180,15 +235,20 @@ mod tests {
         };
         let text = lines.text(Duration::from_secs(10));
         assert_eq!(text, "search 120/300 10.0/s 18 seconds left loss 2.1");
+        let bytes =
+            Lines { unit: Unit::Bytes, total: 3 << 20, done: 2 << 20, skipped: 0, note: String::new(), ..lines };
+        assert_eq!(bytes.text(Duration::from_secs(2)), "search 2.00 MiB/3.00 MiB 1.00 MiB/s 1 second left ");
     }
 
     #[test]
     fn progress_through_a_task_of_any_size_does_not_fail() {
         for progress in [Progress::Lines, Progress::Silent, Progress::Terminal(MultiProgress::new())] {
-            let task = progress.task("work", 0);
-            task.skip(2);
-            task.advance(3);
-            task.note("loss 1.0");
+            for task in [progress.task("work", 0), progress.bytes("file", 0)] {
+                task.skip(2);
+                task.advance(3);
+                task.set(1);
+                task.note("loss 1.0");
+            }
         }
     }
 }

@@ -4,8 +4,10 @@ mod data {
     mod batches;
     mod cifar;
     mod embedded;
+    mod fetch;
     mod files;
     mod folder;
     mod idx;
     mod splits;
+    mod web_server;
 }

@@ -28,8 +28,8 @@ pub struct Arguments {
     #[arg(value_name = "MODEL")]
     model: PathBuf,
 
-    /// `embedded` (a subset of Fashion-MNIST), or a folder with a data set, of which the test images are used.
-    #[arg(long, value_name = "PATH|embedded", default_value = "embedded", value_parser = NonEmptyStringValueParser::new())]
+    /// `embedded` (a subset of Fashion-MNIST), the name of a fetched set, or a folder with a data set; its test images are used.
+    #[arg(long, value_name = "PATH|NAME|embedded", default_value = "embedded", value_parser = NonEmptyStringValueParser::new())]
     data: String,
 
     /// The weights file or run directory of the training, to compare with the host's own results [default:

@@ -54,7 +54,7 @@ pub struct Arguments {
 
     /// Whose training images decide the scales of the images inside the network: `embedded` (a subset of Fashion-MNIST), or
     /// the folder of the data set that the network was trained on.
-    #[arg(long, value_name = "PATH|embedded", requires = "int8", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "PATH|NAME|embedded", requires = "int8", value_parser = NonEmptyStringValueParser::new())]
     calibrate: Option<String>,
 
     /// How they do.

@@ -7,6 +7,7 @@ mod collapse;
 mod common;
 mod compare;
 mod comparison;
+mod data;
 mod eval;
 mod export;
 mod genotype;
@@ -71,6 +72,7 @@ enum Command {
     Report(report::Arguments),
     Runs(runs::Arguments),
     Compare(compare::Arguments),
+    Data(data::Arguments),
     Bench(bench::Arguments),
     Info(info::Arguments),
 }
@@ -92,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Report(arguments) => report::run(&arguments),
         Command::Runs(arguments) => runs::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Data(arguments) => data::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Info(arguments) => info::run(&arguments),
     };

@@ -103,9 +103,9 @@ impl SgdArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub struct DataArguments {
-    /// `embedded` (a subset of Fashion-MNIST), or a folder: IDX files, CIFAR binary files, or images in a folder per class
-    /// [default: embedded].
-    #[arg(long, value_name = "PATH|embedded", value_parser = NonEmptyStringValueParser::new())]
+    /// `embedded` (a subset of Fashion-MNIST), the name of a set that `darts data get` fetched, or a folder: IDX files, CIFAR
+    /// binary files, or images in a folder per class [default: embedded].
+    #[arg(long, value_name = "PATH|NAME|embedded", value_parser = NonEmptyStringValueParser::new())]
     pub data: Option<String>,
 
     /// Use so many training images only, as many of each class.
@@ -128,12 +128,13 @@ impl DataArguments {
         let limit = self.limit.or(previous.and_then(|previous| previous.limit));
         let options = LoadOptions { progress: session.progress.clone(), ..LoadOptions::default() };
         let mut source = session.workers.pool().install(|| data::load(given, &options))?;
+        let folder = data::catalogue::locate(given, None)?;
         if let Some(limit) = limit {
             source.train = source.train.limited(limit);
         }
         session.progress.line(&source.to_string());
         // The run may be gone on with from another folder.
-        let path = if given == EMBEDDED { given.into() } else { absolute(given)?.to_string_lossy().into_owned() };
+        let path = if given == EMBEDDED { given.into() } else { absolute(folder)?.to_string_lossy().into_owned() };
         let fingerprint = format!("{:016x}", source.fingerprint());
         Ok(Images { source, config: DataConfig { path, limit, fingerprint } })
     }

@@ -28,7 +28,7 @@ struct Header {
 }
 
 /// Where caches are kept unless told otherwise: `$XDG_CACHE_HOME/darts`, or `~/.cache/darts`; `None` if neither is set.
-pub(super) fn default_folder() -> Option<PathBuf> {
+pub fn default_folder() -> Option<PathBuf> {
     let variable = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))?;
     Some(base.join("darts"))

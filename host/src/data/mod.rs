@@ -22,22 +22,27 @@
 mod augment;
 mod batch;
 mod cache;
+pub mod catalogue;
+pub mod check;
 mod cifar;
 mod dataset;
+mod digest;
 pub(crate) mod draw;
 mod embedded;
 mod ending;
 mod error;
+pub mod fetch;
 mod folder;
 mod idx;
 mod normalization;
 pub mod prefetch;
 mod split;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use augment::Augment;
 pub use batch::{Batch, BatchSettings, Batcher, Order};
+pub use cache::default_folder;
 pub(crate) use dataset::CRC;
 pub use dataset::{DataSource, Dataset};
 pub use error::DataError;
@@ -62,7 +67,8 @@ impl Default for LoadOptions {
     }
 }
 
-/// Loads a data set. `spec` is `embedded`, or a folder whose form is told from the files in it:
+/// Loads a data set. `spec` is `embedded`, the [name](catalogue) of a set that is in the cache, or a folder whose form is told
+/// from the files in it:
 ///
 /// - IDX files, plain or gzipped (MNIST, Fashion-MNIST);
 /// - CIFAR-10 or CIFAR-100 in their binary versions;
@@ -76,7 +82,7 @@ pub fn load(spec: &str, options: &LoadOptions) -> Result<DataSource, DataError> 
     if spec == "embedded" {
         return embedded::load();
     }
-    let folder = Path::new(spec);
+    let folder = &catalogue::locate(spec, options.cache_folder.as_deref())?;
     if folder.is_dir() && idx::is_in(folder) {
         return idx::load(folder);
     }
@@ -94,7 +100,7 @@ pub fn load(spec: &str, options: &LoadOptions) -> Result<DataSource, DataError> 
     } else if folder.exists() {
         ("this is a file", "unpack it and give the folder")
     } else {
-        ("there is no such folder", "give `embedded` or a folder with a data set")
+        ("there is no such folder", "give `embedded`, a name of `darts data list`, or a folder with a data set")
     };
     Err(DataError::Unusable { path: folder.to_owned(), problem: problem.to_owned(), remedy })
 }

@@ -1,6 +1,7 @@
 //! The binary as a user runs it: what it prints, what it says when something is wrong, and its exit status.
 
 mod comparison;
+mod data;
 mod device;
 mod export;
 mod faults;
@@ -68,8 +69,8 @@ fn contains(text: &str, parts: &[&str]) {
 fn help_names_every_command_and_every_command_shows_examples() {
     let help = success(&mut darts(&["--help"]));
     let commands = [
-        "search", "train", "export", "eval", "inspect", "run", "seeds", "random", "report", "runs", "compare", "bench",
-        "info",
+        "search", "train", "export", "eval", "inspect", "run", "seeds", "random", "report", "runs", "compare", "data",
+        "bench", "info",
     ];
     for command in commands {
         contains(&help, &[command]);
