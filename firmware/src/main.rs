@@ -1,4 +1,4 @@
-//! A network in flash classifies a test image on a Cortex-M4F or M7; logits, time and stack go to the debugger by semihosting.
+//! A network in flash classifies test images on a Cortex-M4F or M7; logits, time and stack go to the debugger by semihosting.
 #![no_std]
 #![no_main]
 
@@ -20,8 +20,8 @@ use model::{Classifier, INPUT_LEN, Memory};
 use stack::Stack;
 use ticks::Ticks;
 
-/// Pixels of the test image, `[H, W, C]`.
-static IMAGE: &[u8; INPUT_LEN] = include_bytes!("../model/image.bin");
+/// Pixels of the test images, `[N, H, W, C]`.
+static IMAGES: &[u8] = include_bytes!("../model/images.bin");
 
 /// The memory is static: its size is part of the image, and the linker says if the RAM does not hold it.
 #[entry]
@@ -40,16 +40,19 @@ fn main() -> ! {
 fn classify(memory: &mut Memory) -> Result<(), Failure> {
     let (stack, ticks) = (Stack::paint(), Ticks::start());
     let mut classifier = Classifier::new(memory)?;
-    let parsed = ticks.passed();
-    let scores = classifier.classify(IMAGE)?;
-    let (passed, depth) = (ticks.passed(), stack.depth());
-    for (class, logit) in scores.logits().iter().enumerate() {
-        // Without the code that writes floating point: it is as large as all of the network's.
-        hprintln!("logit {}: {:#010x} {} / 1000000", class, logit.to_bits(), (logit * 1e6) as i32);
+    hprintln!("ticks: {} to check the model", ticks.passed());
+    for pixels in IMAGES.as_chunks::<INPUT_LEN>().0 {
+        let before = ticks.passed();
+        let scores = classifier.classify(pixels)?;
+        let (passed, depth) = (ticks.passed() - before, stack.depth());
+        for (class, logit) in scores.logits().iter().enumerate() {
+            // Without the code that writes floating point: it is as large as all of the network's.
+            hprintln!("logit {}: {:#010x} {} / 1000000", class, logit.to_bits(), (logit * 1e6) as i32);
+        }
+        hprintln!("class {}: {}", scores.class(), scores.class_name());
+        hprintln!("ticks: {} to classify", passed);
+        hprintln!("stack: {} bytes", depth);
     }
-    hprintln!("class {}: {}", scores.class(), scores.class_name());
-    hprintln!("ticks: {} to check the model, {} to classify", parsed, passed - parsed);
-    hprintln!("stack: {} bytes", depth);
     Ok(())
 }
 

@@ -47,7 +47,7 @@ pub use isa::{Isa, IsaError};
 pub use kernels::Kernels;
 pub use ops::dense::DensePart;
 pub use ops::elementwise::MixTerm;
-pub use ops::int8::{ChannelFactors, Factor, Int8Input, Int8Part, Int8Separable, Int8Target, Rescale};
+pub use ops::int8::{ChannelFactors, Factor, Int8Depthwise, Int8Input, Int8Part, Int8Separable, Int8Target, Rescale};
 pub use ops::norm::{
     NORM_EPSILON, NORM_MOMENTUM, NormBackward, NormFold, norm_backward_coefficients, norm_fold_batch,
     norm_fold_running, norm_update_running,

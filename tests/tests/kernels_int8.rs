@@ -1,8 +1,8 @@
 //! Inference on 8-bit integers equals the reference in every bit.
 
 use darts_kernels_simd::{
-    ChannelFactors, DenseShape, Factor, ImageShape, Int8Input, Int8Part, Int8Separable, Int8Target, Kernels, Padding,
-    PoolShape, Rescale, SeparableShape, reference,
+    ChannelFactors, DenseShape, Factor, ImageShape, Int8Depthwise, Int8Input, Int8Part, Int8Separable, Int8Target,
+    Kernels, Padding, PoolShape, Rescale, SeparableShape, reference,
 };
 use darts_tests::{Random, images, kernels};
 
@@ -58,6 +58,8 @@ fn factors_are_the_nearest_and_round_half_away_from_zero() {
             assert!((found - value).abs() <= value * 2f64.powi(-30), "{value}: {multiplier} / 2^{shift}");
         }
     }
+    assert_eq!(Factor::new(0.5).map(Factor::with_odd_multiplier), Some(Factor { multiplier: 1 << 30 | 1, shift: 31 }));
+    assert_eq!(Factor::new(0.0).map(|factor| factor.with_odd_multiplier().multiplier), Some(0));
     let half = Rescale { factor: Factor { multiplier: 1, shift: 1 }, source_zero: 0, target_zero: 0 };
     for kernels in kernels() {
         let mut y = [0; 6];
@@ -206,6 +208,11 @@ fn separable() {
                     &mut between,
                 );
                 assert_eq!(y, expected, "{shape:?} {read:?}");
+
+                let depthwise = Int8Depthwise { w: &depthwise, factors: weights.middle, zero: weights.middle_zero };
+                let mut y = vec![0; between.len()];
+                kernels.int8_depthwise(&x, shape, read, depthwise, &mut y);
+                assert_eq!(y, between, "depthwise part of {shape:?} {read:?}");
             }
         }
     });

@@ -24,7 +24,7 @@ use model::{Classifier, INPUT_LEN, Memory};
 use stack::Stack;
 
 /// Pixels of the test image, `[H, W, C]`.
-static IMAGE: &[u8; INPUT_LEN] = include_bytes!("../../model/image.bin");
+static IMAGE: &[u8; INPUT_LEN] = include_bytes!("../../model/images.bin");
 static MEMORY: ConstStaticCell<Memory> = ConstStaticCell::new(Memory::new());
 
 /// A block descriptor of 1 GiB: valid, accessed.

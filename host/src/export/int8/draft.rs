@@ -204,9 +204,9 @@ fn factor(value: f64) -> Result<Factor, ExportError> {
     Factor::new(value).ok_or(ExportError::Factor { value })
 }
 
-/// From sums of the given scales to elements of an image.
+/// From sums of the given scales to elements of an image, such that small processors round by one shift.
 fn factors(sums: &[f64], target: Scale) -> Result<Vec<Factor>, ExportError> {
-    sums.iter().map(|scale| factor(scale / target.scale)).collect()
+    sums.iter().map(|scale| Ok(factor(scale / target.scale)?.with_odd_multiplier())).collect()
 }
 
 /// The scale of each column of matrices that stand one below the other, by its largest weight.

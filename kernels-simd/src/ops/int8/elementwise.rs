@@ -1,6 +1,6 @@
 //! What treats every element alike.
 
-use super::{Int8Input, Rescale, clamp};
+use super::{Int8Input, Rescale, bodies, clamp};
 use crate::kernels::Kernels;
 use crate::shape::{ImageShape, Padding};
 
@@ -57,10 +57,6 @@ impl Kernels {
     /// When the lengths differ.
     pub fn int8_rescale(self, x: &[i8], y: &mut [i8], rescale: Rescale, accumulate: bool) {
         assert_eq!(x.len(), y.len(), "int8_rescale: x, y");
-        for (y, &x) in y.iter_mut().zip(x) {
-            let value = rescale.factor.apply(i32::from(x) - i32::from(rescale.source_zero));
-            let before = if accumulate { *y } else { rescale.target_zero };
-            *y = clamp(value + i64::from(before));
-        }
+        bodies::rescale(x, y, rescale, accumulate);
     }
 }

@@ -7,10 +7,17 @@ mod convolution;
 mod elementwise;
 mod pool;
 
-/// Channels whose sums are kept at a time: the lanes of a wide register, or what a few registers of one number each hold.
-const LANES: usize = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { 16 } else { 4 };
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+mod dsp;
+#[cfg(not(all(target_arch = "arm", feature = "dsp")))]
+mod portable;
 
-pub use convolution::{Int8Part, Int8Separable, Int8Target};
+#[cfg(all(target_arch = "arm", feature = "dsp"))]
+use dsp as bodies;
+#[cfg(not(all(target_arch = "arm", feature = "dsp")))]
+use portable as bodies;
+
+pub use convolution::{Int8Depthwise, Int8Part, Int8Separable, Int8Target};
 
 /// The factor `multiplier / 2^shift`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +33,7 @@ impl Factor {
     pub const MAX_SHIFT: u8 = 62;
 
     /// 0.
-    const ZERO: Self = Self { multiplier: 0, shift: 1 };
+    const ZERO: Self = Self { multiplier: 0, shift: Self::MAX_SHIFT };
 
     /// The nearest factor to `value`; 0 if that is too small, `None` if it is negative, no number, or 2^30 and more.
     pub fn new(value: f64) -> Option<Self> {
@@ -42,6 +49,12 @@ impl Factor {
         }
         let fits = shift <= Self::MAX_SHIFT.into();
         Some(if fits { Self { multiplier: multiplier as i32, shift: shift as u8 } } else { Self::ZERO })
+    }
+
+    /// The same with an odd multiplier, off by 2^-30 of it at most. With a shift of 33 and more no product of a sum then lies half
+    /// way between two integers, so that one shift rounds it.
+    pub const fn with_odd_multiplier(self) -> Self {
+        if self.multiplier == 0 { self } else { Self { multiplier: self.multiplier | 1, ..self } }
     }
 
     /// `value` times the factor, rounded half away from zero.
@@ -71,6 +84,16 @@ pub struct Rescale {
     pub target_zero: i8,
 }
 
+impl Rescale {
+    /// What `y` becomes of an element `x` of the source.
+    #[inline(always)]
+    fn element(&self, x: i8, y: i8, accumulate: bool) -> i8 {
+        let value = self.factor.apply(i32::from(x) - i32::from(self.source_zero));
+        let before = if accumulate { y } else { self.target_zero };
+        clamp(value + i64::from(before))
+    }
+}
+
 /// What becomes of the sums of each output channel of a convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelFactors<'a> {
@@ -86,19 +109,6 @@ impl<'a> ChannelFactors<'a> {
     fn fits(&self, channels: usize) -> bool {
         (self.bias.is_empty() || self.bias.len() == channels)
             && [self.multiplier.len(), self.shift.len()] == [channels; 2]
-    }
-
-    /// Adds the rescaled sums of `count` channels from `first` on to `values`.
-    #[inline(always)]
-    fn finish(&self, first: usize, count: usize, sums: &[i32; LANES], values: &mut [i8; LANES]) {
-        let (multiplier, shift) = (&self.multiplier[first..][..count], &self.shift[first..][..count]);
-        let mut biased = *sums;
-        if let Some(bias) = self.bias.get(first..first + count) {
-            biased.iter_mut().zip(bias).for_each(|(sum, &bias)| *sum = sum.wrapping_add(bias));
-        }
-        for (((value, &sum), &multiplier), &shift) in values.iter_mut().zip(&biased).zip(multiplier).zip(shift) {
-            *value = clamp(Factor { multiplier, shift }.apply(sum) + i64::from(*value));
-        }
     }
 }
 

@@ -1,0 +1,28 @@
+//! The bodies for every instruction set that has none of its own: loops that the compiler makes of what there is.
+
+mod convolution;
+mod pool;
+
+pub(super) use convolution::{dense, depthwise_row};
+pub(super) use pool::{avg_pool, max_pool};
+
+use super::Rescale;
+
+/// What a kernel needs room for on its way: nothing.
+pub(super) struct Space;
+
+impl Space {
+    pub(super) const fn new() -> Self {
+        Self
+    }
+}
+
+/// Channels whose sums are kept at a time: the lanes of a wide register, or what a few registers of one number each hold.
+const LANES: usize = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { 16 } else { 4 };
+
+/// The body of [`Kernels::int8_rescale`](crate::Kernels::int8_rescale).
+pub(super) fn rescale(x: &[i8], y: &mut [i8], rescale: Rescale, accumulate: bool) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = rescale.element(x, *y, accumulate);
+    }
+}
