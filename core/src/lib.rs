@@ -73,7 +73,7 @@ mod primitive;
 pub use builtin::BUILTIN_NAMES;
 /// The kernels that a network runs on.
 pub use darts_kernels_simd::Kernels;
-pub use execute::Observed;
+pub use execute::{Elements, Observed};
 pub use genotype::{
     CellError, CellGenotype, CellKind, Edge, Genotype, GenotypeError, MAX_EDGES, MAX_NODES, MAX_STATES,
 };

@@ -108,6 +108,12 @@ impl<'a> Network<'a> {
         steps(self.sections.plan).filter_map(Result::ok)
     }
 
+    /// [`Step::operations`] of all steps: a bound of the work of [`run`](Self::run), which executes each once. Who runs files of
+    /// unknown origin compares it with what is worth waiting for; no other limit is set on a plan than that of its regions.
+    pub fn operations(&self) -> u64 {
+        self.steps().fold(0, |sum, step| sum.saturating_add(step.operations()))
+    }
+
     /// Bytes of the weights section.
     pub fn weight_bytes(&self) -> usize {
         self.sections.weights.len()
@@ -161,7 +167,7 @@ impl<'a> Network<'a> {
         self.normalize_into(pixels, input);
         let pixels = Some(Pixels::new(pixels, &self.sections.metadata));
         let weights = self.sections.weights;
-        self.execute(Buffers { kernels, input, pixels, workspace, output, weights }, |_, _| {})
+        self.execute(Buffers { kernels, input, pixels, workspace, output, weights }, |_, _, _| {})
     }
 
     /// Computes the logits of one image. `input` is the normalised image `[H, W, C]`, `output` gets the logits `[classes]`;
@@ -177,12 +183,14 @@ impl<'a> Network<'a> {
         workspace: &mut [f32],
         output: &mut [f32],
     ) -> Result<(), RunError> {
-        self.run_observed(kernels, input, workspace, output, |_, _| {})
+        self.check_input(input.len())?;
+        let weights = self.sections.weights;
+        self.execute(Buffers { kernels, input, pixels: None, workspace, output, weights }, |_, _, _| {})
     }
 
     /// The same, and after each step `observe` is told which one of [`steps`](Self::steps) it was, with the images that it
     /// read and wrote: for calibration, and to find a layer that goes wrong. Of steps that are executed as one it is told
-    /// the first. It is told nothing of steps on 8-bit integers.
+    /// the first.
     ///
     /// # Errors
     ///
@@ -193,14 +201,23 @@ impl<'a> Network<'a> {
         input: &[f32],
         workspace: &mut [f32],
         output: &mut [f32],
-        observe: impl FnMut(usize, Observed<'_>),
+        mut observe: impl FnMut(usize, Observed<'_>),
     ) -> Result<(), RunError> {
         self.check_input(input.len())?;
         let weights = self.sections.weights;
-        self.execute(Buffers { kernels, input, pixels: None, workspace, output, weights }, observe)
+        self.execute(Buffers { kernels, input, pixels: None, workspace, output, weights }, |index, step, buffers| {
+            if let Some(observed) = buffers.observed(step) {
+                observe(index, observed);
+            }
+        })
     }
 
-    fn execute(&self, mut buffers: Buffers<'_>, mut observe: impl FnMut(usize, Observed<'_>)) -> Result<(), RunError> {
+    /// Executes the plan; `after` is called after each step, with its index.
+    fn execute(
+        &self,
+        mut buffers: Buffers<'_>,
+        mut after: impl FnMut(usize, &Step, &mut Buffers<'_>),
+    ) -> Result<(), RunError> {
         let (classes, required) = (self.classes(), self.required_bytes());
         if buffers.output.len() != classes {
             return Err(RunError::OutputLength { expected: classes, found: buffers.output.len() });
@@ -214,9 +231,7 @@ impl<'a> Network<'a> {
             let step = step.map_err(|_| RunError::ModelChanged)?;
             let following = plan.clone().map_while(Result::ok);
             let more = buffers.execute(&step, following).ok_or(RunError::ModelChanged)?;
-            if let Some(observed) = buffers.observed(&step) {
-                observe(index, observed);
-            }
+            after(index, &step, &mut buffers);
             for _ in 0..more {
                 plan.next();
             }

@@ -91,7 +91,8 @@ fn adds(step: &Step) -> bool {
         | Step::Int8(
             Int8Step::Dense { accumulate, .. }
             | Int8Step::Separable { accumulate, .. }
-            | Int8Step::Rescale { accumulate, .. },
+            | Int8Step::Rescale { accumulate, .. }
+            | Int8Step::Quantize { accumulate, .. },
         ) => *accumulate,
         _ => false,
     }

@@ -73,8 +73,25 @@ fn quantizing_rounds_and_saturates() {
     for kernels in kernels() {
         let x = [0.0, 0.24, 0.25, -0.25, -0.24, 1e9, -1e9, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
         let mut y = [0; 10];
-        kernels.int8_quantize(&x, 2.0, 3, &mut y);
+        kernels.int8_quantize(&x, 2.0, 3, &mut y, false);
         assert_eq!(y, [3, 3, 4, 2, 3, 127, -128, 127, -128, 3]);
+        kernels.int8_quantize(&x, 2.0, 3, &mut y, true);
+        assert_eq!(y, [3, 3, 5, 1, 3, 127, -128, 127, -128, 3]);
+    }
+}
+
+#[test]
+fn dequantizing_a_quantized_element_gives_it_back() {
+    let elements: Vec<i8> = (-128..=127).collect();
+    for kernels in kernels() {
+        for (scale, zero) in [(0.25, 3), (1e-3, -128), (7.7, 127)] {
+            let (mut real, mut again) = ([0.0; 256], [0; 256]);
+            kernels.int8_dequantize(&elements, scale, zero, &mut real);
+            let expected = elements.iter().map(|&q| (f32::from(q) - f32::from(zero)) * scale);
+            assert!(real.iter().copied().eq(expected));
+            kernels.int8_quantize(&real, 1.0 / scale, zero, &mut again, false);
+            assert_eq!(again, *elements);
+        }
     }
 }
 

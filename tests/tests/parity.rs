@@ -4,7 +4,11 @@
 mod export;
 #[path = "parity/int8.rs"]
 mod int8;
+#[path = "parity/interpreter.rs"]
+mod interpreter;
 #[path = "parity/memory.rs"]
 mod memory;
+#[path = "parity/mixed.rs"]
+mod mixed;
 #[path = "parity/weights.rs"]
 mod weights;

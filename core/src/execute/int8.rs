@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use darts_kernels_simd::{ChannelFactors, Int8Part, Int8Separable, Int8Target, SeparableShape};
 
-use super::{Buffers, MAX_PARTS};
+use super::{Buffers, Elements, MAX_PARTS, Observed};
 use crate::plan::{DenseWeights, Int8Step, Place, SeparableWeights, Step};
 
 /// The regions of a step in the workspace; empty where it has none.
@@ -23,10 +23,18 @@ impl Buffers<'_> {
         let (kernels, section, input, pixels) = (self.kernels, self.weights, self.input, self.pixels);
         let Operands { source, target, scratch } = self.int8_operands(step)?;
         match *step {
-            Int8Step::Quantize { inverse_scale, zero, .. } => match pixels {
-                Some(pixels) => pixels.quantize(kernels, inverse_scale, zero, target),
-                None => kernels.int8_quantize(input, inverse_scale, zero, target),
+            Int8Step::Quantize { source: place, inverse_scale, zero, accumulate, .. } => match (place, pixels) {
+                (Place::External, Some(pixels)) => pixels.quantize(kernels, inverse_scale, zero, target, accumulate),
+                (Place::External, None) => kernels.int8_quantize(input, inverse_scale, zero, target, accumulate),
+                (Place::Workspace(_), _) => {
+                    let real = bytemuck::try_cast_slice(source).ok()?;
+                    kernels.int8_quantize(real, inverse_scale, zero, target, accumulate);
+                }
             },
+            Int8Step::Dequantize { .. } if !cfg!(feature = "float") => return None,
+            Int8Step::Dequantize { scale, zero, .. } => {
+                kernels.int8_dequantize(source, scale, zero, bytemuck::try_cast_slice_mut(target).ok()?);
+            }
             Int8Step::Prelude { shape, padding, input, .. } => {
                 kernels.int8_prelude(source, shape, padding, input, target);
             }
@@ -89,6 +97,26 @@ impl Buffers<'_> {
         };
         self.kernels.int8_dense(&parts, input, target, shape);
         Some(parts.len() - 1)
+    }
+
+    /// What a step has read and written.
+    pub(super) fn int8_observed(&self, step: &Int8Step) -> Option<Observed<'_>> {
+        let sizes = Step::Int8(*step).sizes().ok()?;
+        let workspace: &[i8] = bytemuck::cast_slice(self.workspace);
+        let bytes = |place, len| workspace.get(placed(place, len)?);
+        let real = |bytes| Some(Elements::F32(bytemuck::try_cast_slice(bytes).ok()?));
+        let source = match (*step, step.source()) {
+            (_, None) => Elements::Int8(&[]),
+            (_, Some(Place::External)) => Elements::F32(self.input),
+            (Int8Step::Quantize { .. }, Some(place)) => real(bytes(place, sizes.source)?)?,
+            (_, Some(place)) => Elements::Int8(bytes(place, sizes.source)?),
+        };
+        let target = match (*step, step.target()) {
+            (_, Place::External) => Elements::F32(self.output),
+            (Int8Step::Dequantize { .. }, place) => real(bytes(place, sizes.target)?)?,
+            (_, place) => Elements::Int8(bytes(place, sizes.target)?),
+        };
+        Some(Observed { source, target })
     }
 
     fn int8_operands(&mut self, step: &Int8Step) -> Option<Operands<'_>> {

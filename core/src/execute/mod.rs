@@ -33,9 +33,18 @@ struct Operands<'s> {
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'o> {
     /// What it read, `[H, W, C]`; empty if it read nothing.
-    pub source: &'o [f32],
+    pub source: Elements<'o>,
     /// What it wrote, from the first to the last element.
-    pub target: &'o [f32],
+    pub target: Elements<'o>,
+}
+
+/// The elements of an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Elements<'o> {
+    /// Real numbers.
+    F32(&'o [f32]),
+    /// 8-bit integers; what they stand for depends on the image's scale and zero, which the plan does not state.
+    Int8(&'o [i8]),
 }
 
 /// Parts of a concatenation, at most, whose convolutions are executed as one.
@@ -133,13 +142,13 @@ impl Buffers<'_> {
         Some(parts.len() - 1)
     }
 
-    /// What a step has read and written, if that is `f32`.
+    /// What a step has read and written.
     pub(crate) fn observed(&mut self, step: &Step) -> Option<Observed<'_>> {
-        if let Step::Int8(_) = step {
-            return None;
+        if let Step::Int8(step) = step {
+            return self.int8_observed(step);
         }
         let Operands { source, target, .. } = self.operands(step)?;
-        Some(Observed { source, target })
+        Some(Observed { source: Elements::F32(source), target: Elements::F32(target) })
     }
 
     fn operands(&mut self, step: &Step) -> Option<Operands<'_>> {

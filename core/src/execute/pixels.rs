@@ -26,9 +26,9 @@ impl<'p> Pixels<'p> {
     }
 
     /// The network's input in 8-bit integers, by the kernel that takes it as `f32`, but without room for that.
-    pub(super) fn quantize(self, kernels: Kernels, inverse_scale: f32, zero: i8, target: &mut [i8]) {
+    pub(super) fn quantize(self, kernels: Kernels, inverse_scale: f32, zero: i8, target: &mut [i8], accumulate: bool) {
         for (target, value) in target.iter_mut().zip(self.normalized()) {
-            kernels.int8_quantize(&[value], inverse_scale, zero, slice::from_mut(target));
+            kernels.int8_quantize(&[value], inverse_scale, zero, slice::from_mut(target), accumulate);
         }
     }
 }

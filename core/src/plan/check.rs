@@ -217,7 +217,7 @@ impl Step {
     /// What the start of a region must be a multiple of.
     fn alignment(&self, operand: Operand) -> u64 {
         match self {
-            Self::Int8(_) if operand != Operand::Weights => 1,
+            Self::Int8(step) if operand != Operand::Weights => step.alignment(operand),
             _ => 4,
         }
     }

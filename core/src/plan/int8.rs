@@ -8,17 +8,32 @@ use super::{Operand, Place, Sizes, StepError};
 /// One kernel call. Images are contiguous `[H, W, C]` of one byte an element, but for the network's input and output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Int8Step {
-    /// `target` = the nearest elements to `source`.
+    /// `target` = the nearest elements to `source`, or these are added to it.
     Quantize {
         /// Image of `shape`, of `f32`.
         source: Place,
-        /// Image of `shape`, overwritten.
+        /// Image of `shape`.
         target: Place,
         /// The image.
         shape: ImageShape,
         /// 1 over the scale of the target, finite and positive.
         inverse_scale: f32,
         /// What stands for 0 in the target.
+        zero: i8,
+        /// Whether the result is added to the target instead of overwriting it.
+        accumulate: bool,
+    },
+    /// `target` = the real numbers that the elements of `source` stand for.
+    Dequantize {
+        /// Image of `shape`.
+        source: Place,
+        /// Image of `shape`, of `f32`, overwritten.
+        target: Place,
+        /// The image.
+        shape: ImageShape,
+        /// The scale of the source, finite and positive.
+        scale: f32,
+        /// What stands for 0 in the source.
         zero: i8,
     },
     /// `target` = the padded `source`, both with one scale and zero.
@@ -136,6 +151,7 @@ impl Int8Step {
     pub const fn source(&self) -> Option<Place> {
         match *self {
             Self::Quantize { source, .. }
+            | Self::Dequantize { source, .. }
             | Self::Prelude { source, .. }
             | Self::Separable { source, .. }
             | Self::Dense { source, .. }
@@ -151,6 +167,7 @@ impl Int8Step {
     pub const fn target(&self) -> Place {
         match *self {
             Self::Quantize { target, .. }
+            | Self::Dequantize { target, .. }
             | Self::Prelude { target, .. }
             | Self::Separable { target, .. }
             | Self::Dense { target, .. }
@@ -166,6 +183,7 @@ impl Int8Step {
     pub const fn places_mut(&mut self) -> (Option<&mut Place>, &mut Place) {
         match self {
             Self::Quantize { source, target, .. }
+            | Self::Dequantize { source, target, .. }
             | Self::Prelude { source, target, .. }
             | Self::Separable { source, target, .. }
             | Self::Dense { source, target, .. }
@@ -197,6 +215,7 @@ impl Int8Step {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Quantize { .. } => "int8_quantize",
+            Self::Dequantize { .. } => "int8_dequantize",
             Self::Prelude { .. } => "int8_prelude",
             Self::Separable { .. } => "int8_separable",
             Self::Dense { .. } => "int8_dense",
@@ -208,10 +227,17 @@ impl Int8Step {
         }
     }
 
+    /// What the start of a region in the workspace must be a multiple of.
+    pub(super) const fn alignment(&self, operand: Operand) -> u64 {
+        match (self, operand) {
+            (Self::Quantize { .. }, Operand::Source) | (Self::Dequantize { .. }, Operand::Target) => 4,
+            _ => 1,
+        }
+    }
+
     /// The network's input is only quantized, and its output only written by a dense convolution.
     fn check_places(&self) -> Result<(), StepError> {
-        let quantizes = matches!(self, Self::Quantize { .. });
-        if self.source().is_some_and(|source| (source == Place::External) != quantizes) {
+        if self.source() == Some(Place::External) && !matches!(self, Self::Quantize { .. }) {
             return Err(StepError::External(Operand::Source));
         }
         if self.target() == Place::External && !matches!(self, Self::Dense { .. }) {
@@ -225,12 +251,20 @@ impl Int8Step {
         self.check_places()?;
         let pair = |source, target| Sizes { source, target, ..Sizes::default() };
         match *self {
-            Self::Quantize { shape, inverse_scale, .. } => {
+            Self::Quantize { source, shape, inverse_scale, .. } => {
                 image(shape)?;
-                if !inverse_scale.is_finite() || inverse_scale <= 0.0 {
-                    return Err(StepError::Parameter { name: "scale", value: inverse_scale.to_bits() as usize });
+                scale(inverse_scale)?;
+                // Only steps on `f32` write real numbers to the workspace.
+                if !cfg!(feature = "float") && source != Place::External {
+                    return Err(StepError::Float);
                 }
                 Ok(pair(check::bytes(shape), elements(shape)))
+            }
+            Self::Dequantize { .. } if !cfg!(feature = "float") => Err(StepError::Float),
+            Self::Dequantize { shape, scale: of_source, .. } => {
+                image(shape)?;
+                scale(of_source)?;
+                Ok(pair(elements(shape), check::bytes(shape)))
             }
             Self::Prelude { shape, padding, .. } => {
                 check::padded(shape, padding)?;
@@ -273,6 +307,14 @@ impl Int8Step {
 
 fn elements(shape: ImageShape) -> u64 {
     shape.height as u64 * shape.width as u64 * shape.channels as u64
+}
+
+fn scale(value: f32) -> Result<(), StepError> {
+    if value.is_finite() && value > 0.0 {
+        Ok(())
+    } else {
+        Err(StepError::Parameter { name: "scale", value: value.to_bits() as usize })
+    }
 }
 
 fn factor(rescale: Rescale) -> Result<(), StepError> {

@@ -7,6 +7,7 @@
 mod check;
 mod codec;
 mod int8;
+mod operations;
 
 use core::fmt;
 

@@ -5,14 +5,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, ValueEnum};
 use darts_host::atomic;
 use darts_host::data::{self, LoadOptions};
-use darts_host::export::onnx::onnx;
-use darts_host::export::{Calibration, Precision, export, export_int8, rust_module};
+use darts_host::export::onnx::{onnx, onnx_int8};
+use darts_host::export::{Precision, Quantization, export, rust_module};
 use darts_host::isa;
-use darts_host::model_file::{ModelFile, size};
+use darts_host::model_file::ModelFile;
 use darts_host::progress::Progress;
 use darts_host::run_directory;
 use darts_host::weights::TrainedNetwork;
@@ -20,6 +20,7 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::common::print_json;
+use super::quantization::{CalibrationArgument, Mixed, calibrated};
 use super::training::one_or_more;
 use super::{Failure, Outcome, import};
 
@@ -34,8 +35,10 @@ use super::{Failure, Outcome, import};
     darts export runs/train-1 --f16\n  \
     darts export runs/train-1 --int8 --calibrate data/cifar10\n  \
     darts export runs/train-1 --f16 --rust firmware/src/classifier\n  \
+    darts export runs/train-1 --int8 --calibrate data/cifar10 --mixed stem=f32,cells.7=f16\n  \
     darts export runs/train-1/weights.safetensors --out firmware/model/model.darts\n  \
     darts export runs/train-1 --onnx model.onnx\n  \
+    darts export runs/train-1 --int8 --calibrate data/cifar10 --onnx model-int8.onnx\n  \
     darts export cifar10.safetensors --genotype DARTS_V2 --mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616 \
     --safetensors weights.safetensors\n\
     Then: darts eval runs/train-1/model.darts")]
@@ -65,6 +68,11 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = one_or_more(), requires = "int8")]
     calibration_images: usize,
 
+    /// Keep layers in floating point, with weights in f32 or f16; NAME as `darts accuracy` shows it, or what several begin with,
+    /// such as cells.3.
+    #[arg(long, value_name = "NAME=f32|f16,…", value_delimiter = ',', requires = "int8")]
+    mixed: Vec<Mixed>,
+
     /// The model file [default: model.darts, model-f16.darts or model-int8.darts beside the weights]; the Rust module is beside it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -73,8 +81,9 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     rust: Option<PathBuf>,
 
-    /// Write an ONNX model (f32, opset 17) to FILE instead: `images` [batch, C, H, W], normalised, to `logits` [batch, classes].
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["f16", "int8", "out", "rust"])]
+    /// Write an ONNX model (opset 17) to FILE instead: `images` [batch, C, H, W], normalised, to `logits` [batch, classes]; in f32, or
+    /// with --int8 on 8-bit integers, in QuantizeLinear and DequantizeLinear.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["f16", "mixed", "out", "rust"])]
     onnx: Option<PathBuf>,
 
     /// Write the weights to FILE instead, under the names and in the layouts of the original's state dict.
@@ -88,28 +97,6 @@ pub struct Arguments {
 
     #[command(flatten)]
     import: import::Options,
-}
-
-/// See [`Calibration`].
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum CalibrationArgument {
-    /// From the least to the greatest value
-    Minmax,
-    /// Without the outermost 0.005 % of the values on either side
-    Percentile,
-    /// The part of the range with the least mean squared error
-    #[default]
-    Mse,
-}
-
-impl From<CalibrationArgument> for Calibration {
-    fn from(argument: CalibrationArgument) -> Self {
-        match argument {
-            CalibrationArgument::Minmax => Self::MinMax,
-            CalibrationArgument::Percentile => Self::Percentile,
-            CalibrationArgument::Mse => Self::Mse,
-        }
-    }
 }
 
 /// What a model computes on.
@@ -181,7 +168,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     check_output(&place, &arguments.input())?;
     let bytes = match form {
         Form::Float(precision) => float(&network, precision, &place.model)?,
-        Form::Int8(data) => quantized(&network, arguments, data)?,
+        Form::Int8(data) => quantization(&network, arguments, data)?.model(&Mixed::all(&arguments.mixed))?,
     };
     let exported = write(&network, &bytes, place)?;
     if arguments.json {
@@ -265,7 +252,10 @@ impl Exchange {
         }
         match self {
             Self::Onnx => {
-                let bytes = onnx(network);
+                let bytes = match &arguments.calibrate {
+                    Some(data) => onnx_int8(&quantization(network, arguments, data)?),
+                    None => onnx(network),
+                };
                 atomic::write(out, &bytes.map_err(|error| format!("cannot make {}: {error}", out.display()))?)?;
             }
             Self::SafeTensors => network.save(out)?,
@@ -292,22 +282,16 @@ fn float(network: &TrainedNetwork, precision: Precision, out: &Path) -> Result<V
     Ok(export(network, precision).map_err(|error| format!("cannot make the model {}: {error}", out.display()))?)
 }
 
-/// The model file on 8-bit integers.
-fn quantized(network: &TrainedNetwork, arguments: &Arguments, data: &str) -> Result<Vec<u8>, Failure> {
+/// The network with the scales of 8-bit integers.
+fn quantization<'a>(
+    network: &'a TrainedNetwork,
+    arguments: &Arguments,
+    data: &str,
+) -> Result<Quantization<'a>, Failure> {
     let progress = Progress::new(arguments.json);
     let train = data::load(data, &LoadOptions { progress, ..LoadOptions::default() })?.train;
-    let input = network.graph()?.input;
-    if train.shape() != input {
-        return Err(format!(
-            "the network takes images of {}, those of {data} are {}: calibrate with the data set that it was trained on",
-            size(input),
-            size(train.shape())
-        )
-        .into());
-    }
-    let count = arguments.calibration_images.min(train.len());
-    let indices: Vec<usize> = (0..count).map(|index| index * train.len() / count).collect();
-    Ok(export_int8(network, &train.subset(&indices), arguments.calibration.into(), isa::kernels()?)?)
+    let how = (arguments.calibration, arguments.calibration_images);
+    calibrated(network, (data, &train), how, isa::kernels()?)
 }
 
 /// Writes the bytes of a model, and its Rust module.

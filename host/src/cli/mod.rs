@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each an argument struct and a function that calls the library.
 
+mod accuracy;
 mod bench;
 mod bench_step;
 mod budget;
@@ -15,6 +16,7 @@ mod import;
 mod info;
 mod inspect;
 mod memory;
+mod quantization;
 mod random;
 mod report;
 mod resume;
@@ -65,6 +67,7 @@ enum Command {
     Train(train::Arguments),
     Export(export::Arguments),
     Eval(eval::Arguments),
+    Accuracy(accuracy::Arguments),
     Inspect(inspect::Arguments),
     Run(run::Arguments),
     Seeds(seeds::Arguments),
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Train(arguments) => train::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
+        Command::Accuracy(arguments) => accuracy::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Seeds(arguments) => seeds::run(&arguments),

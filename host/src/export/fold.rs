@@ -21,16 +21,31 @@ pub(super) fn weights_section(network: &TrainedNetwork, graph: &Graph, plan: &Pl
     }
     let mut section = Vec::with_capacity(plan.weight_bytes);
     for (step, folded) in plan.steps.iter().zip(&plan.folded) {
-        if let (Some(weights), Some(folded)) = (step.weights(), folded) {
-            let precision = match weights.storage {
-                Storage::F32 => Precision::F32,
-                Storage::F16 => Precision::F16,
-            };
-            Folder { network, graph, precision, section: &mut section }.step(step, folded)?;
+        if let Some(folded) = folded {
+            append(network, graph, step, folded, &mut section)?;
         }
     }
     assert_eq!(section.len(), plan.weight_bytes, "bytes of weights");
     Ok(section)
+}
+
+/// Appends the bytes of the weights and the bias of a step on floating point to `section`, at a multiple of 4.
+///
+/// # Errors
+/// As [`weights_section`].
+pub(super) fn append(
+    network: &TrainedNetwork,
+    graph: &Graph,
+    step: &Step,
+    folded: &Folded,
+    section: &mut Vec<u8>,
+) -> Result<(), ExportError> {
+    let Some(weights) = step.weights() else { return Ok(()) };
+    let precision = match weights.storage {
+        Storage::F32 => Precision::F32,
+        Storage::F16 => Precision::F16,
+    };
+    Folder { network, graph, precision, section }.step(step, folded)
 }
 
 struct Folder<'a> {

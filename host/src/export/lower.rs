@@ -27,6 +27,30 @@ pub(super) struct Draft {
     pub target: Option<BufferId>,
     /// What the weights are made of.
     pub weights: Option<Folded>,
+    /// What of the network it is part of.
+    pub layer: Layer,
+}
+
+/// What of a network a step computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layer {
+    /// A stage, by index.
+    Stage(usize),
+    /// The sum of a mix, by index.
+    Mix(usize),
+    /// The classifier, with the averages before it.
+    Head,
+}
+
+impl Layer {
+    /// What it is called in tables; the stages of one operation of a cell have one name.
+    pub fn name(self, graph: &Graph) -> &str {
+        match self {
+            Self::Stage(stage) => &graph.stages[stage].name,
+            Self::Mix(mix) => &graph.mixes[mix].name,
+            Self::Head => &graph.head.name,
+        }
+    }
 }
 
 /// Weights and bias of a step in terms of the network's weights.
@@ -63,6 +87,7 @@ pub(super) enum Unit {
         source: Option<BufferId>,
         target: BufferId,
         shape: ImageShape,
+        layer: Layer,
     },
 }
 
@@ -99,8 +124,16 @@ pub(super) fn lower(graph: &Graph, pools: Pools) -> Lowering {
     let mixes = needed(graph, &producers);
     let mut states = vec![None; graph.tensors.len()];
     states[INPUT] = Some(Image::Input);
-    let mut lowerer = Lowerer { graph, producers, states, pools, pooled: Vec::new(), lowering: Lowering::default() };
-    mixes.into_iter().for_each(|mix| lowerer.mix(&graph.mixes[mix]));
+    let mut lowerer = Lowerer {
+        graph,
+        producers,
+        states,
+        pools,
+        pooled: Vec::new(),
+        layer: Layer::Head,
+        lowering: Lowering::default(),
+    };
+    mixes.into_iter().for_each(|mix| lowerer.mix(mix));
     lowerer.head(&graph.head);
     lowerer.lowering
 }
@@ -156,6 +189,8 @@ struct Lowerer<'a> {
     pools: Pools,
     /// Pools that have been computed: what they read, the step, and what they wrote.
     pooled: Vec<(Option<BufferId>, Step, BufferId)>,
+    /// What is being lowered.
+    layer: Layer,
     lowering: Lowering,
 }
 
@@ -166,7 +201,8 @@ impl Lowerer<'_> {
     }
 
     fn push(&mut self, step: Step, source: Option<BufferId>, target: Option<BufferId>, weights: Option<Folded>) {
-        self.lowering.units.push(Unit::Steps(vec![Draft { step, source, target, weights }]));
+        let layer = self.layer;
+        self.lowering.units.push(Unit::Steps(vec![Draft { step, source, target, weights, layer }]));
     }
 
     fn stage_of(&self, source: Source) -> Option<usize> {
@@ -177,7 +213,9 @@ impl Lowerer<'_> {
     }
 
     /// Computes a state.
-    fn mix(&mut self, mix: &Mix) {
+    fn mix(&mut self, index: usize) {
+        let mix: &Mix = &self.graph.mixes[index];
+        self.layer = Layer::Mix(index);
         let shape = self.graph.tensors[mix.output];
         let terms: Vec<Source> = mix.terms.iter().map(|term| term.source).collect();
         let image = match *terms {
@@ -218,10 +256,11 @@ impl Lowerer<'_> {
     }
 
     /// Adds the output of a stage behind its batch norm to `target`.
-    fn stage(&mut self, stage: usize, target: BufferId) {
+    fn stage(&mut self, index: usize, target: BufferId) {
         let graph = self.graph;
-        let stage = &graph.stages[stage];
+        let stage = &graph.stages[index];
         let images: Vec<Image> = stage.inputs.iter().map(|&source| self.read(source)).collect();
+        let reader = std::mem::replace(&mut self.layer, Layer::Stage(index));
         let before = self.lowering.units.len();
         let mut channels = 0;
         for (group, (&source, image)) in stage.inputs.iter().zip(images).enumerate() {
@@ -235,6 +274,7 @@ impl Lowerer<'_> {
         if stage.inputs.len() > 1 {
             self.join(before);
         }
+        self.layer = reader;
     }
 
     /// Makes one unit of those from `first` on if all are convolutions to one target: those to the same channels are behind each
@@ -305,9 +345,10 @@ impl Lowerer<'_> {
         let source = image.place();
         let (step, weights) = match op.kernel {
             Kernel::Dense(ref convs) => {
-                let drafts = convs
-                    .iter()
-                    .map(|(shape, weight, channel)| dense(image, *shape, relu, (weight.clone(), *channel), output));
+                let layer = self.layer;
+                let drafts = convs.iter().map(|(shape, weight, channel)| {
+                    dense(image, *shape, relu, (weight.clone(), *channel), output, layer)
+                });
                 self.lowering.units.push(Unit::Steps(drafts.collect()));
                 return;
             }
@@ -369,10 +410,11 @@ impl Lowerer<'_> {
     }
 
     fn add(&mut self, image: Image, target: BufferId, shape: ImageShape) {
-        self.lowering.units.push(Unit::Add { source: image.buffer(), target, shape });
+        self.lowering.units.push(Unit::Add { source: image.buffer(), target, shape, layer: self.layer });
     }
 
     fn head(&mut self, head: &Head) {
+        self.layer = Layer::Head;
         let features = self.buffer(head.features);
         let mut channel = 0;
         for &source in &head.inputs {
@@ -415,6 +457,7 @@ fn dense(
     relu: bool,
     (weight, channel): (Range<usize>, usize),
     output: Output,
+    layer: Layer,
 ) -> Draft {
     let Output { target, norm, shift } = output;
     let bias = shift && norm.is_some();
@@ -431,7 +474,7 @@ fn dense(
     };
     let bias = if bias { Bias::Shift } else { Bias::None };
     let folded = Folded { depthwise: None, weight, norm: norm.map(|norm| (norm, channel)), bias };
-    Draft { step, source: image.buffer(), target: Some(target), weights: Some(folded) }
+    Draft { step, source: image.buffer(), target: Some(target), weights: Some(folded), layer }
 }
 
 /// The separable convolution that an operation and the one behind it are, if they are one.

@@ -19,9 +19,10 @@ use darts_core::{Genotype, Metadata, ModelError, ModelParts, StepError, WriteErr
 use crate::graph::Graph;
 use crate::graph::derived::NetworkKind;
 use crate::graph::supernet::ConfigError;
+use crate::interrupt::Interrupted;
 use crate::weights::TrainedNetwork;
 
-pub use int8::{Calibration, export_int8};
+pub use int8::{Calibration, FloatLayers, LayerError, Quantization, export_int8, signal_to_noise};
 pub use plan::{Plan, plan};
 pub use rust::rust_module;
 
@@ -77,6 +78,15 @@ pub enum ExportError {
         /// One by the other.
         value: f64,
     },
+    /// No layer has a name that was given.
+    #[error("no layer of the network is called {name:?}, and no name begins so: `darts accuracy` lists them")]
+    Layer {
+        /// The name.
+        name: String,
+    },
+    /// The work was stopped.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// An ONNX model would be too large.
     #[error(
         "the ONNX model would have {bytes} bytes, and files of this kind have less than 2 GiB: make the network smaller"

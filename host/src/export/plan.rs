@@ -84,7 +84,7 @@ fn lifetimes(drafts: &[Draft], buffers: &[u64]) -> Vec<Lifetime> {
 }
 
 /// Makes the weights of a step half precision. A dense convolution widens few output channels at a time.
-fn narrow(draft: &mut Draft) {
+pub(super) fn narrow(draft: &mut Draft) {
     match &mut draft.step {
         Step::Depthwise { weights, .. } | Step::Separable { weights, .. } => weights.storage = Storage::F16,
         Step::Dense { shape, weights, block, .. } => {

@@ -3,7 +3,7 @@
 use darts_core::{Place, Step};
 use darts_kernels_simd::{ImageShape, Padding};
 
-use super::lower::{BufferId, Draft, Lowering, Unit, WHOLE};
+use super::lower::{BufferId, Draft, Layer, Lowering, Unit, WHOLE};
 use super::order::{Task, order};
 use super::{ExportError, unsound};
 
@@ -34,9 +34,7 @@ pub(super) fn sequence(lowering: Lowering) -> Result<Sequence, ExportError> {
     for index in order {
         match units[index].take().expect("each unit is executed once") {
             Unit::Steps(drafts) => writer.steps(drafts),
-            Unit::Add { source, target, shape } => {
-                writer.add(source, target, shape);
-            }
+            Unit::Add { source, target, shape, layer } => writer.add(source, target, shape, layer),
         }
         tasks[index].reads.iter().chain(&tasks[index].writes).for_each(|&buffer| writer.users[buffer] -= 1);
     }
@@ -85,7 +83,7 @@ impl Writer {
         }
     }
 
-    fn add(&mut self, source: Option<BufferId>, target: BufferId, shape: ImageShape) {
+    fn add(&mut self, source: Option<BufferId>, target: BufferId, shape: ImageShape, layer: Layer) {
         let first = self.places[target].is_none();
         if let Some(source) = source.filter(|&source| first && self.users[source] == 1) {
             self.places[target] = Some(self.source(source));
@@ -99,7 +97,7 @@ impl Writer {
         };
         let source = source.map(|buffer| self.source(buffer));
         let target = Some(self.target(target));
-        self.drafts.push(Draft { step, source, target, weights: None });
+        self.drafts.push(Draft { step, source, target, weights: None, layer });
     }
 
     fn source(&self, buffer: BufferId) -> BufferId {

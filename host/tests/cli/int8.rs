@@ -1,6 +1,6 @@
 //! Models on 8-bit integers.
 
-use super::{USAGE, contains, darts, failure, json, run};
+use super::{USAGE, contains, darts, failure, json, run, success};
 
 #[test]
 fn an_exported_model_on_integers_agrees_with_its_network() {
@@ -50,4 +50,46 @@ fn calibration_needs_images_of_the_network() {
     let error = failure(darts(&["export", "--int8", "--calibrate"]).arg(&empty).arg(&out));
     contains(&error, &["empty"]);
     assert!(!out.join("model-int8.darts").exists());
+}
+
+#[test]
+fn accuracy_compares_forms_and_layers_and_a_mixed_model_is_exported() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let train = ["train", "--preset", "quick", "--genotype", "DARTS_V1", "--limit", "60", "--epochs", "1", "--out"];
+    json(darts(&train).arg(&out).args(["--batch", "20", "--channels", "2", "--layers", "3", "--json"]));
+
+    let arguments =
+        ["accuracy", "--calibration-images", "40", "--layer-images", "8", "--mixed", "cells=f32,classifier=f16"];
+    let report = json(darts(&arguments).arg("--json").arg(&out));
+    let models = report["models"].as_array().expect("a list");
+    let names: Vec<_> = models.iter().map(|row| row["model"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["f32", "f16", "int8", "mixed"]);
+    let number = |row: usize, key: &str| models[row][key].as_f64().expect("a number");
+    assert!(models[0]["sqnr"].is_null() && number(0, "agreement") == 1.0);
+    assert!(number(1, "sqnr") > number(2, "sqnr") && number(3, "sqnr") >= number(2, "sqnr"));
+    assert!(number(2, "model_bytes") < number(3, "model_bytes"));
+    let layers = report["layers"].as_array().expect("a list");
+    let named = |name: &str| layers.iter().find(|row| row["layer"] == name).expect("a layer");
+    assert!(named("stem")["alone_sqnr"].is_f64() && named("cells.1._ops.0")["mixed_sqnr"].is_f64());
+    assert_eq!(layers.last().expect("layers")["layer"], "classifier");
+    let worst = report["worst"].as_str().expect("a layer");
+    let text = success(darts(&arguments).arg(&out));
+    contains(&text, &["accuracy", "mixed dB", "stem", "worst", &format!("--mixed {worst}=f32")]);
+    let short = success(darts(&["accuracy", "--layer-images", "0", "--calibration-images", "40"]).arg(&out));
+    assert!(!short.contains("stem") && short.contains("int8"));
+
+    let export = ["export", "--int8", "--calibrate", "embedded", "--calibration-images", "40"];
+    let mixed = json(darts(&export).args(["--mixed", "cells=f32,classifier=f16", "--json"]).arg(&out));
+    assert_eq!(mixed["model_bytes"].as_f64(), Some(number(3, "model_bytes")));
+    let evaluated = json(darts(&["eval", "--json"]).arg(out.join("model-int8.darts")));
+    assert_eq!(evaluated["correct"], models[3]["correct"]);
+    let error = failure(darts(&export).args(["--mixed", "cells.9=f32"]).arg(&out));
+    contains(&error, &["cells.9", "darts accuracy"]);
+    let onnx = folder.path().join("int8.onnx");
+    let written = json(darts(&export).arg("--onnx").arg(&onnx).arg("--json").arg(&out));
+    assert_eq!(written["onnx_bytes"].as_u64(), Some(std::fs::metadata(&onnx).expect("the model").len()));
+    for wrong in [&["--mixed", "stem"][..], &["--mixed", "stem=f32", "--onnx", "x.onnx"]] {
+        assert_eq!(run(darts(&export).args(wrong).arg(&out)).status.code(), Some(USAGE), "{wrong:?}");
+    }
 }

@@ -14,6 +14,7 @@ const AVG_POOL: u8 = 21;
 const GLOBAL_AVG_POOL: u8 = 22;
 const RESCALE: u8 = 23;
 const ZERO: u8 = 24;
+const DEQUANTIZE: u8 = 25;
 
 const MORE: u8 = 8;
 
@@ -21,11 +22,18 @@ impl Record {
     /// Everything but the source, the target and the scratch.
     pub(super) fn set_int8(&mut self, step: Int8Step) -> Result<(), StepError> {
         match step {
-            Int8Step::Quantize { shape, inverse_scale, zero, .. } => {
+            Int8Step::Quantize { shape, inverse_scale, zero, accumulate, .. } => {
                 self.kind = QUANTIZE;
+                self.flags = flag(accumulate, ACCUMULATE);
                 self.set_shape(shape)?;
                 self.scratch = inverse_scale.to_bits();
                 self.border = [0, zero.cast_unsigned(), 0, 0];
+            }
+            Int8Step::Dequantize { shape, scale, zero, .. } => {
+                self.kind = DEQUANTIZE;
+                self.set_shape(shape)?;
+                self.scratch = scale.to_bits();
+                self.border = [zero.cast_unsigned(), 0, 0, 0];
             }
             Int8Step::Prelude { shape, padding, input, .. } => {
                 self.kind = PRELUDE;
@@ -103,7 +111,11 @@ impl Record {
         let pool = PoolShape { padding: self.dilation.into(), ..self.pool() };
         Ok(match self.kind {
             QUANTIZE => {
-                Int8Step::Quantize { source, target, shape, inverse_scale: f32::from_bits(self.scratch), zero: second }
+                let inverse_scale = f32::from_bits(self.scratch);
+                Int8Step::Quantize { source, target, shape, inverse_scale, zero: second, accumulate }
+            }
+            DEQUANTIZE => {
+                Int8Step::Dequantize { source, target, shape, scale: f32::from_bits(self.scratch), zero: first }
             }
             PRELUDE => {
                 let input = Int8Input { zero: self.dilation.cast_signed(), relu };

@@ -1,13 +1,16 @@
 //! The steps of a network on 8-bit integers, from those on `f32`.
 
 use darts_core::{Int8Step, Place, Step};
-use darts_kernels_simd::{Factor, Int8Input, Padding, Rescale, SeparableShape};
+use darts_kernels_simd::{Factor, ImageShape, Int8Input, Padding, Rescale, SeparableShape};
 
+use super::form::{Form, float_buffers, is_copy, narrowed, read_by, same_layer, written_by};
 use super::scales::{Scale, Scales, is_part};
-use crate::export::lower::{BufferId, Draft};
+use crate::export::lower::{BufferId, Draft, Layer, WHOLE};
+use crate::export::plan::narrow;
 use crate::export::sequence::Sequence;
-use crate::export::{ExportError, Plan};
+use crate::export::{ExportError, Plan, Precision, fold};
 use crate::graph::Graph;
+use crate::weights::TrainedNetwork;
 
 /// Steps over buffers, and the bytes of each step's weights.
 pub(super) struct Int8Drafts {
@@ -15,76 +18,227 @@ pub(super) struct Int8Drafts {
     /// Bytes of each buffer.
     pub buffers: Vec<u64>,
     pub weights: Vec<Vec<u8>>,
+    /// Of each step, the one on `f32` that it stands for: the first one, where its sums are those of several. Steps that only
+    /// bring an image into another form for its readers stand for none.
+    pub origins: Vec<Option<usize>>,
+}
+
+/// A network whose steps are translated.
+#[derive(Clone, Copy)]
+pub(super) struct Real<'a> {
+    pub network: &'a TrainedNetwork,
+    pub graph: &'a Graph,
+    pub sequence: &'a Sequence,
+    /// Has the steps of the sequence with places in `weights`.
+    pub plan: &'a Plan,
+    /// All weights and biases.
+    pub weights: &'a [f32],
 }
 
 /// Largest absolute value of a weight.
 const LARGEST: f64 = 127.0;
 
-/// The place of a whole buffer in that buffer.
-const WHOLE: Place = Place::Workspace(0);
-
-/// Translates every step. `plan` has the same steps with places in `weights`, all weights and biases.
-pub(super) fn quantized(
-    graph: &Graph,
-    sequence: &Sequence,
-    plan: &Plan,
-    weights: &[f32],
-    scales: &Scales,
-) -> Result<Int8Drafts, ExportError> {
-    // An element takes a fourth of the bytes; buffers begin at multiples of 4.
-    let mut buffers: Vec<u64> = sequence.buffers.iter().map(|bytes| (bytes / 4).next_multiple_of(4)).collect();
-    let input = buffers.len();
-    buffers.push((graph.input.len() as u64).next_multiple_of(4));
-    let Scale { scale, zero } = scales.input;
-    let quantize = Int8Step::Quantize {
-        source: Place::External,
-        target: WHOLE,
-        shape: graph.input,
-        inverse_scale: (1.0 / scale) as f32,
-        zero,
+/// Translates every step to its form.
+pub(super) fn quantized(real: Real<'_>, scales: &Scales, forms: &[Form]) -> Result<Int8Drafts, ExportError> {
+    let sequence = real.sequence;
+    let float = float_buffers(sequence, forms);
+    // An 8-bit element takes a fourth of the bytes; buffers begin at multiples of 4.
+    let bytes = |(bytes, float): (&u64, &bool)| if *float { *bytes } else { (bytes / 4).next_multiple_of(4) };
+    let mut quantizer = Quantizer {
+        real,
+        scales,
+        copies: vec![None; sequence.buffers.len()],
+        buffers: sequence.buffers.iter().zip(&float).map(bytes).collect(),
+        float,
+        input: None,
+        layer: Layer::Head,
+        drafts: Vec::new(),
+        blobs: Vec::new(),
+        origins: Vec::new(),
     };
-    let mut quantizer = Quantizer { plan, weights, scales, input, drafts: Vec::new(), blobs: Vec::new() };
-    quantizer.push(quantize, None, Some(input), Vec::new());
     let mut index = 0;
     while let [draft, rest @ ..] = &sequence.drafts[index..] {
-        let parts = 1 + rest.iter().take_while(|next| is_part(draft, next)).count();
-        if let Step::Dense { .. } = draft.step {
-            quantizer.dense(index, &sequence.drafts[index..index + parts])?;
-            index += parts;
-        } else {
-            quantizer.step(index, draft)?;
-            index += 1;
-        }
+        quantizer.layer = draft.layer;
+        index += match (draft.step, forms[index]) {
+            _ if is_copy(&draft.step) && quantizer.is_float(draft.source) && !quantizer.is_float(draft.target) => {
+                quantizer.add_rounded(index, draft);
+                1
+            }
+            (Step::Dense { .. }, Form::Float(precision)) => {
+                let count = same_layer(&sequence.drafts[index..]);
+                quantizer.float(index, &sequence.drafts[index..index + count], precision)?;
+                count
+            }
+            (Step::Dense { .. }, Form::Int8) => {
+                let parts = 1 + rest.iter().take_while(|next| is_part(draft, next)).count();
+                quantizer.dense(index, &sequence.drafts[index..index + parts])?;
+                parts
+            }
+            (step, Form::Float(precision))
+                if quantizer.is_float(draft.target) || !is_copy(&step) && !matches!(step, Step::Zero { .. }) =>
+            {
+                quantizer.float(index, &sequence.drafts[index..=index], precision)?;
+                1
+            }
+            _ => {
+                quantizer.step(index, draft)?;
+                1
+            }
+        };
     }
-    Ok(Int8Drafts { drafts: quantizer.drafts, buffers, weights: quantizer.blobs })
+    let Quantizer { drafts, buffers, blobs, origins, .. } = quantizer;
+    Ok(Int8Drafts { drafts, buffers, weights: blobs, origins })
 }
 
+/// Buffers of the sequence keep their numbers; those that are added come behind them.
 struct Quantizer<'a> {
-    plan: &'a Plan,
-    weights: &'a [f32],
+    real: Real<'a>,
     scales: &'a Scales,
-    /// The buffer of the quantized input.
-    input: BufferId,
+    /// Which buffers of the sequence hold `f32`.
+    float: Vec<bool>,
+    /// Of each buffer of the sequence, one with the same image in the other form, if there is one at this point.
+    copies: Vec<Option<BufferId>>,
+    /// The quantized input, once it is needed.
+    input: Option<BufferId>,
+    buffers: Vec<u64>,
+    /// What is being translated.
+    layer: Layer,
     drafts: Vec<Draft>,
     blobs: Vec<Vec<u8>>,
+    origins: Vec<Option<usize>>,
 }
 
 impl<'a> Quantizer<'a> {
-    fn push(&mut self, step: Int8Step, source: Option<BufferId>, target: Option<BufferId>, weights: Vec<u8>) {
-        self.drafts.push(Draft { step: Step::Int8(step), source, target, weights: None });
+    fn push(&mut self, step: Step, [source, target]: [Option<BufferId>; 2], weights: Vec<u8>, origin: Option<usize>) {
+        self.drafts.push(Draft { step, source, target, weights: None, layer: self.layer });
         self.blobs.push(weights);
+        self.origins.push(origin);
     }
 
+    /// Whether a buffer of the sequence holds `f32`.
+    fn is_float(&self, buffer: Option<BufferId>) -> bool {
+        buffer.is_some_and(|buffer| self.float[buffer])
+    }
+
+    fn buffer(&mut self, bytes: u64) -> BufferId {
+        self.buffers.push(bytes.next_multiple_of(4));
+        self.buffers.len() - 1
+    }
+
+    /// The scale of an image, be it quantized or not; that of the input for none.
     fn scale(&self, buffer: Option<BufferId>) -> Scale {
-        match buffer {
-            Some(buffer) if buffer != self.input => self.scales.buffers[buffer],
-            _ => self.scales.input,
+        buffer.map_or(self.scales.input, |buffer| self.scales.buffers[buffer])
+    }
+
+    /// Forgets the copy of an image that changes.
+    fn changed(&mut self, buffer: Option<BufferId>) {
+        if let Some(buffer) = buffer {
+            self.copies[buffer] = None;
         }
     }
 
-    /// The buffer that a step reads.
-    fn source(&self, draft: &Draft) -> Option<BufferId> {
-        draft.step.source().map(|_| draft.source.unwrap_or(self.input))
+    fn quantize(
+        &mut self,
+        source: Option<BufferId>,
+        (target, place): (BufferId, Place),
+        shape: ImageShape,
+        Scale { scale, zero }: Scale,
+        (accumulate, origin): (bool, Option<usize>),
+    ) {
+        let step = Int8Step::Quantize {
+            source: source.map_or(Place::External, |_| WHOLE),
+            target: place,
+            shape,
+            inverse_scale: (1.0 / scale) as f32,
+            zero,
+            accumulate,
+        };
+        self.push(Step::Int8(step), [source, Some(target)], Vec::new(), origin);
+    }
+
+    /// The 8-bit integers that a step reads.
+    fn source(&mut self, draft: &Draft) -> Option<BufferId> {
+        draft.step.source()?;
+        let known = match draft.source {
+            Some(buffer) if !self.float[buffer] => Some(buffer),
+            Some(buffer) => self.copies[buffer],
+            None => self.input,
+        };
+        if known.is_some() {
+            return known;
+        }
+        let shape = read_by(&draft.step);
+        let copy = self.buffer(shape.len() as u64);
+        self.quantize(draft.source, (copy, WHOLE), shape, self.scale(draft.source), (false, None));
+        *draft.source.map_or(&mut self.input, |buffer| &mut self.copies[buffer]) = Some(copy);
+        Some(copy)
+    }
+
+    /// The `f32` that a step reads; `None` is the network's input, or nothing.
+    fn float_source(&mut self, draft: &Draft) -> Option<BufferId> {
+        let buffer = draft.source?;
+        if self.float[buffer] {
+            return Some(buffer);
+        }
+        if let Some(copy) = self.copies[buffer] {
+            return Some(copy);
+        }
+        let shape = read_by(&draft.step);
+        let copy = self.buffer(4 * shape.len() as u64);
+        let Scale { scale, zero } = self.scale(draft.source);
+        let step = Int8Step::Dequantize { source: WHOLE, target: WHOLE, shape, scale: scale as f32, zero };
+        self.push(Step::Int8(step), [Some(buffer), Some(copy)], Vec::new(), None);
+        self.copies[buffer] = Some(copy);
+        Some(copy)
+    }
+
+    /// Adds an image of `f32` to one of 8-bit integers, or copies it there.
+    fn add_rounded(&mut self, index: usize, draft: &Draft) {
+        let target = draft.target.expect("an image is added to a buffer");
+        let adds = matches!(draft.step, Step::Add { .. });
+        let (shape, scale) = (written_by(&draft.step), self.scale(draft.target));
+        self.quantize(draft.source, (target, WHOLE), shape, scale, (adds, Some(index)));
+        self.changed(draft.target);
+    }
+
+    /// Steps on `f32` from step `first` on, several only if they are one dense layer's. An image of 8-bit integers gets what
+    /// they make rounded.
+    fn float(&mut self, first: usize, drafts: &[Draft], precision: Precision) -> Result<(), ExportError> {
+        let sources: Vec<_> = drafts.iter().map(|draft| self.float_source(draft)).collect();
+        let rounded = drafts[0].target.filter(|&target| !self.float[target]);
+        let shape = written_by(&drafts[0].step);
+        let target = if rounded.is_some() { Some(self.buffer(4 * shape.len() as u64)) } else { drafts[0].target };
+        let (mut place, mut adds, mut convolution) = (WHOLE, false, 0);
+        for (index, (draft, source)) in drafts.iter().zip(sources).enumerate() {
+            let mut float = Draft { source, target, weights: None, ..draft.clone() };
+            if precision == Precision::F16 {
+                narrow(&mut float);
+            }
+            let part = index > 0 && is_part(&drafts[convolution], draft);
+            if !part {
+                convolution = index;
+            }
+            match &mut float.step {
+                // The parts of a concatenation are added to the first one, and the sum is what is rounded.
+                Step::Dense { accumulate, .. } | Step::Separable { accumulate, .. } if rounded.is_some() && !part => {
+                    adds = std::mem::take(accumulate);
+                }
+                Step::GlobalAvgPool { target, .. } if rounded.is_some() => {
+                    place = narrowed(std::mem::replace(target, WHOLE));
+                }
+                _ => {}
+            }
+            let mut bytes = Vec::new();
+            if let Some(folded) = &draft.weights {
+                fold::append(self.real.network, self.real.graph, &float.step, folded, &mut bytes)?;
+            }
+            self.push(float.step, [source, target], bytes, Some(first + convolution));
+        }
+        if let Some(buffer) = rounded {
+            self.quantize(target, (buffer, place), shape, self.scale(rounded), (adds, Some(first + convolution)));
+        }
+        self.changed(drafts[0].target);
+        Ok(())
     }
 
     fn rescale(&self, source: Scale, target: Scale, part: f64) -> Result<Rescale, ExportError> {
@@ -94,20 +248,15 @@ impl<'a> Quantizer<'a> {
 
     /// Weights and bias of a step.
     fn stored(&self, index: usize) -> &'a [f32] {
-        let offset = self.plan.steps[index].weights_offset().expect("a step with weights");
-        &self.weights[offset as usize / size_of::<f32>()..]
+        let offset = self.real.plan.steps[index].weights_offset().expect("a step with weights");
+        &self.real.weights[offset as usize / size_of::<f32>()..]
     }
 
-    /// Any step that is not dense.
+    /// Any step that is not dense, on 8-bit integers.
     fn step(&mut self, index: usize, draft: &Draft) -> Result<(), ExportError> {
         let (source, target) = (self.source(draft), draft.target);
-        let (from, to) = (self.scale(source), self.scale(target));
-        let place = |place| match place {
-            Place::Workspace(byte) => Place::Workspace(byte / 4),
-            Place::External => WHOLE,
-        };
-        let read = draft.step.source().map_or(WHOLE, place);
-        let write = place(draft.step.target());
+        let (from, to) = (self.scale(draft.source), self.scale(target));
+        let (read, write) = (WHOLE, narrowed(draft.step.target()));
         let mut weights = Vec::new();
         let step = match draft.step {
             Step::Prelude { shape, padding: Padding::NONE, relu: false, .. } => {
@@ -152,17 +301,19 @@ impl<'a> Quantizer<'a> {
                 unreachable!("{} is no step of a lowered network on its own", draft.step.name())
             }
         };
-        self.push(step, source, target, weights);
+        self.push(Step::Int8(step), [source, target], weights, Some(index));
+        self.changed(target);
         Ok(())
     }
 
-    /// Dense convolutions of the parts of a concatenation, from step `first` on, whose sums are one.
+    /// Dense convolutions of the parts of a concatenation, from step `first` on, whose sums are one, on 8-bit integers.
     fn dense(&mut self, first: usize, parts: &[Draft]) -> Result<(), ExportError> {
         let Step::Dense { target, shape, relu, bias, accumulate, .. } = parts[0].step else {
             unreachable!("a dense step")
         };
         let to = self.scale(parts[0].target);
-        let from = self.scale(self.source(&parts[0]));
+        let from = self.scale(parts[0].source);
+        let sources: Vec<_> = parts.iter().map(|part| self.source(part)).collect();
         let matrices: Vec<&[f32]> =
             (0..parts.len()).map(|part| &self.stored(first + part)[..shape.weights()]).collect();
         let columns = column_scales(&matrices, shape.output_channels);
@@ -180,13 +331,9 @@ impl<'a> Quantizer<'a> {
                     push_factors(&mut bytes, &factors(&sums, to)?);
                 }
             }
-            let source = self.source(part);
             let step = Int8Step::Dense {
                 source: WHOLE,
-                target: match target {
-                    Place::Workspace(byte) => Place::Workspace(byte / 4),
-                    Place::External => Place::External,
-                },
+                target: narrowed(target),
                 shape,
                 input: Int8Input { zero: from.zero, relu },
                 zero: if target == Place::External { 0 } else { to.zero },
@@ -194,8 +341,9 @@ impl<'a> Quantizer<'a> {
                 accumulate,
                 more,
             };
-            self.push(step, source, part.target, bytes);
+            self.push(Step::Int8(step), [sources[index], part.target], bytes, Some(first));
         }
+        self.changed(parts[0].target);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What the images of a network hold on calibration data.
 
-use darts_core::{Observed, Step};
+use darts_core::{Elements, Observed, Step};
 use darts_kernels_simd::{Kernels, Padding, Prelude, SeparableShape};
 use rayon::prelude::*;
 
@@ -122,12 +122,15 @@ impl Observer<'_> {
             network.normalize(self.data.image(index), input).expect("images of the network's shape");
             fold(folded, buffers + steps, input);
             let observe = |step: usize, observed: Observed| {
-                if let Some(target) = self.sequence.drafts[step].target {
-                    fold(folded, target, observed.target);
+                let Observed { source: Elements::F32(source), target: Elements::F32(target) } = observed else {
+                    unreachable!("a network on f32")
+                };
+                if let Some(buffer) = self.sequence.drafts[step].target {
+                    fold(folded, buffer, target);
                 }
                 if let Step::Separable { shape, relu, weights, .. } = self.plan.steps[step] {
                     let weights = &self.weights[weights.offset as usize / size_of::<f32>()..];
-                    self.depthwise(observed.source, shape, relu, weights, middle);
+                    self.depthwise(source, shape, relu, weights, middle);
                     fold(folded, buffers + step, &middle[..shape.depthwise().output().len()]);
                 }
             };

@@ -9,7 +9,7 @@ use crate::export::sequence::Sequence;
 
 /// A real number is `scale · (q − zero)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Scale {
+pub struct Scale {
     pub scale: f64,
     pub zero: i8,
 }
@@ -77,7 +77,7 @@ fn writers(sequence: &Sequence, buffer: BufferId) -> usize {
     sequence.drafts.iter().filter(|draft| draft.target == Some(buffer)).count()
 }
 
-/// Whether `next` adds another part of a concatenation to what the dense step `draft` writes.
+/// Whether `next` adds another part of a concatenation to what the dense step `draft` of the same layer writes.
 pub(super) fn is_part(draft: &Draft, next: &Draft) -> bool {
     match (draft.step, next.step) {
         (
@@ -85,13 +85,16 @@ pub(super) fn is_part(draft: &Draft, next: &Draft) -> bool {
             Step::Dense {
                 target: next_target, shape: next_shape, relu: next_relu, accumulate: true, bias: false, ..
             },
-        ) => draft.target == next.target && (target, shape, relu) == (next_target, next_shape, next_relu),
+        ) => {
+            (draft.layer, draft.target) == (next.layer, next.target)
+                && (target, shape, relu) == (next_target, next_shape, next_relu)
+        }
         _ => false,
     }
 }
 
 /// Whether values below 0 of a buffer make no difference: one step writes it, and all that read it do so through a ReLU.
-fn only_relu_reads(sequence: &Sequence, buffer: BufferId) -> bool {
+pub(super) fn only_relu_reads(sequence: &Sequence, buffer: BufferId) -> bool {
     let mut readers = sequence.drafts.iter().filter(|draft| draft.source == Some(buffer));
     let through_relu = |draft: &Draft| match draft.step {
         Step::Prelude { relu, .. } | Step::Separable { relu, .. } | Step::Dense { relu, .. } => relu,

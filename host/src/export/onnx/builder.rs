@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use darts_kernels_simd::ImageShape;
 use prost::Message;
 
 use super::proto::{self, AttributeProto, GraphProto, NodeProto, TensorProto};
@@ -42,13 +43,51 @@ impl Builder {
         self.graph.initializer.push(tensor(name, shape, proto::FLOAT, bytes));
     }
 
+    /// Adds the constant `name` of `shape`, of 8-bit integers.
+    pub fn bytes(&mut self, name: &str, shape: &[usize], values: &[i8]) {
+        let bytes = values.iter().map(|value| value.cast_unsigned()).collect();
+        self.graph.initializer.push(tensor(name, shape, proto::INT8, bytes));
+    }
+
+    /// Adds the constant `name`, a list of 32-bit integers.
+    pub fn words(&mut self, name: &str, values: &[i32]) {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.graph.initializer.push(tensor(name, &[values.len()], proto::INT32, bytes));
+    }
+
+    /// A number; equal ones are the same constant.
+    pub fn scale(&mut self, value: f32) -> String {
+        let name = format!("scale {value:e}");
+        self.once(tensor(&name, &[], proto::FLOAT, value.to_le_bytes().into()));
+        name
+    }
+
+    /// What stands for 0; equal ones are the same constant.
+    pub fn zero_point(&mut self, value: i8) -> String {
+        let name = format!("zero {value}");
+        self.once(tensor(&name, &[], proto::INT8, value.to_le_bytes().into()));
+        name
+    }
+
+    fn once(&mut self, constant: TensorProto) {
+        if !self.graph.initializer.iter().any(|known| known.name == constant.name) {
+            self.graph.initializer.push(constant);
+        }
+    }
+
+    /// An image of zeros for each image of the batch `input`.
+    pub fn zeros(&mut self, scope: &str, input: &str, shape: ImageShape) -> String {
+        let batch = self.node(scope, "Shape", &[input], vec![int("start", 0), int("end", 1)]);
+        let image = self.integers(&[shape.channels as i64, shape.height as i64, shape.width as i64]);
+        let shape = self.node(scope, "Concat", &[&batch, &image], vec![int("axis", 0)]);
+        self.node(scope, "ConstantOfShape", &[&shape], vec![zero()])
+    }
+
     /// A constant of integers; equal ones are the same.
     pub fn integers(&mut self, values: &[i64]) -> String {
         let name = values.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
-        if !self.graph.initializer.iter().any(|constant| constant.name.as_ref() == Some(&name)) {
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            self.graph.initializer.push(tensor(&name, &[values.len()], proto::INT64, bytes));
-        }
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.once(tensor(&name, &[values.len()], proto::INT64, bytes));
         name
     }
 }
@@ -83,7 +122,7 @@ pub(super) fn ints(name: &str, values: &[usize]) -> AttributeProto {
 }
 
 /// The attribute `value` that is the single number zero.
-pub(super) fn zero() -> AttributeProto {
+fn zero() -> AttributeProto {
     AttributeProto {
         name: Some("value".to_owned()),
         t: Some(tensor("", &[1], proto::FLOAT, 0f32.to_le_bytes().to_vec())),

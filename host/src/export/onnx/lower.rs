@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use darts_kernels_simd::ImageShape;
 
-use super::builder::{Builder, int, ints, zero};
+use super::builder::{Builder, int, ints};
 use super::proto::GraphProto;
 use crate::export::fold::scale_and_shift;
 use crate::export::needed::{Producer, needed, producers};
@@ -65,17 +65,10 @@ impl Lowerer<'_> {
                 None => value,
             });
         }
-        let state = sum.unwrap_or_else(|| self.zeros(&mix.name, self.graph.tensors[mix.output]));
+        let shape = self.graph.tensors[mix.output];
+        let state = sum.unwrap_or_else(|| self.builder.zeros(&mix.name, self.input, shape));
         self.values[mix.output] = Some(state);
         Ok(())
-    }
-
-    /// An image of zeros for each image of the batch.
-    fn zeros(&mut self, scope: &str, shape: ImageShape) -> String {
-        let batch = self.builder.node(scope, "Shape", &[self.input], vec![int("start", 0), int("end", 1)]);
-        let image = self.builder.integers(&[shape.channels as i64, shape.height as i64, shape.width as i64]);
-        let shape = self.builder.node(scope, "Concat", &[&batch, &image], vec![int("axis", 0)]);
-        self.builder.node(scope, "ConstantOfShape", &[&shape], vec![zero()])
     }
 
     /// The value that a source stands for; that of a stage is computed for its first reader.

@@ -1,21 +1,24 @@
 //! From a trained network to an ONNX model, for other engines.
 //!
-//! The nodes are built on the graph, not on the core's plan, whose steps are about a workspace: engines for ONNX have their own.
+//! The nodes are built on the graph, not on the core's plan, whose steps are about a workspace: engines for ONNX have their own. Those
+//! of a network on integers follow its steps, since these say where it rounds.
 
 mod builder;
 mod lower;
 mod proto;
+mod quantized;
 #[cfg(test)]
 mod tests;
 
 use darts_kernels_simd::ImageShape;
 use prost::Message;
 
-use super::ExportError;
+use super::{ExportError, Quantization};
+use crate::graph::Graph;
 use crate::weights::TrainedNetwork;
 use proto::{
-    DimensionProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TensorTypeProto,
-    TypeProto, ValueInfoProto,
+    DimensionProto, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto,
 };
 
 /// Name of the input, images `[batch, C, H, W]`.
@@ -36,7 +39,21 @@ const IMAGES_ARE: &str = "[batch, channels, height, width], normalised: (p / 255
 /// If a folded weight is not finite, or the model is larger than a file of this kind can be.
 pub fn onnx(network: &TrainedNetwork) -> Result<Vec<u8>, ExportError> {
     let graph = network.graph()?;
-    let mut nodes = lower::lower(network, &graph, IMAGES, LOGITS)?;
+    let nodes = lower::lower(network, &graph, IMAGES, LOGITS)?;
+    file(network, &graph, nodes)
+}
+
+/// The bytes of the ONNX model of a network on 8-bit integers: what the core computes, with the same integers, but for the
+/// last one where real numbers lie between two, in `QuantizeLinear` and `DequantizeLinear`.
+///
+/// # Errors
+/// If a scale is beyond the core's limits, or the model is larger than a file of this kind can be.
+pub fn onnx_int8(quantization: &Quantization) -> Result<Vec<u8>, ExportError> {
+    let network = quantization.int8()?;
+    file(network.network, network.graph, quantized::lower(&network, IMAGES, LOGITS))
+}
+
+fn file(network: &TrainedNetwork, graph: &Graph, mut nodes: GraphProto) -> Result<Vec<u8>, ExportError> {
     nodes.name = Some("darts".to_owned());
     let ImageShape { channels, height, width } = graph.input;
     nodes.input = vec![value(IMAGES, &[channels, height, width], Some(IMAGES_ARE))];

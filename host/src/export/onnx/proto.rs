@@ -5,6 +5,10 @@ use prost::Message;
 
 /// Element types of a tensor.
 pub const FLOAT: i32 = 1;
+/// 8-bit integers with a sign.
+pub const INT8: i32 = 3;
+/// 32-bit integers.
+pub const INT32: i32 = 6;
 /// 64-bit integers.
 pub const INT64: i32 = 7;
 
@@ -100,7 +104,7 @@ pub struct AttributeProto {
 pub struct TensorProto {
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
-    /// [`FLOAT`] or [`INT64`].
+    /// [`FLOAT`] or one of the kinds of integers.
     #[prost(int32, optional, tag = "2")]
     pub data_type: Option<i32>,
     #[prost(string, optional, tag = "8")]

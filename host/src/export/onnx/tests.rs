@@ -2,11 +2,13 @@ use std::collections::{HashMap, HashSet};
 
 use darts_core::Genotype;
 
-use super::proto::{GraphProto, NodeProto};
+use super::proto::NodeProto;
 use super::*;
-use crate::data::Normalization;
+use crate::data::{Dataset, Normalization};
 use crate::engine::RunningStatistics;
+use crate::export::Calibration;
 use crate::graph::derived::{DerivedConfig, NetworkKind, derived};
+use darts_kernels_simd::Kernels;
 
 fn network(kind: NetworkKind, input: [usize; 3], genotype: &str) -> TrainedNetwork {
     let genotype = Genotype::builtin(genotype).unwrap_or_else(|| Genotype::parse(genotype).unwrap());
@@ -37,7 +39,11 @@ fn check(graph: &GraphProto) {
     let mut defined: HashSet<&str> = HashSet::from([IMAGES]);
     for constant in &graph.initializer {
         assert!(defined.insert(constant.name()), "{} is there twice", constant.name());
-        let element = if constant.data_type() == proto::FLOAT { 4 } else { 8 };
+        let element = match constant.data_type() {
+            proto::INT8 => 1,
+            proto::FLOAT | proto::INT32 => 4,
+            _ => 8,
+        };
         let elements: i64 = constant.dims.iter().product();
         assert_eq!(constant.raw_data().len() as i64, element * elements, "{}", constant.name());
     }
@@ -69,6 +75,29 @@ fn every_kind_of_network_is_a_sound_graph() {
         {
             check(&decoded(&network(kind, input, genotype)));
         }
+    }
+}
+
+#[test]
+fn networks_on_integers_are_sound_graphs_of_pairs() {
+    for (genotype, input) in [("DARTS_V2", [3, 16, 16]), ("NASNet", [1, 13, 9]), ("AmoebaNet", [1, 8, 8])] {
+        let network = network(NetworkKind::Cifar, input, genotype);
+        let [channels, height, width] = input;
+        let shape = ImageShape::new(height, width, channels);
+        let pixels = (0..4 * shape.len()).map(|index| (index * 37 % 256) as u8).collect();
+        let data = Dataset::new(shape, pixels, vec![0; 4], network.class_names.clone());
+        let quantization = Quantization::new(&network, &data, Calibration::MinMax, Kernels::detect()).unwrap();
+        let graph = ModelProto::decode(onnx_int8(&quantization).unwrap().as_slice()).unwrap().graph.unwrap();
+        check(&graph);
+        // Every convolution reads integers, and its weights are some.
+        let integers: HashSet<&str> =
+            nodes(&graph, "DequantizeLinear").iter().map(|node| node.output[0].as_str()).collect();
+        let convolutions = nodes(&graph, "Conv");
+        assert!(convolutions.iter().all(|node| node.input.iter().all(|input| integers.contains(input.as_str()))));
+        let stem = graph.initializer.iter().find(|constant| constant.name() == "stem.0.weight_quantized").unwrap();
+        assert_eq!((stem.data_type(), stem.dims.as_slice()), (proto::INT8, &[12, channels as i64, 3, 3][..]));
+        let scale = graph.initializer.iter().find(|constant| constant.name() == "stem.0.weight_scale").unwrap();
+        assert_eq!(scale.dims, [12]);
     }
 }
 

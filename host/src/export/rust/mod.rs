@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use darts_core::{Int8Step, Network, Step};
+use darts_core::{Int8Step, Network, Place, Step};
 
 /// The module with its values left open, each as `@NAME@`.
 const TEMPLATE: &str = include_str!("module.rs.in");
@@ -47,7 +47,7 @@ pub fn rust_module(
 fn quantization(network: &Network) -> String {
     let mut text = String::new();
     let quantize = network.steps().find_map(|step| match step {
-        Step::Int8(Int8Step::Quantize { inverse_scale, zero, .. }) => Some((inverse_scale, zero)),
+        Step::Int8(Int8Step::Quantize { source: Place::External, inverse_scale, zero, .. }) => Some((inverse_scale, zero)),
         _ => None,
     });
     if let Some((inverse_scale, zero)) = quantize {

@@ -5,18 +5,32 @@ use crate::kernels::Kernels;
 use crate::shape::{ImageShape, Padding};
 
 impl Kernels {
-    /// `y` = the nearest elements to `x · inverse_scale + zero`, halves away from zero; overwritten.
+    /// `y` = the nearest elements to `x · inverse_scale + zero`, halves away from zero, or with `accumulate` `y` and these
+    /// without the zero added up.
     ///
     /// # Panics
     ///
     /// When the lengths differ.
-    pub fn int8_quantize(self, x: &[f32], inverse_scale: f32, zero: i8, y: &mut [i8]) {
+    pub fn int8_quantize(self, x: &[f32], inverse_scale: f32, zero: i8, y: &mut [i8], accumulate: bool) {
         assert_eq!(x.len(), y.len(), "int8_quantize: x, y");
         for (y, x) in y.iter_mut().zip(x) {
             let value = x * inverse_scale;
             // The cast cuts off, and NaN becomes 0.
             let rounded = (value + 0.5f32.copysign(value)) as i32;
-            *y = clamp(i64::from(rounded) + i64::from(zero));
+            let before = if accumulate { *y } else { zero };
+            *y = clamp(i64::from(rounded) + i64::from(before));
+        }
+    }
+
+    /// `y = scale · (x − zero)`: what the elements of `x` stand for.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn int8_dequantize(self, x: &[i8], scale: f32, zero: i8, y: &mut [f32]) {
+        assert_eq!(x.len(), y.len(), "int8_dequantize: x, y");
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = scale * (i32::from(x) - i32::from(zero)) as f32;
         }
     }
 
