@@ -152,8 +152,8 @@ mod tests {
         assert_eq!(named("stem.0").unwrap(), 1);
         assert_eq!(named("cells.1._ops.3").unwrap(), 1);
         assert_eq!(named("cells.1.preprocess0.op.1.weight").unwrap(), named("cells.1.preprocess0").unwrap());
-        assert!(named("cells.1").unwrap() > 8);
-        assert!(named("cells").unwrap() > 2 * named("cells.1").unwrap());
+        assert!(named("cells.1").unwrap() > 4);
+        assert!(named("cells").unwrap() > named("cells.1").unwrap());
         for missing in ["cell", "cells.11", "cells.1._ops.33", "cells.1.preprocess0.op.1.weigh", "", "classifier.x"] {
             assert!(matches!(named(missing), Err(ExportError::Layer { name }) if name == missing), "{missing}");
         }
