@@ -47,7 +47,9 @@ pub fn rust_module(
 fn quantization(network: &Network) -> String {
     let mut text = String::new();
     let quantize = network.steps().find_map(|step| match step {
-        Step::Int8(Int8Step::Quantize { source: Place::External, inverse_scale, zero, .. }) => Some((inverse_scale, zero)),
+        Step::Int8(Int8Step::Quantize { source: Place::External, inverse_scale, zero, .. }) => {
+            Some((inverse_scale, zero))
+        }
         _ => None,
     });
     if let Some((inverse_scale, zero)) = quantize {
