@@ -91,6 +91,8 @@ pub(crate) const fn divide(a: usize, b: usize) -> usize {
     match b {
         1 => a,
         2 => a / 2,
+        // No shape that is sane has a stride or dilation of 0; a division by it would be a way to panic.
+        0 => 0,
         _ => a / b,
     }
 }
@@ -336,7 +338,7 @@ impl SeparableShape {
     /// The part of a scratch that starts at a line of the cache.
     pub(crate) fn aligned(scratch: &mut [f32]) -> &mut [f32] {
         let skip = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE - 1);
-        &mut scratch[skip..]
+        scratch.get_mut(skip..).unwrap_or_default()
     }
     /// Output rows that the forward pass takes together.
     pub(crate) const fn strip_rows(&self) -> usize {

@@ -265,7 +265,7 @@ fn dense_in_blocks(
         if count == channels {
             kernels.f16_to_f32(values, widened);
         } else {
-            for (row, widened) in values.chunks_exact(channels).zip(widened.chunks_exact_mut(count)) {
+            for (row, widened) in values.chunks_exact(channels.max(1)).zip(widened.chunks_exact_mut(count.max(1))) {
                 kernels.f16_to_f32(row.get(first..first + count)?, widened);
             }
         }

@@ -11,6 +11,7 @@ use super::strip::Strip;
 use super::tiles::{Tiles, cover};
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
+use crate::lengths::require;
 use crate::shape::DenseShape;
 
 /// One part of a concatenation of images, and the weights over it.
@@ -51,12 +52,15 @@ impl Kernels {
         accumulate: bool,
     ) {
         for part in parts {
-            check("dense", shape, part.x.len(), y.len(), part.w.len());
+            if !check("dense", shape, part.x.len(), y.len(), part.w.len()) {
+                return;
+            }
         }
         if let Some(bias) = bias {
-            assert_eq!(bias.len(), shape.output_channels, "dense: length of bias for {shape:?}");
+            require!(bias.len() == shape.output_channels, "dense: bias of {} elements for {shape:?}", bias.len());
         }
-        let Some((first, others)) = parts.split_first() else { panic!("dense: no input for {shape:?}") };
+        require!(!parts.is_empty(), "dense: no input for {shape:?}");
+        let Some((first, others)) = parts.split_first() else { return };
         // SAFETY: the lengths fit the shape.
         unsafe { forward(self, *first, others, relu, bias, y, shape, accumulate) }
     }
@@ -76,7 +80,9 @@ impl Kernels {
         shape: DenseShape,
         accumulate: bool,
     ) {
-        check("dense_backward_input", shape, dx.len(), dy.len(), w_transposed.len());
+        if !check("dense_backward_input", shape, dx.len(), dy.len(), w_transposed.len()) {
+            return;
+        }
         // SAFETY: the lengths fit the shape.
         unsafe { backward_input(self, dy, w_transposed, dx, shape, accumulate) }
     }
@@ -88,7 +94,9 @@ impl Kernels {
     ///
     /// When a length does not fit the shape; `dy` may be longer than it needs to be.
     pub fn dense_backward_weight(self, x: &[f32], dy: &[f32], dw: &mut [f32], shape: DenseShape) {
-        check("dense_backward_weight", shape, x.len(), dy.len(), dw.len());
+        if !check("dense_backward_weight", shape, x.len(), dy.len(), dw.len()) {
+            return;
+        }
         // SAFETY: the lengths fit the shape.
         unsafe { backward_weight(self, x, dy, dw, shape) }
     }
@@ -115,15 +123,19 @@ impl Kernels {
     }
 }
 
-fn check(name: &str, shape: DenseShape, input: usize, output: usize, weights: usize) {
-    assert!(
-        shape.is_sane()
-            && input == shape.input.len()
-            && output >= shape.output_len()
-            && weights == shape.weights()
-            && shape.output_pixel_stride >= shape.output_channels,
+/// Whether the lengths fit the shape.
+#[must_use]
+fn check(name: &str, shape: DenseShape, input: usize, output: usize, weights: usize) -> bool {
+    let fits = shape.is_sane()
+        && input == shape.input.len()
+        && output >= shape.output_len()
+        && weights == shape.weights()
+        && shape.output_pixel_stride >= shape.output_channels;
+    require!(
+        fits,
         "{name}: input of {input}, output of {output} and weights of {weights} elements do not fit {shape:?}"
     );
+    true
 }
 
 #[allow(clippy::too_many_arguments)]

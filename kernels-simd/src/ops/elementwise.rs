@@ -2,6 +2,7 @@
 
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
+use crate::lengths::require;
 use crate::ops::lanes::{load, store, with_lanes};
 use crate::ops::prelude::Prelude;
 use crate::shape::{ImageShape, Padding};
@@ -58,7 +59,7 @@ impl Kernels {
     ///
     /// When the lengths differ.
     pub fn axpy(self, a: f32, x: &[f32], y: &mut [f32]) {
-        assert_eq!(x.len(), y.len(), "axpy: lengths of x and y");
+        require!(x.len() == y.len(), "axpy: x of {} and y of {} elements", x.len(), y.len());
         // SAFETY: the lengths are equal.
         unsafe { dispatch!(self, axpy(a: f32, x: &[f32], y: &mut [f32])) }
     }

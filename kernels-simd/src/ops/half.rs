@@ -2,6 +2,7 @@
 
 use crate::arch::{Scalar, Simd};
 use crate::kernels::{Kernels, dispatch};
+use crate::lengths::require;
 
 impl Kernels {
     /// `target = source`, from the bits of half precision to `f32`; exact.
@@ -10,7 +11,7 @@ impl Kernels {
     ///
     /// When the lengths differ.
     pub fn f16_to_f32(self, source: &[u16], target: &mut [f32]) {
-        assert_eq!(source.len(), target.len(), "f16_to_f32: lengths of source and target");
+        require!(source.len() == target.len(), "f16_to_f32: from {} to {} elements", source.len(), target.len());
         // SAFETY: the lengths are equal.
         unsafe { dispatch!(self, widen(source: &[u16], target: &mut [f32])) }
     }

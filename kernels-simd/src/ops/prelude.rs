@@ -2,6 +2,7 @@
 
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
+use crate::lengths::{part_mut, require};
 use crate::ops::lanes::{load, store, with_lanes};
 use crate::shape::{ImageShape, Padding};
 
@@ -47,15 +48,15 @@ impl<'a> Prelude<'a> {
         unsafe { dispatch!(kernels, forward_row(x: &[f32], prelude: Prelude<'_>, y: &mut [f32])) }
     }
 
-    pub(super) fn check(self, shape: ImageShape) {
-        assert!(shape.is_sane(), "prelude: the elements of {shape:?} cannot be counted");
+    /// Whether it fits an image of `shape`.
+    #[must_use]
+    pub(super) fn check(self, shape: ImageShape) -> bool {
+        require!(shape.is_sane(), "prelude: the elements of {shape:?} cannot be counted");
         if let Some((scale, shift)) = self.affine() {
-            assert_eq!(
-                (scale.len(), shift.len()),
-                (shape.channels, shape.channels),
-                "prelude: scale, shift of {shape:?}"
-            );
+            let fits = [scale.len(), shift.len()] == [shape.channels; 2];
+            require!(fits, "prelude: scale, shift of {shape:?}");
         }
+        true
     }
 }
 
@@ -67,12 +68,15 @@ impl Kernels {
     ///
     /// When a length does not fit `shape`.
     pub fn prelude(self, x: &[f32], shape: ImageShape, padding: Padding, prelude: Prelude<'_>, y: &mut [f32]) {
-        prelude.check(shape);
+        if !prelude.check(shape) {
+            return;
+        }
         let padded = shape.padded(padding);
-        assert_eq!((x.len(), y.len()), (shape.len(), padded.len()), "prelude: x, y of {shape:?}, {padding:?}");
+        let fits = (x.len(), y.len()) == (shape.len(), padded.len());
+        require!(fits, "prelude: x, y of {} and {} elements do not fit {shape:?}, {padding:?}", x.len(), y.len());
         let border = padded.width * shape.channels;
-        y[..padding.top * border].fill(0.0);
-        y[(padding.top + shape.height) * border..].fill(0.0);
+        part_mut(y, 0, padding.top * border).fill(0.0);
+        part_mut(y, (padding.top + shape.height) * border, padding.bottom * border).fill(0.0);
         // SAFETY: x and y have the lengths of the shape and the padded shape, scale and shift those of the channels.
         unsafe {
             dispatch!(
@@ -100,7 +104,9 @@ impl Kernels {
         dx: &mut [f32],
         accumulate: bool,
     ) {
-        prelude.check(shape);
+        if !prelude.check(shape) {
+            return;
+        }
         let lengths = (x.len(), dy.len(), dx.len());
         let wanted = (shape.len(), shape.padded(padding).len(), shape.len());
         assert_eq!(lengths, wanted, "prelude_backward: x, dy, dx of {shape:?}, {padding:?}");

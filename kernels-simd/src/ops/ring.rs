@@ -17,25 +17,30 @@ pub(super) struct Ring {
 impl Ring {
     /// A ring over `storage`, whose slots get zeros in all but the elements `inside`.
     pub fn new(storage: &mut [f32], rows: usize, inside: Range<usize>) -> Self {
-        assert!(storage.len().is_multiple_of(rows), "whole rows");
-        let row_len = storage.len() / rows;
-        for row in storage.chunks_exact_mut(row_len) {
-            row[..inside.start].fill(0.0);
-            row[inside.end..].fill(0.0);
+        debug_assert!(storage.len().is_multiple_of(rows), "whole rows");
+        let row_len = storage.len().checked_div(rows).unwrap_or_default();
+        for row in storage.chunks_exact_mut(row_len.max(1)) {
+            row.get_mut(..inside.start).unwrap_or_default().fill(0.0);
+            row.get_mut(inside.end..).unwrap_or_default().fill(0.0);
         }
         Self { start: storage.as_mut_ptr(), rows, row_len }
     }
 
+    /// Where row `h` lives; there is always a slot.
+    fn slot(&self, h: usize) -> usize {
+        h.checked_rem(self.rows).unwrap_or_default()
+    }
+
     /// Element of the ring at which row `h` starts.
     pub fn offset(&self, h: usize) -> usize {
-        h % self.rows * self.row_len
+        self.slot(h) * self.row_len
     }
 
     /// `window` over rows `step` rows of the image apart from `first` on.
     pub fn window(&self, first: usize, step: usize, window: Window) -> Window {
         Window {
             source_row: step * self.row_len,
-            rows_to_end: divide(self.rows - first % self.rows + step - 1, step),
+            rows_to_end: divide(self.rows - self.slot(first) + step - 1, step),
             ring: (self.rows * self.row_len) as isize,
             ..window
         }

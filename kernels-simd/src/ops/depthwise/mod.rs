@@ -12,6 +12,7 @@ mod row;
 
 use super::ring::Ring;
 use crate::kernels::Kernels;
+use crate::lengths::require;
 use crate::shape::{DepthwiseShape, Padding};
 
 use input::backward_input;
@@ -28,7 +29,9 @@ impl Kernels {
     ///
     /// When a length does not fit the shape.
     pub fn depthwise(self, x: &[f32], w: &[f32], y: &mut [f32], shape: DepthwiseShape) {
-        check("depthwise", shape, x.len(), y.len(), w.len());
+        if !check("depthwise", shape, x.len(), y.len(), w.len()) {
+            return;
+        }
         // SAFETY: the lengths fit the shape.
         unsafe { forward(self, x, w, y, shape) }
     }
@@ -50,7 +53,9 @@ impl Kernels {
         padding: Padding,
         scratch: &mut [f32],
     ) {
-        check("depthwise_backward_input", shape, dx.len(), dy.len(), w.len());
+        if !check("depthwise_backward_input", shape, dx.len(), dy.len(), w.len()) {
+            return;
+        }
         let needed = shape.backward_scratch();
         assert!(scratch.len() >= needed, "depthwise_backward_input: scratch of {}, not {needed}", scratch.len());
         let fits = |before: usize, after: usize, size| before.checked_add(after).is_some_and(|sum| sum <= size);
@@ -69,17 +74,24 @@ impl Kernels {
     ///
     /// When a length does not fit the shape.
     pub fn depthwise_backward_weight(self, x: &[f32], dy: &[f32], dw: &mut [f32], shape: DepthwiseShape) {
-        check("depthwise_backward_weight", shape, x.len(), dy.len(), dw.len());
+        if !check("depthwise_backward_weight", shape, x.len(), dy.len(), dw.len()) {
+            return;
+        }
         // SAFETY: the lengths fit the shape.
         unsafe { backward_weight(self, x, dy, dw, shape) }
     }
 }
 
-fn check(name: &str, shape: DepthwiseShape, input: usize, output: usize, weights: usize) {
-    assert!(
-        shape.is_sane() && input == shape.input.len() && output == shape.output().len() && weights == shape.weights(),
+/// Whether the lengths fit the shape.
+#[must_use]
+fn check(name: &str, shape: DepthwiseShape, input: usize, output: usize, weights: usize) -> bool {
+    let fits =
+        shape.is_sane() && input == shape.input.len() && output == shape.output().len() && weights == shape.weights();
+    require!(
+        fits,
         "{name}: input of {input}, output of {output} and weights of {weights} elements do not fit {shape:?}"
     );
+    true
 }
 
 unsafe fn forward(kernels: Kernels, x: &[f32], w: &[f32], y: &mut [f32], shape: DepthwiseShape) {

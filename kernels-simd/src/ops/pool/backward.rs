@@ -30,7 +30,9 @@ impl Kernels {
     ///
     /// As [`max_pool`](Self::max_pool).
     pub fn max_pool_backward(self, x: &[f32], dy: &[f32], dx: &mut [f32], shape: PoolShape, accumulate: bool) {
-        check("max_pool_backward", x, dy.len(), shape);
+        if !check("max_pool_backward", x, dy.len(), shape) {
+            return;
+        }
         let (pooling, gradient, x) = (Pooling::Maximum, Ready { dy: dy.as_ptr() }, x.as_ptr());
         let dx = begin(dx, shape, accumulate);
         // SAFETY: x and dx have the length of the input, dy that of the output, and no window is empty.
@@ -45,7 +47,9 @@ impl Kernels {
     ///
     /// As [`max_pool`](Self::max_pool).
     pub fn avg_pool_backward(self, dy: &[f32], dx: &mut [f32], shape: PoolShape, accumulate: bool) {
-        check("avg_pool_backward", dx, dy.len(), shape);
+        if !check("avg_pool_backward", dx, dy.len(), shape) {
+            return;
+        }
         let (pooling, gradient) = (Pooling::Average, Ready { dy: dy.as_ptr() });
         let dx = begin(dx, shape, accumulate);
         // Never read.
@@ -72,7 +76,9 @@ impl Kernels {
         accumulate: bool,
     ) {
         let PoolGradient { dy, mean, q, r } = gradient;
-        check("pool_norm_backward", x, dy.len(), shape);
+        if !check("pool_norm_backward", x, dy.len(), shape) {
+            return;
+        }
         let (lengths, channels) = ([mean, q, r].map(<[f32]>::len), shape.input.channels);
         assert_eq!(lengths, [channels; 3], "pool_norm_backward: mean, q, r of {shape:?}");
         let [dy, mean, q, r] = [dy, mean, q, r].map(<[f32]>::as_ptr);

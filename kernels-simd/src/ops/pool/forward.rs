@@ -16,7 +16,9 @@ impl Kernels {
     ///
     /// When a length does not fit `shape`, or half a window or more may lie in the padding.
     pub fn max_pool(self, x: &[f32], y: &mut [f32], shape: PoolShape) {
-        check("max_pool", x, y.len(), shape);
+        if !check("max_pool", x, y.len(), shape) {
+            return;
+        }
         let (pooling, output) = (Pooling::Maximum, Store { y: y.as_mut_ptr() });
         // SAFETY: x has the length of the input, y that of the output, and no window is empty.
         unsafe { dispatch!(self, store_image(x: &[f32], shape: PoolShape, pooling: Pooling, output: Store)) }
@@ -28,7 +30,9 @@ impl Kernels {
     ///
     /// As [`max_pool`](Self::max_pool).
     pub fn avg_pool(self, x: &[f32], y: &mut [f32], shape: PoolShape) {
-        check("avg_pool", x, y.len(), shape);
+        if !check("avg_pool", x, y.len(), shape) {
+            return;
+        }
         let (pooling, output) = (Pooling::Average, Store { y: y.as_mut_ptr() });
         // SAFETY: as above.
         unsafe { dispatch!(self, store_image(x: &[f32], shape: PoolShape, pooling: Pooling, output: Store)) }
@@ -40,7 +44,9 @@ impl Kernels {
     ///
     /// As [`max_pool`](Self::max_pool).
     pub fn pool_moments(self, pooling: Pooling, x: &[f32], shape: PoolShape, moments: Moments<'_>) {
-        check("pool_moments", x, shape.output().len(), shape);
+        if !check("pool_moments", x, shape.output().len(), shape) {
+            return;
+        }
         let Moments { sum, sum_of_squares } = moments;
         let lengths = (sum.len(), sum_of_squares.len());
         assert_eq!(lengths, (shape.input.channels, shape.input.channels), "pool_moments: sums of {shape:?}");
@@ -56,7 +62,9 @@ impl Kernels {
     ///
     /// As [`max_pool`](Self::max_pool).
     pub fn pool_mix(self, pooling: Pooling, x: &[f32], shape: PoolShape, scale: &[f32], y: &mut [f32]) {
-        check("pool_mix", x, y.len(), shape);
+        if !check("pool_mix", x, y.len(), shape) {
+            return;
+        }
         assert_eq!(scale.len(), shape.input.channels, "pool_mix: scale of {shape:?}");
         let output = Mix { scale: scale.as_ptr(), y: y.as_mut_ptr() };
         // SAFETY: x has the length of the input, y that of the output, scale that of the channels, and no window is
@@ -71,7 +79,9 @@ impl Kernels {
     ///
     /// As [`max_pool`](Self::max_pool).
     pub fn pool_norm_reduce(self, pooling: Pooling, x: &[f32], dy: &[f32], shape: PoolShape, sums: NormSums<'_>) {
-        check("pool_norm_reduce", x, dy.len(), shape);
+        if !check("pool_norm_reduce", x, dy.len(), shape) {
+            return;
+        }
         let NormSums { mean, scale, sum, dot } = sums;
         let (lengths, channels) = ((mean.len(), sum.len(), dot.len()), shape.input.channels);
         assert_eq!(lengths, (channels, channels, channels), "pool_norm_reduce: mean and sums of {shape:?}");

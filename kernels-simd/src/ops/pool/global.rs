@@ -2,6 +2,7 @@
 
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
+use crate::lengths::require;
 use crate::ops::lanes::{load, store, with_lanes};
 use crate::shape::ImageShape;
 
@@ -12,7 +13,8 @@ impl Kernels {
     ///
     /// When a length does not fit `shape`.
     pub fn global_avg_pool(self, x: &[f32], shape: ImageShape, y: &mut [f32]) {
-        assert_eq!((x.len(), y.len()), (shape.len(), shape.channels), "global_avg_pool: x, y of {shape:?}");
+        let fits = shape.is_sane() && (x.len(), y.len()) == (shape.len(), shape.channels);
+        require!(fits, "global_avg_pool: x, y of {} and {} elements do not fit {shape:?}", x.len(), y.len());
         // SAFETY: x has the length of the shape and y that of the channels.
         unsafe { dispatch!(self, global_forward(x: &[f32], shape: ImageShape, y: &mut [f32])) }
     }

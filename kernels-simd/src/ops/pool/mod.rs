@@ -19,10 +19,14 @@ mod reduction;
 pub use backward::PoolGradient;
 pub use reduction::Pooling;
 
+use crate::lengths::require;
 use crate::shape::PoolShape;
 
-fn check(name: &str, input: &[f32], output: usize, shape: PoolShape) {
-    assert!(shape.is_sane(), "{name}: not a window with less than half of it in the padding, {shape:?}");
-    let lengths = (input.len(), output);
-    assert_eq!(lengths, (shape.input.len(), shape.output().len()), "{name}: input and output of {shape:?}");
+/// Whether the lengths fit the shape.
+#[must_use]
+fn check(name: &str, input: &[f32], output: usize, shape: PoolShape) -> bool {
+    require!(shape.is_sane(), "{name}: not a window with less than half of it in the padding, {shape:?}");
+    let fits = (input.len(), output) == (shape.input.len(), shape.output().len());
+    require!(fits, "{name}: input of {} and output of {output} elements do not fit {shape:?}", input.len());
+    true
 }

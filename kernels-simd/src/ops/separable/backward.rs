@@ -133,7 +133,9 @@ impl Kernels {
             weights.pointwise_transposed.len(),
             scratch.len()
         );
-        prelude.check(shape.input);
+        if !prelude.check(shape.input) {
+            return;
+        }
         if let Some(SeparableInputGradient { dx, sums, .. }) = &dx {
             assert_eq!(dx.len(), x.len(), "separable_backward: dx for {shape:?}");
             if let Some(NormSums { mean, sum, dot, .. }) = sums {

@@ -3,6 +3,7 @@
 use core::ptr;
 
 use crate::kernels::Kernels;
+use crate::lengths::{part, require};
 use crate::ops::dense::Product;
 use crate::ops::depthwise::{Row, Window};
 use crate::ops::prefetch::Ahead;
@@ -45,7 +46,7 @@ impl Kernels {
         moments: Option<Moments<'_>>,
         scratch: &mut [f32],
     ) {
-        assert!(
+        require!(
             shape.is_sane()
                 && x.len() == shape.input.len()
                 && z.len() == shape.output().len()
@@ -59,12 +60,14 @@ impl Kernels {
             pointwise.len(),
             scratch.len()
         );
-        prelude.check(shape.input);
+        if !prelude.check(shape.input) {
+            return;
+        }
         let outputs = shape.output_channels;
-        assert!(bias.is_none_or(|bias| bias.len() == outputs), "separable: length of bias for {shape:?}");
+        require!(bias.is_none_or(|bias| bias.len() == outputs), "separable: length of bias for {shape:?}");
         if let Some(moments) = &moments {
-            let lengths = (moments.sum.len(), moments.sum_of_squares.len());
-            assert_eq!(lengths, (outputs, outputs), "separable: moments for {shape:?}");
+            let fits = [moments.sum.len(), moments.sum_of_squares.len()] == [outputs; 2];
+            require!(fits, "separable: moments for {shape:?}");
         }
         // SAFETY: the lengths fit the shape.
         unsafe { forward(self, x, shape, prelude, depthwise, pointwise, bias, z, accumulate, moments, scratch) }
@@ -89,15 +92,18 @@ unsafe fn forward(
     let (strip_rows, ring_rows, outputs) =
         (shape.strip_rows(), shape.ring_rows(shape.strip_rows()), shape.output_channels);
     let scratch = SeparableShape::aligned(scratch);
-    let (ring, scratch) = scratch.split_at_mut(ring_rows * shape.ring_row());
-    let (strip, scratch) = scratch.split_at_mut(shape.strip_len(strip_rows, shape.input.channels));
-    let partial = &mut scratch[..2 * outputs];
+    // SAFETY: behind less than a line, the scratch has room for the ring, the strip and what is left.
+    let (ring, strip, partial) = unsafe {
+        let (ring, scratch) = scratch.split_at_mut_unchecked(ring_rows * shape.ring_row());
+        let (strip, scratch) = scratch.split_at_mut_unchecked(shape.strip_len(strip_rows, shape.input.channels));
+        (ring, strip, scratch.get_unchecked_mut(..2 * outputs))
+    };
     partial.fill(0.0);
     let left = shape.padding().left * shape.input.channels;
     let ring = Ring::new(ring, ring_rows, left..left + shape.input.width * shape.input.channels);
     let input_row = shape.input.width * shape.input.channels;
     let (mut preluded, mut summed) = (0, 0);
-    for first in (0..output.height).step_by(strip_rows) {
+    for first in (0..output.height).step_by(strip_rows.max(1)) {
         let rows = strip_rows.min(output.height - first);
         let pixels = rows * output.width;
         // SAFETY: the lengths fit the shape; the rows that a strip needs fit the ring.
@@ -135,9 +141,8 @@ unsafe fn forward(
         if let Some(moments) = &mut moments
             && (summed >= SUMMED_PIXELS || first + rows == output.height)
         {
-            let (sum, squares) = partial.split_at(outputs);
-            add(moments.sum, sum);
-            add(moments.sum_of_squares, squares);
+            add(moments.sum, part(partial, 0, outputs));
+            add(moments.sum_of_squares, part(partial, outputs, outputs));
             partial.fill(0.0);
             summed = 0;
         }
@@ -155,7 +160,7 @@ pub(super) fn add(target: &mut [f64], values: &[f32]) {
 ///
 /// # Safety
 ///
-/// `x` is the image of the shape, `prelude` fits it, and the ring has rows of [`SeparableShape::ring_row`] elements.
+/// `x` is the image of the shape and has the rows, `prelude` fits it, and the ring has rows of [`SeparableShape::ring_row`] elements.
 pub(super) unsafe fn prelude_rows(
     kernels: Kernels,
     x: &[f32],
@@ -166,11 +171,11 @@ pub(super) unsafe fn prelude_rows(
 ) {
     let len = shape.input.width * shape.input.channels;
     for h in rows {
-        // SAFETY: a row of the ring has the padding on both sides of the row of the image.
+        // SAFETY: a row of the ring has the padding on both sides of the row of the image, which is one of `x`.
         unsafe {
             let left = shape.padding().left * shape.input.channels;
             let target = core::slice::from_raw_parts_mut(ring.start.add(ring.offset(h) + left), len);
-            prelude.row(kernels, &x[h * len..][..len], target);
+            prelude.row(kernels, x.get_unchecked(h * len..(h + 1) * len), target);
         }
     }
 }
