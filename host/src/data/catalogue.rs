@@ -131,8 +131,9 @@ macro_rules! files {
     };
 }
 
-/// All of them. The digests are published ones, each found in more than one place (those of the two files of CIFAR-100 in
-/// one); those of Fashion-MNIST were checked on the files themselves, compressed and not.
+/// All of them. The digests are published ones. Those of what is fetched were found in more than one place; those of CIFAR-10's
+/// unpacked files in two listings that may be versions of one, those of CIFAR-100's in a single one. Those of Fashion-MNIST
+/// were checked on the files themselves, compressed and not.
 pub const KNOWN_SETS: [KnownSet; 4] = [FASHION_MNIST, MNIST, CIFAR_10, CIFAR_100];
 
 const FASHION_MNIST: KnownSet = KnownSet {

@@ -43,8 +43,9 @@ pub fn onnx(network: &TrainedNetwork) -> Result<Vec<u8>, ExportError> {
     file(network, &graph, nodes)
 }
 
-/// The bytes of the ONNX model of a network on 8-bit integers: what the core computes, with the same integers, but for the
-/// last one where real numbers lie between two, in `QuantizeLinear` and `DequantizeLinear`.
+/// The bytes of the ONNX model of a network on 8-bit integers, in `QuantizeLinear` and `DequantizeLinear`: the weights, scales and
+/// zeros of the core's model, and its roundings. An engine computes between two of them on `f32` and rounds halves to even, so that
+/// some integers are neighbours of the core's, and logits are close to its and not equal.
 ///
 /// # Errors
 /// If a scale is beyond the core's limits, or the model is larger than a file of this kind can be.
