@@ -55,11 +55,12 @@ mod tests {
 }
 "#;
 
+/// Not optimised: the kernels take minutes to compile for speed, and the images are few.
 fn manifest(core: &Path) -> String {
     format!(
         "[package]\nname = \"embedding\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
          [dependencies]\ndarts-core = {{ path = {core:?} }}\n\n\
-         [profile.test]\nopt-level = 2\ndebug = false\n\n[profile.dev]\nopt-level = 2\ndebug = false\n"
+         [profile.test]\ndebug = false\n\n[profile.dev]\ndebug = false\n"
     )
 }
 
