@@ -7,6 +7,7 @@ mod instruction_sets;
 mod model;
 pub mod networks;
 mod random;
+mod small;
 
 pub use buffer::{Guarded, guarded};
 pub use checksum::{CHECKSUM, fix_checksum};
@@ -14,3 +15,4 @@ pub use compare::{absolute, assert_adjoint, assert_close, assert_gradient, asser
 pub use instruction_sets::{channel_counts, images, kernels};
 pub use model::{AlignedBytes, Filter, SampleModel};
 pub use random::Random;
+pub use small::small_images;

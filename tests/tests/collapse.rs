@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use darts_core::{Genotype, Primitive};
-use darts_host::data::{self, Dataset, LoadOptions};
+use darts_host::data::Dataset;
 use darts_host::engine::{Engine, Inputs, Mode, Workers};
 use darts_host::graph::space::Space;
 use darts_host::graph::supernet::{SupernetConfig, supernet, supernet_of};
@@ -15,7 +15,7 @@ use darts_host::search::run::{RunError, SearchEpoch, SearchOutcome, SearchSettin
 use darts_host::search::selection::Select;
 use darts_host::search::smoothing::Smoothing;
 use darts_kernels_simd::Kernels;
-use darts_tests::Random;
+use darts_tests::{Random, small_images};
 
 struct Silent;
 impl Observer<SearchEpoch> for Silent {}
@@ -26,7 +26,7 @@ fn settings(guards: GuardSettings) -> SearchSettings {
 }
 
 fn images() -> Dataset {
-    data::load("embedded", &LoadOptions::default()).unwrap().train.limited(80)
+    small_images(80)
 }
 
 fn search_of(settings: SearchSettings) -> Result<SearchOutcome, RunError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use darts_core::Genotype;
 use darts_host::atomic::WriteError;
-use darts_host::data::{self, Dataset, LoadOptions};
+use darts_host::data::Dataset;
 use darts_host::engine::Workers;
 use darts_host::observer::{Observer, StepProgress};
 use darts_host::search::alpha;
@@ -12,6 +12,7 @@ use darts_host::search::run::{SearchOutcome, SearchSettings, search};
 use darts_host::train::{TrainObserver, TrainOutcome, TrainSettings, train};
 use darts_host::weights::TrainedNetwork;
 use darts_kernels_simd::Kernels;
+use darts_tests::small_images;
 
 /// Stops after so many steps, or in the evaluation behind them.
 struct StopAfter {
@@ -37,7 +38,7 @@ impl TrainObserver for StopAfter {
 }
 
 fn images() -> Dataset {
-    data::load("embedded", &LoadOptions::default()).unwrap().train.limited(80)
+    small_images(80)
 }
 
 /// A search of two epochs of two steps, stopped after `steps`.

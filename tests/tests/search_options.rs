@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use darts_host::data::{self, LoadOptions};
 use darts_host::engine::Workers;
 use darts_host::observer::Observer;
 use darts_host::search::run::{SearchEpoch, SearchOutcome, SearchSettings, search};
 use darts_kernels_simd::Kernels;
+use darts_tests::small_images;
 
 struct Silent;
 impl Observer<SearchEpoch> for Silent {}
@@ -14,8 +14,7 @@ impl Observer<SearchEpoch> for Silent {}
 fn run(change: impl FnOnce(&mut SearchSettings)) -> SearchOutcome {
     let mut settings = SearchSettings { channels: 2, layers: 3, epochs: 1, batch_size: 20, ..SearchSettings::QUICK };
     change(&mut settings);
-    let images = data::load("embedded", &LoadOptions::default()).unwrap().train.limited(80);
-    search(&settings, &images, Kernels::detect(), Arc::new(Workers::new(2).unwrap()), &mut Silent).unwrap()
+    search(&settings, &small_images(80), Kernels::detect(), Arc::new(Workers::new(2).unwrap()), &mut Silent).unwrap()
 }
 
 #[test]
