@@ -185,6 +185,7 @@ mod tests {
     use super::*;
     use crate::data::Normalization;
     use crate::graph::space::Space;
+    use crate::search::budget::{BudgetSettings, ModelForm};
     use crate::search::guard::GuardSettings;
     use crate::search::run::SearchSettings;
     use crate::search::selection::Select;
@@ -232,6 +233,16 @@ mod tests {
         survives(&config(SearchSettings { guards, ..SearchSettings::PAPER }));
         let supernet_guards = SupernetGuards { skip_dropout: 0.3, auxiliary_skip: Some(Decay::Linear), partial: 4 };
         survives(&config(SearchSettings { supernet_guards, ..SearchSettings::PAPER }));
+        let budgets = BudgetSettings {
+            max_params: Some(40_000),
+            max_ram: Some(65_536),
+            macs_penalty: 0.25,
+            macs_target: Some(7),
+            budget_layers: Some(5),
+            ram_precision: ModelForm::Int8,
+            ..BudgetSettings::NONE
+        };
+        survives(&config(SearchSettings { budgets, ..SearchSettings::PAPER }));
         let schedule = Schedule::Step { epochs: 3, factor: 0.97 };
         let genotype = Some("cells".to_owned());
         let settings = TrainSettings { normalization, schedule, held_out: Some(5), ..TrainSettings::IMAGENET };

@@ -10,6 +10,7 @@ use darts_host::engine::Workers;
 use darts_host::graph::space::Space;
 use darts_host::observer::Observer;
 use darts_host::search::bilevel::Order;
+use darts_host::search::budget::BudgetSettings;
 use darts_host::search::guard::GuardSettings;
 use darts_host::search::run::{RunError, SearchEpoch, SearchSettings, search};
 use darts_host::search::selection::Select;
@@ -124,6 +125,28 @@ fn a_search_with_guards_against_collapse_from_any_step() {
         search(&settings, &images(), Kernels::detect(), workers, observer).map(|outcome| outcome.epochs)
     };
     check(run, 12, |epoch| serde_json::to_value(epoch).unwrap());
+}
+
+#[test]
+fn a_search_with_budgets_from_any_step() {
+    let budgets = BudgetSettings {
+        max_params: Some(900),
+        params_penalty: 0.5,
+        params_target: Some(400),
+        ram_penalty: 0.5,
+        ram_target: Some(1_000),
+        ..BudgetSettings::NONE
+    };
+    let small = SearchSettings { channels: 2, layers: 3, nodes: 2, multiplier: 2, ..SearchSettings::QUICK };
+    let settings = SearchSettings { epochs: 2, batch_size: 15, budgets, ..small };
+    let run = |observer: &mut Keep<SearchEpoch>| {
+        let workers = Arc::new(Workers::new(2).unwrap());
+        search(&settings, &images(), Kernels::detect(), workers, observer).map(|outcome| outcome.epochs)
+    };
+    check(run, 6, |epoch| {
+        assert!(epoch.budget.is_some_and(|budget| budget.params <= 900 && budget.expected_ram.is_some()));
+        serde_json::to_value(epoch).unwrap()
+    });
 }
 
 #[test]

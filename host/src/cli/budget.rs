@@ -71,7 +71,7 @@ impl Budget {
 
 /// A number of bytes as it is written, `64K`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Bytes(u64);
+pub struct Bytes(pub u64);
 
 impl FromStr for Bytes {
     type Err = String;

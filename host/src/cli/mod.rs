@@ -15,6 +15,7 @@ mod genotype;
 mod import;
 mod info;
 mod inspect;
+mod limits;
 mod memory;
 mod quantization;
 mod random;
@@ -63,7 +64,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Search(search::Arguments),
+    Search(Box<search::Arguments>),
     Train(train::Arguments),
     Export(export::Arguments),
     Eval(eval::Arguments),

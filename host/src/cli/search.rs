@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::collapse::CollapseArguments;
 use super::common::{Machine, Session, print_json};
+use super::limits::LimitArguments;
 use super::resume::Run;
 use super::supernet::SupernetArguments;
 use super::training::{
@@ -51,6 +52,8 @@ pub struct Arguments {
     #[command(flatten)]
     supernet_guards: SupernetArguments,
     #[command(flatten)]
+    limits: LimitArguments,
+    #[command(flatten)]
     data: DataArguments,
     #[command(flatten)]
     augment: AugmentArguments,
@@ -62,6 +65,7 @@ const EXAMPLES: &str = "Examples:\n  \
     darts search --preset quick\n  \
     darts search --order first --seed 3 --data data/cifar10\n  \
     darts search --preset quick --data /usr/share/datasets/fashion-mnist --channels 8 --layers 5 --epochs 20 --out runs/fashion\n  \
+    darts search --channels 8 --layers 5 --max-params 40K --params-penalty 0.5 --max-ram 64K\n  \
     darts search --resume runs/fashion\n\
     Then: darts train --genotype runs/fashion";
 
@@ -145,6 +149,7 @@ impl Arguments {
         settings.batch_statistics |= self.architecture.batch_statistics;
         self.collapse.apply(&mut settings.guards);
         self.supernet_guards.apply(&mut settings.supernet_guards);
+        self.limits.apply(&mut settings.budgets);
         self.augment.apply(&mut settings.augment);
         if let Some(normalization) = self.data.normalization(source)? {
             settings.normalization = Some(normalization);

@@ -11,10 +11,12 @@ use darts_host::observer::{Observer, StepProgress};
 use darts_host::progress::{Progress, Task};
 use darts_host::report::{self, Events, ProcessRecord, RunRecord};
 use darts_host::run_directory::{self, Metrics, RunDirectory};
+use darts_host::search::budget::BudgetRecord;
 use darts_host::search::run::{RunError, SearchEpoch};
 use darts_host::state::{Position, State};
 use darts_host::train::{TrainEpoch, TrainObserver};
 use darts_host::weights::TrainedNetwork;
+use indicatif::HumanCount;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -183,6 +185,18 @@ impl<'a> Watch<'a> {
     }
 }
 
+/// What the network of an epoch costs, and what is expected under α.
+fn budget_text(budget: &BudgetRecord) -> String {
+    let of = |name: &str, found: u64, expected: Option<f64>| {
+        let expected = expected
+            .map_or_else(String::new, |expected| format!(" (expected {})", HumanCount(expected.round() as u64)));
+        format!("{name} {}{expected}  ", HumanCount(found))
+    };
+    let ram = budget.ram.map_or_else(String::new, |ram| of("workspace", ram, budget.expected_ram));
+    let params = of("parameters", budget.params, Some(budget.expected_params));
+    params + &of("multiply-adds", budget.macs, Some(budget.expected_macs)) + &ram
+}
+
 impl Observer<SearchEpoch> for Watch<'_> {
     fn restore(&mut self, state: State<SearchEpoch>) -> Result<(), RestoreError> {
         self.begin(state)
@@ -207,9 +221,10 @@ impl Observer<SearchEpoch> for Watch<'_> {
 
     fn epoch(&mut self, record: &SearchEpoch) -> Result<(), WriteError> {
         let eigenvalue = record.eigenvalue.map_or_else(String::new, |value| format!("eigenvalue {value:.4}  "));
+        let budget = record.budget.as_ref().map_or_else(String::new, budget_text);
         let line = format!(
             "{} epoch {}/{}  train loss {:.3} accuracy {:.1} %  valid loss {:.3} accuracy {:.1} %  \
-             entropy {:.3} {:.3}  skips {} {}  {eigenvalue}{:.1} s\n  {}",
+             entropy {:.3} {:.3}  skips {} {}  {eigenvalue}{budget}{:.1} s\n  {}",
             self.run.command,
             record.epoch + 1,
             self.epochs,

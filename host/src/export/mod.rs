@@ -22,7 +22,9 @@ use crate::graph::supernet::ConfigError;
 use crate::interrupt::Interrupted;
 use crate::weights::TrainedNetwork;
 
-pub use int8::{Calibration, FloatLayers, LayerError, Quantization, export_int8, signal_to_noise};
+pub use int8::{
+    Calibration, FloatLayers, LayerError, Quantization, export_int8, int8_workspace_bytes, signal_to_noise,
+};
 pub use plan::{Plan, plan};
 pub use rust::rust_module;
 

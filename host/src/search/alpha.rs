@@ -112,6 +112,11 @@ pub fn genotype(alpha: &[f32], nodes: usize, multiplier: usize) -> Genotype {
     Derivation { nodes, multiplier, space: Space::DARTS, max_skips: None }.genotype(alpha)
 }
 
+/// Row of the edge from state `source` to node `node` in the matrix of a cell: there are `i + 2` edges to node i.
+pub(super) fn row(node: usize, source: usize) -> usize {
+    node * (node + 3) / 2 + source
+}
+
 /// The cell of these strengths `[edges][operations]` (section 2.4 of the paper, as the original code does it): each node keeps
 /// its two strongest edges, strongest first, each with its strongest operation; `none` counts for neither.
 pub(super) fn cell(weights: &[f32], nodes: usize, multiplier: usize) -> CellGenotype {
@@ -159,9 +164,8 @@ pub struct AlphaSummary {
     pub skips: usize,
 }
 
-/// Summaries of the normal and the reduction cell that `derivation` makes of α.
-pub fn summaries(alpha: &[f32], derivation: &Derivation) -> [AlphaSummary; 2] {
-    let derived = derivation.genotype(alpha);
+/// Summaries of the normal and the reduction cell of α, of which `derived` was derived.
+pub fn summaries(alpha: &[f32], derivation: &Derivation, derived: &Genotype) -> [AlphaSummary; 2] {
     let weights = softmax_rows_of(split(alpha, derivation.nodes).0, derivation.space);
     let (normal, reduce) = weights.split_at(weights.len() / 2);
     [(normal, &derived.normal), (reduce, &derived.reduce)].map(|(weights, cell)| summary(weights, cell))

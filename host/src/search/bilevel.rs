@@ -30,6 +30,9 @@ pub trait Objective {
     /// `live` says whether the pass counts as one on the model itself (also with its weights displaced) and not on the
     /// unrolled copy.
     fn loss_grad(&mut self, split: Split, live: bool, weights: &[f32], alpha: &[f32], wanted: Wanted) -> f64;
+
+    /// Adds to the gradient of α that of what its loss has besides, whatever the weights are: nothing where there is no such thing.
+    fn add_penalty_gradient(&self, _alpha: &[f32], _gradient: &mut [f32]) {}
 }
 
 /// How the gradient of α treats the dependence of the weights on α.
@@ -132,6 +135,7 @@ impl Bilevel {
             }
             Order::Second => self.unrolled_gradient(objective, learning_rate),
         };
+        objective.add_penalty_gradient(&self.alpha, &mut self.alpha_gradient);
         self.adam.step(&mut self.alpha, &self.alpha_gradient);
         loss
     }

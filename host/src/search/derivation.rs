@@ -27,6 +27,21 @@ impl Derivation {
     /// # Panics
     /// If α does not have two matrices for cells of `nodes` nodes.
     pub fn genotype(&self, alpha: &[f32]) -> Genotype {
+        let mut strengths = self.strengths(alpha);
+        let half = strengths.len() / 2;
+        let (normal, reduce) = strengths.split_at_mut(half);
+        let [normal, reduce] = [normal, reduce].map(|strengths| match self.max_skips {
+            Some(limit) => max_skips::cell_within(strengths, self.nodes, self.multiplier, limit),
+            None => cell(strengths, self.nodes, self.multiplier),
+        });
+        Genotype { normal, reduce }
+    }
+
+    /// The strength of every operation on every edge, in the order of α's matrices; −∞ for operations that are not in the space.
+    ///
+    /// # Panics
+    /// As [`genotype`](Self::genotype).
+    pub fn strengths(&self, alpha: &[f32]) -> Vec<f32> {
         let (matrices, beta) = split(alpha, self.nodes);
         let mut strengths = softmax_rows_of(matrices, self.space);
         let mut edges = beta.to_vec();
@@ -39,13 +54,7 @@ impl Derivation {
             let left_out = row.iter_mut().zip(self.space.allowed()).filter(|&(_, &allowed)| !allowed);
             left_out.for_each(|(strength, _)| *strength = f32::NEG_INFINITY);
         }
-        let half = strengths.len() / 2;
-        let (normal, reduce) = strengths.split_at_mut(half);
-        let [normal, reduce] = [normal, reduce].map(|strengths| match self.max_skips {
-            Some(limit) => max_skips::cell_within(strengths, self.nodes, self.multiplier, limit),
-            None => cell(strengths, self.nodes, self.multiplier),
-        });
-        Genotype { normal, reduce }
+        strengths
     }
 }
 

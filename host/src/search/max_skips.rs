@@ -2,7 +2,7 @@
 
 use darts_core::{CellGenotype, Primitive};
 
-use super::alpha::{COLUMNS, cell};
+use super::alpha::{COLUMNS, cell, row};
 
 /// Column of `skip_connect`.
 const SKIP: usize = Primitive::SkipConnect as usize;
@@ -24,11 +24,6 @@ pub(super) fn cell_within(strengths: &mut [f32], nodes: usize, multiplier: usize
         let weakest = places.into_iter().min_by(|&a, &b| strengths[a].total_cmp(&strengths[b]));
         strengths[weakest.expect("more than the limit are some")] = f32::NEG_INFINITY;
     }
-}
-
-/// Row of the edge from state `source` to node `node`: there are `i + 2` edges to node i.
-fn row(node: usize, source: usize) -> usize {
-    node * (node + 3) / 2 + source
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod alpha;
 pub mod bilevel;
+pub mod budget;
 pub mod derivation;
 pub mod early_stop;
 pub mod eigenvalue;
@@ -12,6 +13,7 @@ pub mod objective;
 pub mod optimizer;
 pub mod random;
 pub mod run;
+mod run_error;
 pub mod selection;
 pub mod smoothing;
 pub mod supernet_guards;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::bilevel::{Objective, Split, Wanted};
+use super::budget::Penalties;
 use super::mixing::Mixing;
 use super::smoothing::{Smoothing, perturb};
 use crate::data::Batch;
@@ -30,6 +31,8 @@ pub struct SupernetObjective {
     pub train_correct: usize,
     /// How the mixing weights follow from α.
     pub mixing: Mixing,
+    /// What the loss of α has besides.
+    pub penalties: Penalties,
     /// Drop-path factors for the batches of the step; without any nothing is dropped.
     factors: Factors,
     workers: Arc<Workers>,
@@ -57,6 +60,7 @@ impl SupernetObjective {
             train_mix_weights: Vec::new(),
             train_correct: 0,
             mixing: Mixing::default(),
+            penalties: Penalties::default(),
             factors: Factors::default(),
             workers,
             dlogits: Vec::new(),
@@ -138,6 +142,10 @@ impl Objective for SupernetObjective {
             self.mixing.backward(&self.mix_weights, &self.mix_gradient, alpha_gradient);
         }
         loss
+    }
+
+    fn add_penalty_gradient(&self, alpha: &[f32], gradient: &mut [f32]) {
+        self.penalties.add_gradient(alpha, gradient);
     }
 }
 

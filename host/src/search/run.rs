@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alpha::{self, AlphaSummary};
 use super::bilevel::{Bilevel, Order, StepReport};
+use super::budget::{BudgetError, BudgetRecord, BudgetSettings, Budgets};
 use super::derivation::Derivation;
 use super::early_stop;
 use super::eigenvalue::largest_eigenvalue;
@@ -18,18 +19,18 @@ use super::guard::{GuardError, GuardSettings};
 use super::mixing::Mixing;
 use super::objective::SupernetObjective;
 use super::optimizer::{Adam, Sgd, SgdSettings, cosine};
+pub use super::run_error::RunError;
 use super::selection::{Select, select};
 use super::smoothing;
 use super::supernet_guards::SupernetGuards;
 use super::trial::{SupernetTrial, TrialError};
-use crate::atomic::WriteError;
-use crate::checkpoint::RestoreError;
 use crate::data::draw::{Purpose, generator};
 use crate::data::prefetch::prefetch;
-use crate::data::{self, Augment, Batch, BatchSettings, Batcher, DataError, Dataset, Normalization, Split};
+use crate::data::{self, Augment, Batch, BatchSettings, Batcher, Dataset, Normalization, Split};
 use crate::engine::{Engine, Mode, Options, Saved, Workers};
 use crate::evaluate::evaluate;
 use crate::graph::Graph;
+use crate::graph::derived::{DerivedConfig, NetworkKind};
 use crate::graph::supernet::{ConfigError, SupernetConfig, supernet_of};
 use crate::graph::variant::Variant;
 use crate::interrupt::Interrupted;
@@ -71,6 +72,9 @@ pub struct SearchSettings {
     /// Guards against collapse that change the supernet.
     #[serde(flatten)]
     pub supernet_guards: SupernetGuards,
+    /// What derived networks may cost, and are made to.
+    #[serde(flatten)]
+    pub budgets: BudgetSettings,
     /// Augmentation of both halves.
     pub augment: Augment,
     /// Scale of the pixels; computed from the training set where absent.
@@ -104,6 +108,7 @@ impl SearchSettings {
         batch_statistics: false,
         guards: GuardSettings::OFF,
         supernet_guards: SupernetGuards::NONE,
+        budgets: BudgetSettings::NONE,
         augment: Augment::STANDARD,
         normalization: None,
         saved: Saved::F32,
@@ -156,6 +161,9 @@ pub struct SearchEpoch {
     /// β, `[edges]`, of normal and then of reduction cells, where edges are weighted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beta: Vec<f32>,
+    /// What networks cost, if that is limited or penalized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetRecord>,
     /// Wall time.
     pub seconds: f64,
 }
@@ -177,66 +185,6 @@ pub struct SearchOutcome {
     pub epochs: Vec<SearchEpoch>,
     /// Whether the observer stopped the search early.
     pub interrupted: bool,
-}
-
-/// A search that cannot be started or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// A size is out of range.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Guards against a collapse do not go together.
-    #[error(transparent)]
-    Guard(#[from] GuardError),
-    /// The data does not fit.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// Something is no number any more, or far from what a network that learns can have.
-    #[error(
-        "{what} is {value} after step {} of epoch {}: try a smaller learning rate or a smaller gradient clip",
-        step + 1,
-        epoch + 1
-    )]
-    Diverged {
-        /// What: a loss, or the norm of the gradient or of the weights.
-        what: &'static str,
-        /// What it is.
-        value: f64,
-        /// Epoch, from 0.
-        epoch: usize,
-        /// Step, from 0.
-        step: usize,
-    },
-    /// The state that the run was to continue from is not one of it.
-    #[error(transparent)]
-    Restore(#[from] RestoreError),
-    /// The observer failed.
-    #[error(transparent)]
-    Observer(#[from] WriteError),
-}
-
-/// A step's loss beyond this is an explosion: that of guessing is ln(classes), and one that is sure of the wrong class for every
-/// image is tens. A validation loss by running statistics may be larger in a first epoch, and only has to be a number.
-const LARGEST_LOSS: f64 = 1e4;
-
-impl RunError {
-    /// `Ok` for numbers after the last step before `position`.
-    pub(crate) fn check_finite(values: &[(&'static str, f64)], position: &Position) -> Result<(), Self> {
-        Self::check(values, f64::MAX, position)
-    }
-
-    /// `Ok` for losses that a step of a network that learns can have; as [`check_finite`](Self::check_finite).
-    pub(crate) fn check_losses(losses: &[(&'static str, f64)], position: &Position) -> Result<(), Self> {
-        Self::check(losses, LARGEST_LOSS, position)
-    }
-
-    fn check(values: &[(&'static str, f64)], largest: f64, position: &Position) -> Result<(), Self> {
-        let Position { epoch, step, .. } = *position;
-        match values.iter().find(|(_, value)| value.is_nan() || value.abs() > largest) {
-            Some(&(what, value)) => Err(Self::Diverged { what, value, epoch, step: step.saturating_sub(1) }),
-            None => Ok(()),
-        }
-    }
 }
 
 impl SearchSettings {
@@ -265,6 +213,23 @@ impl SearchSettings {
     pub fn derivation(&self) -> Derivation {
         let GuardSettings { space, max_skips, .. } = self.guards;
         Derivation { nodes: self.nodes, multiplier: self.multiplier, space, max_skips }
+    }
+
+    /// What networks that are derived of a search on images of `data` may cost, and are made to, if anything is said of that.
+    ///
+    /// # Errors
+    /// If there are no such networks, or none keep within the limits.
+    pub fn budgets(&self, data: &Dataset) -> Result<Option<Budgets>, BudgetError> {
+        if !self.budgets.is_on() {
+            return Ok(None);
+        }
+        if self.guards.select == Select::Perturbation {
+            return Err(BudgetError::Selection);
+        }
+        let SupernetConfig { input, classes, channels, layers, .. } = network(self, data);
+        let kind = NetworkKind::Cifar;
+        let config = DerivedConfig { kind, input, classes, channels, layers, auxiliary: false };
+        Budgets::new(self.budgets, self.derivation(), config).map(Some)
     }
 }
 
@@ -303,6 +268,7 @@ pub fn search(
 ) -> Result<SearchOutcome, RunError> {
     settings.check_guards()?;
     let graph = search_graph(settings, data)?;
+    let budgets = settings.budgets(data)?;
     let halves = Split::for_search(data, settings.seed)?;
     let batches = |order, augment| BatchSettings {
         batch_size: settings.batch_size,
@@ -326,7 +292,9 @@ pub fn search(
     let mut objective = SupernetObjective::new(engine, workers.clone());
     objective.mixing = mixing;
     let (position, epochs, clock) = (Position::default(), Vec::new(), Instant::now());
-    let mut searcher = Searcher { settings, kernels, workers, bilevel, objective, position, epochs, clock };
+    let start = settings.derivation().genotype(&bilevel.alpha);
+    let mut searcher =
+        Searcher { settings, kernels, workers, bilevel, objective, budgets, start, position, epochs, clock };
     observer.restore(searcher.state())?;
     searcher.clock = Instant::now();
     while searcher.position.epoch < settings.epochs && searcher.stop_epoch().is_none() {
@@ -354,6 +322,9 @@ struct Searcher<'a> {
     workers: Arc<Workers>,
     bilevel: Bilevel,
     objective: SupernetObjective,
+    budgets: Option<Budgets>,
+    /// What the first α stands for.
+    start: Genotype,
     position: Position,
     epochs: Vec<SearchEpoch>,
     /// Up to when the position's seconds are counted.
@@ -372,6 +343,7 @@ impl Searcher<'_> {
         let learning_rate = self.learning_rate() as f32;
         let SearchSettings { epochs, ref guards, supernet_guards, .. } = *self.settings;
         let frozen = epoch < guards.warm_up;
+        self.refresh_budgets()?;
         self.objective.mixing.auxiliary_weight = supernet_guards.auxiliary_weight(epoch, epochs) as f32;
         let fill = |step, pair: &mut Pair| {
             train.fill(epoch, first + step, &mut pair.train);
@@ -399,6 +371,24 @@ impl Searcher<'_> {
             }
             Ok(false)
         })
+    }
+
+    /// Has the penalties of the epoch at hand follow from the cells that were derived behind the one before, which a run that is
+    /// gone on with knows too.
+    fn refresh_budgets(&mut self) -> Result<(), RunError> {
+        if let Some(budgets) = &mut self.budgets {
+            let last = self.epochs.last().and_then(|epoch| epoch.genotype.parse().ok());
+            let genotype = last.as_ref().unwrap_or(&self.start);
+            self.workers.pool().install(|| budgets.refresh(genotype))?;
+            self.objective.penalties = budgets.penalties();
+        }
+        Ok(())
+    }
+
+    /// The cells that α stands for, within the limits.
+    fn genotype(&self, alpha: &[f32]) -> Genotype {
+        let budgets = self.budgets.as_ref();
+        budgets.map_or_else(|| self.settings.derivation().genotype(alpha), |budgets| budgets.genotype(alpha))
     }
 
     /// One step on the batches at hand: of α unless it is frozen, then of the weights.
@@ -438,11 +428,11 @@ impl Searcher<'_> {
         let Ok(eigenvalue) = self.eigenvalue(held, observer) else { return Ok(None) };
         RunError::check_finite(&[("the eigenvalue of the Hessian", eigenvalue.unwrap_or(0.0))], &self.position)?;
         let alpha = &self.bilevel.alpha;
-        let derivation = settings.derivation();
-        let [normal, reduce] = alpha::summaries(alpha, &derivation);
+        let genotype = self.genotype(alpha);
+        let [normal, reduce] = alpha::summaries(alpha, &settings.derivation(), &genotype);
+        let budget = self.budgets.as_ref().map(|budgets| budgets.record(alpha, &genotype)).transpose()?;
         let (matrices, beta) = alpha::split(alpha, settings.nodes);
         let ([alpha_normal, alpha_reduce], beta) = (alpha::rows(matrices), beta.to_vec());
-        let genotype = derivation.genotype(alpha).to_string();
         self.count_seconds();
         Ok(Some(SearchEpoch {
             epoch: self.position.epoch,
@@ -452,13 +442,14 @@ impl Searcher<'_> {
             train_accuracy: self.position.accuracy(),
             valid_loss: valid.loss,
             valid_accuracy: valid.accuracy(),
-            genotype,
+            genotype: genotype.to_string(),
             normal,
             reduce,
             alpha_normal,
             alpha_reduce,
             eigenvalue,
             beta,
+            budget,
             seconds: self.position.seconds,
         }))
     }
@@ -554,12 +545,13 @@ impl Searcher<'_> {
 
     fn outcome(self, interrupted: bool) -> SearchOutcome {
         let went_back_to = self.stop_epoch().filter(|_| !interrupted);
-        let Bilevel { weights, mut alpha, .. } = self.bilevel;
+        let mut alpha = self.bilevel.alpha.clone();
         if let Some(epoch) = went_back_to {
             let SearchEpoch { alpha_normal, alpha_reduce, beta, .. } = &self.epochs[epoch];
             alpha = [alpha_normal.concat(), alpha_reduce.concat(), beta.clone()].concat();
         }
-        let genotype = self.settings.derivation().genotype(&alpha);
+        let genotype = self.genotype(&alpha);
+        let weights = self.bilevel.weights;
         let (matrices, beta) = alpha::split(&alpha, self.settings.nodes);
         let (alpha, beta) = (matrices.to_vec(), beta.to_vec());
         SearchOutcome { genotype, alpha, beta, went_back_to, weights, epochs: self.epochs, interrupted }

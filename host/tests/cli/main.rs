@@ -1,5 +1,6 @@
 //! The binary as a user runs it: what it prints, what it says when something is wrong, and its exit status.
 
+mod budgets;
 mod comparison;
 mod data;
 mod device;
@@ -99,6 +100,17 @@ fn wrong_usage_has_its_own_status() {
         &["search", "--smooth-epsilon", "0.1"],
         &["search", "--select-tune-epochs", "1"],
         &["search", "--primitives", "skip_connect", "--space", "s2"],
+        &["search", "--max-params", "0"],
+        &["search", "--max-params", "40KiB"],
+        &["search", "--max-macs", "1.5M"],
+        &["search", "--max-ram", "-1"],
+        &["search", "--max-ram", "64KB"],
+        &["search", "--params-penalty", "-1"],
+        &["search", "--macs-penalty", "NaN"],
+        &["search", "--params-target", "40K"],
+        &["search", "--ram-target", "40K", "--max-ram", "64K"],
+        &["search", "--budget-layers", "0"],
+        &["search", "--ram-precision", "int4"],
         &["train"],
         &["train", "--genotype", "DARTS_V2", "--drop-path", "1"],
         &["run", "--train-epochs", "0"],

@@ -1,7 +1,7 @@
 //! Models on 8-bit integers: every logit is that of the reference, and near that of the model in `f32`.
 
 use darts_core::{Int8Step, Kernels, ModelError, Network, Operand, Place, STEP_BYTES, Section, Step, StepError};
-use darts_host::export::{Calibration, Precision, export_int8};
+use darts_host::export::{Calibration, Precision, export_int8, int8_workspace_bytes};
 use darts_host::model_file::ModelFile;
 use darts_tests::networks::{CASES, core_logits, model, network, relative_error};
 use darts_tests::{AlignedBytes, Random, fix_checksum, kernels};
@@ -51,6 +51,17 @@ fn every_logit_is_that_of_the_reference() {
             inputs.chunks_exact(network.input_len()).flat_map(|image| reference_logits(&file, image)).collect();
         for kernels in kernels() {
             assert_eq!(core_logits(&network, kernels, inputs), expected, "{name:?} {:?}", kernels.isa());
+        }
+    }
+}
+
+#[test]
+fn the_workspace_is_known_without_weights_and_data() {
+    for (case, name) in CASES.iter().enumerate() {
+        let trained = network(case);
+        let known = int8_workspace_bytes(&trained.genotype, &trained.config).unwrap();
+        for calibration in [Calibration::MinMax, Calibration::Mse] {
+            assert_eq!(quantized(case, calibration).0.network().unwrap().required_bytes(), known, "{name:?}");
         }
     }
 }

@@ -145,7 +145,7 @@ impl Comparison<'_> {
             let folder = self.directory.file(&name);
             let genotype = match source {
                 Source::Search(search) => {
-                    self.lay_out(&folder.join(SEARCH), &self.run_config("search", None, search))?;
+                    self.lay_out(&folder.join(SEARCH), &self.run_config("search", None, *search))?;
                     runs.push(folder.join(SEARCH));
                     None
                 }
@@ -257,7 +257,7 @@ impl Comparison<'_> {
         let settings = &self.settings().train;
         let (genotype, search_seconds) = match cell.source {
             Source::Search(search) => {
-                let (genotype, seconds) = self.search(&cell.name, &folder.join(SEARCH), search)?;
+                let (genotype, seconds) = self.search(&cell.name, &folder.join(SEARCH), *search)?;
                 (genotype, Some(seconds))
             }
             Source::Genotype(genotype) => (genotype, None),

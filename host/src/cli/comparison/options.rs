@@ -80,6 +80,7 @@ pub fn search_settings(
     let mut settings = options.settings(source, None)?;
     settings.epochs = epochs.unwrap_or(settings.epochs);
     settings.check_guards()?;
+    settings.budgets(&source.train)?;
     if let Some(normalization) = data.normalization(source)? {
         settings.normalization = Some(normalization);
     }

@@ -65,7 +65,7 @@ pub struct Cell {
 /// How a cell and its training are come by.
 #[derive(Debug)]
 pub enum Source {
-    Search(SearchSettings),
+    Search(Box<SearchSettings>),
     Genotype(Genotype),
     Training(PathBuf),
 }
@@ -80,7 +80,7 @@ impl ComparisonSettings {
             let seeds = self.seed..self.seed + self.seeds as u64;
             let cell = |seed| Cell {
                 name: format!("seed-{seed}"),
-                source: Source::Search(SearchSettings { seed, ..search.clone() }),
+                source: Source::Search(Box::new(SearchSettings { seed, ..search.clone() })),
             };
             return Ok(seeds.map(cell).collect());
         }

@@ -9,6 +9,7 @@ mod scales;
 use std::ops::Range;
 use std::path::Path;
 
+use darts_core::Genotype;
 use darts_kernels_simd::Kernels;
 pub use form::FloatLayers;
 use form::Form;
@@ -19,11 +20,14 @@ use super::lower::{BufferId, Draft};
 use super::plan::{Plan, arrange, planned};
 use super::sequence::Sequence;
 use super::{ExportError, Precision, fold, model};
-use crate::data::Dataset;
+use crate::data::{Dataset, Normalization};
+use crate::engine::RunningStatistics;
 use crate::graph::Graph;
+use crate::graph::derived::{DerivedConfig, derived};
 use crate::model_file::ModelFile;
 use crate::weights::TrainedNetwork;
 use draft::{Int8Drafts, Real};
+use ranges::Ranges;
 pub(super) use scales::Scale;
 use scales::Scales;
 
@@ -171,4 +175,35 @@ pub fn export_int8(
     kernels: Kernels,
 ) -> Result<Vec<u8>, ExportError> {
     Quantization::new(network, data, calibration, kernels)?.model(&[])
+}
+
+/// Bytes of the workspace of the model on 8-bit integers, all of it, of a network of `genotype`: neither its weights nor the
+/// calibration change them.
+///
+/// # Errors
+/// If there is no such network, or a size is beyond the core's limits.
+pub fn int8_workspace_bytes(genotype: &Genotype, config: &DerivedConfig) -> Result<usize, ExportError> {
+    let graph = derived(genotype, config)?;
+    let (plan, sequence) = planned(&graph, Precision::F32)?;
+    let channels = graph.input.channels;
+    let network = TrainedNetwork {
+        config: config.clone(),
+        genotype: genotype.clone(),
+        weights: vec![0.0; graph.weights()],
+        statistics: RunningStatistics::new(&graph),
+        normalization: Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] },
+        class_names: Vec::new(),
+    };
+    let range = (0.0, 1.0);
+    let ranges = Ranges {
+        input: range,
+        buffers: vec![range; sequence.buffers.len()],
+        middles: vec![range; sequence.drafts.len()],
+    };
+    let scales = Scales::new(&sequence, &ranges);
+    let weights = vec![0.0; plan.weight_bytes / size_of::<f32>()];
+    let real = Real { network: &network, graph: &graph, sequence: &sequence, plan: &plan, weights: &weights };
+    let forms = form::forms(&graph, &sequence, &[])?;
+    let Int8Drafts { drafts, buffers, .. } = draft::quantized(real, &scales, &forms)?;
+    Ok(arrange(Sequence { drafts, buffers })?.workspace_bytes)
 }
