@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use askama::Template;
-use indicatif::{FormattedDuration, HumanBytes};
+use indicatif::{FormattedDuration, HumanBytes, HumanCount};
 
 use super::figures::{Section, sections};
 use super::record::{CellRecord, EpochRecord, RunRecord, RunState};
@@ -100,7 +100,7 @@ fn tiles(run: &RunRecord) -> Vec<Tile> {
 /// All measurements: titles, and a row for each epoch with what at least one of them has.
 fn table(run: &RunRecord) -> (Vec<&'static str>, Vec<Vec<String>>) {
     type Column = (&'static str, fn(&EpochRecord) -> Option<String>);
-    let columns: [Column; 13] = [
+    let columns: [Column; 16] = [
         ("epoch", |epoch| Some((epoch.epoch + 1).to_string())),
         ("learning rate", |epoch| epoch.learning_rate.map(|rate| format!("{rate:.5}"))),
         ("drop-path", |epoch| epoch.drop_path.filter(|&p| p > 0.0).map(|probability| format!("{probability:.3}"))),
@@ -112,6 +112,9 @@ fn table(run: &RunRecord) -> (Vec<&'static str>, Vec<Vec<String>>) {
         ("skip edges", |epoch| pair(epoch, |cell| cell.skip_edges.map(|edges| edges.to_string()))),
         ("none edges", |epoch| pair(epoch, |cell| cell.none_edges.map(|edges| edges.to_string()))),
         ("λ_max", |epoch| epoch.lambda_max.map(number)),
+        ("parameters (expected)", |epoch| epoch.budget.map(|budget| cost(budget.params, Some(budget.expected_params)))),
+        ("multiply-adds (expected)", |epoch| epoch.budget.map(|budget| cost(budget.macs, Some(budget.expected_macs)))),
+        ("workspace", |epoch| epoch.budget.and_then(|budget| Some(cost(budget.ram?, budget.expected_ram)))),
         ("images/s", |epoch| epoch.images_per_second().map(|rate| format!("{rate:.0}"))),
         ("time", |epoch| epoch.seconds.map(duration)),
     ];
@@ -119,6 +122,12 @@ fn table(run: &RunRecord) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let (titles, values): (Vec<_>, Vec<_>) = used.unzip();
     let row = |epoch: &EpochRecord| values.iter().map(|value| value(epoch).unwrap_or_default()).collect();
     (titles, run.epochs.iter().map(row).collect())
+}
+
+/// What the network of an epoch costs, and behind it what is expected under α.
+fn cost(found: u64, expected: Option<f64>) -> String {
+    let expected = expected.map_or_else(String::new, |expected| format!(" ({})", HumanCount(expected.round() as u64)));
+    format!("{}{expected}", HumanCount(found))
 }
 
 fn pair(epoch: &EpochRecord, value: impl Fn(&CellRecord) -> Option<String>) -> Option<String> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigFileError, RunConfig};
 use crate::run_directory::{CONFIG, GENOTYPE, LOCK, METRICS};
+use crate::search::budget::BudgetRecord;
 use crate::search::early_stop::stop_epoch;
 
 /// One line of the log of measurements, of a search or of a training.
@@ -44,6 +45,8 @@ pub struct EpochRecord {
     /// Largest eigenvalue of the Hessian of the validation loss by α.
     #[serde(rename = "eigenvalue")]
     pub lambda_max: Option<f64>,
+    /// What networks cost, of a search that limits or penalizes it.
+    pub budget: Option<BudgetRecord>,
     /// Images of the steps.
     pub images: Option<usize>,
     /// Wall time.

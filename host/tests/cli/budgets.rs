@@ -45,6 +45,8 @@ fn what_is_derived_keeps_within_the_limits_as_inspect_counts_it() {
     let text = fs::read_to_string(Path::new(&limited).join("config.toml")).expect("it has a configuration");
     contains(&text, &["max_macs = 4000000", "max_ram = 1048576", "macs_penalty = 0.1"]);
     assert!(!text.contains("params_penalty") && !text.contains("ram_precision"), "{text}");
+    let report = fs::read_to_string(Path::new(&limited).join("report.html")).expect("it has a report");
+    contains(&report, &["parameters (expected)", "workspace"]);
     // It is finished, and its limits are those of its folder.
     success(&mut darts(&["search", "--resume", &limited, "--json"]));
     let other = failure(&mut darts(&["search", "--resume", &limited, "--json", "--max-params", "1K"]));
