@@ -229,6 +229,13 @@ fn derived_cells_keep_within_the_workspace() {
         let (free, alpha) = alphas.take(20).find(|(free, _)| bytes(free) > least).unwrap();
         let within = Budgets::new(settings(least), DERIVATION, config.clone()).unwrap().genotype(&alpha);
         assert!(bytes(&within) <= least, "{} {least}: {within}", bytes(&free));
+        // Limits between: counted as it is written, whatever the order of a node's edges.
+        for seed in 0..2 {
+            let alpha = random_alpha(seed);
+            let max_ram = bytes(&DERIVATION.genotype(&alpha)).max(least + 4) - 4;
+            let within = Budgets::new(settings(max_ram), DERIVATION, config.clone()).unwrap().genotype(&alpha);
+            assert!(bytes(&within) <= max_ram, "{max_ram}: {within}");
+        }
     }
 }
 

@@ -123,7 +123,7 @@ impl Planner {
     }
 
     /// How the workspace of `genotype` changes with each operation on each edge, in the order of α's matrices: with another
-    /// operation on an edge that its node has, or with the edge in the place of the weaker one that it has.
+    /// operation on an edge that its node has, or with the edge in the place of the second one that it has, the weaker one in cells that α alone decided.
     ///
     /// # Errors
     /// As [`bytes`](Self::bytes).

@@ -67,21 +67,23 @@ impl Limits {
     /// As long as it is over, one edge is replaced (another operation, another state, or both): of all such changes that bring the sum of
     /// the excesses down, each in units of its limit, the one that loses least strength by what it brings. Where none does, all
     /// edges become those of cells that are known to keep within the limits. Then, as long as there is such a change, one edge
-    /// is replaced that gains most strength without leaving the limits.
+    /// is replaced that gains most strength without leaving the limits. Cells that were changed have of each node the edge from the
+    /// earlier state first.
     ///
     /// `strengths` are those of the derivation, `[edges][operations]` of the normal, then of the reduction cell.
     pub fn within(&self, derived: Genotype, strengths: &[f32]) -> Genotype {
         let mut cells = kept(&derived);
-        if self.is_within(&cells) {
+        // As it stands: which edge of a node comes first may change the plan.
+        if self.over(&cells) == 0.0 && self.derived_fits(&derived) {
             return derived;
         }
-        while self.over(&cells) > 0.0 || self.workspace_over(&cells) > 0.0 {
+        while !self.is_within(&cells) {
             cells = self.cheaper(&cells, strengths).unwrap_or_else(|| self.anchor.clone());
         }
         while let Some(stronger) = self.stronger(&cells, strengths) {
             cells = stronger;
         }
-        self.genotype(&cells, Some(strengths))
+        self.genotype(&cells)
     }
 
     /// What a network of `genotype` costs: parameters and multiply-adds.
@@ -134,11 +136,20 @@ impl Limits {
     }
 
     fn workspace_over(&self, cells: &Cells) -> f64 {
-        self.workspace.map_or(0.0, |limit| excess(self.workspace(cells).unwrap_or(u64::MAX), limit))
+        if self.workspace.is_some() { self.excess_of(self.workspace(cells)) } else { 0.0 }
+    }
+
+    fn derived_fits(&self, derived: &Genotype) -> bool {
+        self.workspace.is_none() || self.excess_of(self.planner.bytes(derived)) == 0.0
+    }
+
+    /// The excess of a workspace; one that no model file holds is above every limit.
+    fn excess_of(&self, workspace: Result<u64, ExportError>) -> f64 {
+        self.workspace.map_or(0.0, |limit| excess(workspace.unwrap_or(u64::MAX), limit))
     }
 
     fn workspace(&self, cells: &Cells) -> Result<u64, ExportError> {
-        self.planner.bytes(&self.genotype(cells, None))
+        self.planner.bytes(&self.genotype(cells))
     }
 
     /// All cells that differ in one edge, and the place of that.
@@ -190,16 +201,10 @@ impl Limits {
         gains.into_iter().map(|(_, changed)| changed).find(|changed| self.is_within(changed))
     }
 
-    /// As a genotype, of each node the stronger edge first.
-    fn genotype(&self, cells: &Cells, strengths: Option<&[f32]>) -> Genotype {
+    /// As a genotype, of each node the edge from the earlier state first.
+    fn genotype(&self, cells: &Cells) -> Genotype {
         let mut cells = cells.clone();
-        for (node, edges) in cells.chunks_exact_mut(2).enumerate() {
-            edges.sort_by_key(|kept| kept.source);
-            if let Some(strengths) = strengths {
-                let strength = |kept: Kept| strengths[self.index(2 * node, kept)];
-                edges.sort_by(|&a, &b| strength(b).total_cmp(&strength(a)));
-            }
-        }
+        cells.chunks_exact_mut(2).for_each(|edges| edges.sort_by_key(|kept| kept.source));
         let edges = |cells: &[Kept]| {
             let edge = |kept: &Kept| (Primitive::SEARCH[kept.column], kept.source as u8);
             cell(&cells.iter().map(edge).collect::<Vec<_>>(), &self.derivation)
