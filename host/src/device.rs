@@ -68,7 +68,7 @@ impl Device {
     /// Instructions of one inference, where they can be estimated.
     pub fn instructions(self, steps: &[Step]) -> Option<u64> {
         match self {
-            Self::CortexM4 | Self::CortexM7 => instructions(steps),
+            Self::CortexM4 | Self::CortexM7 => Some(instructions(steps)),
             Self::CortexA53 | Self::Host => None,
         }
     }

@@ -54,6 +54,18 @@ impl Isa {
         }
     }
 
+    /// Whether this processor has, beside this instruction set, the instruction for sums of four products of 8-bit integers that
+    /// goes with it.
+    pub(crate) fn has_int8_dot(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => x86::supported().vnni,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => aarch64::has_dotprod(),
+            _ => false,
+        }
+    }
+
     /// The instruction sets that this processor supports, the fastest last.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|isa| isa.is_available())
@@ -101,9 +113,11 @@ mod x86 {
     pub(super) struct Supported {
         pub(super) avx2: bool,
         pub(super) avx512: bool,
+        /// The VNNI of AVX-512.
+        pub(super) vnni: bool,
     }
 
-    const NONE: Supported = Supported { avx2: false, avx512: false };
+    const NONE: Supported = Supported { avx2: false, avx512: false, vnni: false };
 
     const fn all(bits: u32, positions: &[u32]) -> bool {
         let mut i = 0;
@@ -130,9 +144,32 @@ mod x86 {
         let state = unsafe { _xgetbv(0) } as u32;
         // The operating system saves XMM and YMM, and for AVX-512 also the mask registers and both halves of ZMM.
         let (ymm, zmm) = (all(state, &[1, 2]), all(state, &[1, 2, 5, 6, 7]));
-        let extended = __cpuid_count(7, 0).ebx;
-        let avx2 = ymm && all(extended, &[5]);
+        let extended = __cpuid_count(7, 0);
+        let avx2 = ymm && all(extended.ebx, &[5]);
         // F, DQ, BW, VL.
-        Supported { avx2, avx512: avx2 && zmm && all(extended, &[16, 17, 30, 31]) }
+        let avx512 = avx2 && zmm && all(extended.ebx, &[16, 17, 30, 31]);
+        Supported { avx2, avx512, vnni: avx512 && all(extended.ecx, &[11]) }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64 {
+    /// Whether the processor has SDOT. Where the operating system is not asked, what the program is compiled for counts.
+    pub(super) fn has_dotprod() -> bool {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            // AT_HWCAP and HWCAP_ASIMDDP of <asm/hwcap.h>.
+            const HWCAP: usize = 16;
+            const DOTPROD: usize = 1 << 20;
+            unsafe extern "C" {
+                fn getauxval(kind: usize) -> usize;
+            }
+            // SAFETY: it may be called with any number, from any thread.
+            cfg!(target_feature = "dotprod") || unsafe { getauxval(HWCAP) } & DOTPROD != 0
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            cfg!(target_feature = "dotprod")
+        }
     }
 }

@@ -9,12 +9,13 @@ use crate::isa::{Isa, IsaError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernels {
     isa: Isa,
+    int8_dot: bool,
 }
 
 impl Kernels {
     /// The fastest instruction set of this processor.
     pub fn detect() -> Self {
-        Self { isa: Isa::available().last().unwrap_or(Isa::Scalar) }
+        Self::of(Isa::available().last().unwrap_or(Isa::Scalar))
     }
 
     /// A given instruction set.
@@ -23,12 +24,28 @@ impl Kernels {
     ///
     /// [`IsaError::Unavailable`] when the processor or its operating system lacks it.
     pub fn with_isa(isa: Isa) -> Result<Self, IsaError> {
-        if isa.is_available() { Ok(Self { isa }) } else { Err(IsaError::Unavailable(isa)) }
+        if isa.is_available() { Ok(Self::of(isa)) } else { Err(IsaError::Unavailable(isa)) }
+    }
+
+    /// The processor has the instruction set.
+    fn of(isa: Isa) -> Self {
+        Self { isa, int8_dot: isa.has_int8_dot() }
     }
 
     /// The instruction set in use.
     pub fn isa(self) -> Isa {
         self.isa
+    }
+
+    /// The instruction for sums of products of 8-bit integers that convolutions on them use: `vnni` with AVX-512 and `sdot` with
+    /// NEON, where the processor has it. The results are the same without.
+    pub fn int8_dot(self) -> Option<&'static str> {
+        self.int8_dot.then_some(if cfg!(target_arch = "aarch64") { "sdot" } else { "vnni" })
+    }
+
+    /// The same kernels without [`int8_dot`](Self::int8_dot).
+    pub fn without_int8_dot(self) -> Self {
+        Self { int8_dot: false, ..self }
     }
 }
 

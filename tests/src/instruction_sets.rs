@@ -20,6 +20,12 @@ pub fn kernels() -> Vec<Kernels> {
     Isa::available().filter_map(|isa| Kernels::with_isa(isa).ok()).collect()
 }
 
+/// [`kernels`], and those that have an instruction for sums of products of 8-bit integers without it too.
+pub fn int8_kernels() -> Vec<Kernels> {
+    let all = kernels().into_iter();
+    all.flat_map(|kernels| [Some(kernels), kernels.int8_dot().map(|_| kernels.without_int8_dot())]).flatten().collect()
+}
+
 /// Channel counts around the register boundaries, up to two registers and one channel.
 pub fn channel_counts(kernels: Kernels) -> Vec<usize> {
     let lanes = kernels.isa().lanes();

@@ -1,10 +1,10 @@
 //! Inference on 8-bit integers equals the reference in every bit.
 
 use darts_kernels_simd::{
-    ChannelFactors, DenseShape, Factor, ImageShape, Int8Depthwise, Int8Input, Int8Part, Int8Separable, Int8Target,
+    ChannelFactors, DenseShape, Factor, ImageShape, Int8Depthwise, Int8Input, Int8Part, Int8Separable, Int8Target, Isa,
     Kernels, Padding, PoolShape, Rescale, SeparableShape, reference,
 };
-use darts_tests::{Random, images, kernels};
+use darts_tests::{Random, images, int8_kernels, kernels};
 
 /// Factors that spread sums of `terms` products over the elements, with some that saturate and some that round to 0.
 struct Factors {
@@ -30,10 +30,25 @@ impl Factors {
 
 fn each_image(mut test: impl FnMut(Kernels, ImageShape, &mut Random)) {
     let mut random = Random::new(8);
-    for kernels in kernels() {
+    for kernels in int8_kernels() {
         for input in images(kernels) {
             test(kernels, input, &mut random);
         }
+    }
+}
+
+#[test]
+fn the_dot_product_is_used_where_the_processor_has_it() {
+    for kernels in kernels() {
+        let expected = match kernels.isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => is_x86_feature_detected!("avx512vnni").then_some("vnni"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("dotprod").then_some("sdot"),
+            _ => None,
+        };
+        assert_eq!(kernels.int8_dot(), expected, "{}", kernels.isa());
+        assert_eq!(kernels.without_int8_dot().int8_dot(), None);
     }
 }
 
@@ -164,6 +179,32 @@ fn dense() {
     });
 }
 
+/// Sums of more products than what is prepared at a time, and outputs in more than one go.
+#[test]
+fn large_dense() {
+    let mut random = Random::new(10);
+    for kernels in int8_kernels() {
+        for (channels, outputs) in [(1023, 3), (1024, 40), (1025, 17), (300, 97), (5, 300)] {
+            let shape = DenseShape::pointwise(ImageShape::new(1, 5, channels), outputs);
+            for read in inputs(&mut random) {
+                check_dense(kernels, shape, read, &mut random);
+            }
+        }
+    }
+}
+
+#[test]
+fn large_separable() {
+    let mut random = Random::new(11);
+    for kernels in int8_kernels() {
+        for (channels, output_channels, kernel) in [(257, 9, 3), (130, 260, 5), (12, 12, 9)] {
+            let input = ImageShape::new(2, 3, channels);
+            let shape = SeparableShape { input, kernel, stride: 1, dilation: 1, output_channels };
+            check_separable(kernels, shape, &mut random);
+        }
+    }
+}
+
 fn check_dense(kernels: Kernels, shape: DenseShape, input: Int8Input, random: &mut Random) {
     let images: Vec<_> = (0..3).map(|_| (random.int8(shape.input.len()), random.int8(shape.weights()))).collect();
     let factors = Factors::random(random, shape.output_channels);
@@ -193,44 +234,37 @@ fn separable() {
     each_image(|kernels, input, random| {
         for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 2), (3, 1, 2), (7, 1, 1)] {
             let shape = SeparableShape { input, kernel, stride, dilation, output_channels: input.channels + 1 };
-            let x = random.int8(input.len());
-            let (depthwise, pointwise) =
-                (random.int8(shape.depthwise().weights()), random.int8(shape.pointwise().weights()));
-            let (middle, factors) =
-                (Factors::random(random, input.channels), Factors::random(random, shape.output_channels));
-            let weights = Int8Separable {
-                depthwise: &depthwise,
-                middle: ChannelFactors { bias: &[], ..middle.all() },
-                middle_zero: random.int8(1)[0],
-                pointwise: &pointwise,
-                factors: factors.all(),
-            };
-            for (read, accumulate) in inputs(random).into_iter().zip([false, true, false]) {
-                let zero = random.int8(1)[0];
-                let mut y = random.int8(shape.output().len());
-                let mut expected = y.clone();
-                let mut scratch = random.int8(shape.int8_scratch());
-                kernels.int8_separable(&x, shape, read, weights, &mut y, zero, accumulate, &mut scratch);
-                let mut padded = vec![0; shape.depthwise().input.len()];
-                let mut between = vec![0; shape.depthwise().output().len()];
-                reference::int8_separable(
-                    &x,
-                    shape,
-                    read,
-                    weights,
-                    &mut expected,
-                    zero,
-                    accumulate,
-                    &mut padded,
-                    &mut between,
-                );
-                assert_eq!(y, expected, "{shape:?} {read:?}");
-
-                let depthwise = Int8Depthwise { w: &depthwise, factors: weights.middle, zero: weights.middle_zero };
-                let mut y = vec![0; between.len()];
-                kernels.int8_depthwise(&x, shape, read, depthwise, &mut y);
-                assert_eq!(y, between, "depthwise part of {shape:?} {read:?}");
-            }
+            check_separable(kernels, shape, random);
         }
     });
+}
+
+fn check_separable(kernels: Kernels, shape: SeparableShape, random: &mut Random) {
+    let input = shape.input;
+    let x = random.int8(input.len());
+    let (depthwise, pointwise) = (random.int8(shape.depthwise().weights()), random.int8(shape.pointwise().weights()));
+    let (middle, factors) = (Factors::random(random, input.channels), Factors::random(random, shape.output_channels));
+    let weights = Int8Separable {
+        depthwise: &depthwise,
+        middle: ChannelFactors { bias: &[], ..middle.all() },
+        middle_zero: random.int8(1)[0],
+        pointwise: &pointwise,
+        factors: factors.all(),
+    };
+    for (read, accumulate) in inputs(random).into_iter().zip([false, true, false]) {
+        let zero = random.int8(1)[0];
+        let mut y = random.int8(shape.output().len());
+        let mut expected = y.clone();
+        let mut scratch = random.int8(shape.int8_scratch());
+        kernels.int8_separable(&x, shape, read, weights, &mut y, zero, accumulate, &mut scratch);
+        let mut padded = vec![0; shape.depthwise().input.len()];
+        let mut between = vec![0; shape.depthwise().output().len()];
+        reference::int8_separable(&x, shape, read, weights, &mut expected, zero, accumulate, &mut padded, &mut between);
+        assert_eq!(y, expected, "{shape:?} {read:?}");
+
+        let depthwise = Int8Depthwise { w: &depthwise, factors: weights.middle, zero: weights.middle_zero };
+        let mut y = vec![0; between.len()];
+        kernels.int8_depthwise(&x, shape, read, depthwise, &mut y);
+        assert_eq!(y, between, "depthwise part of {shape:?} {read:?}");
+    }
 }

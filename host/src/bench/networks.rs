@@ -1,5 +1,6 @@
 //! Whole cells, steps of searches and trainings, and the core's inference.
 
+use std::fmt;
 use std::path::Path;
 
 use darts_core::Genotype;
@@ -7,10 +8,11 @@ use darts_kernels_simd::{ImageShape, Kernels};
 
 use super::buffer::buffer;
 use super::case::{Case, Direction, Timer, Work, text};
+use super::random;
 use super::step::{Step, StepKind};
-use crate::data::Normalization;
+use crate::data::{Dataset, Normalization};
 use crate::engine::{Options, RunningStatistics};
-use crate::export::{Precision, export};
+use crate::export::{Calibration, ExportError, Precision, export, export_int8};
 use crate::graph::Graph;
 use crate::graph::count::totals;
 use crate::graph::derived::{DerivedConfig, NetworkKind, derived, derived_cell_alone};
@@ -58,8 +60,8 @@ fn build(genotype: &Genotype) -> Result<Vec<Case>, ConfigError> {
         let graph = derived(genotype, &config)?;
         let name = format!("{GENOTYPE}, C={channels}, {layers} cells");
         cases.push(step(&format!("{name}, training"), graph.clone(), StepKind::Weights));
-        for precision in [Precision::F32, Precision::F16] {
-            cases.push(inference(&format!("{name}, inference {precision}"), &config, genotype, &graph, precision));
+        for form in [Form::Real(Precision::F32), Form::Real(Precision::F16), Form::Int8] {
+            cases.push(inference(&format!("{name}, inference {form}"), &config, genotype, &graph, form));
         }
     }
     Ok(cases)
@@ -120,8 +122,39 @@ fn step(name: &str, graph: Graph, kind: StepKind) -> Case {
     }
 }
 
+/// What a model computes on.
+#[derive(Clone, Copy)]
+enum Form {
+    Real(Precision),
+    Int8,
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Real(precision) => precision.fmt(f),
+            Self::Int8 => f.write_str("int8"),
+        }
+    }
+}
+
+impl Form {
+    fn export(self, network: &TrainedNetwork, kernels: Kernels) -> Result<Vec<u8>, ExportError> {
+        match self {
+            Self::Real(precision) => export(network, precision),
+            Self::Int8 => {
+                let [channels, height, width] = network.config.input;
+                let shape = ImageShape::new(height, width, channels);
+                let image = random(shape.len()).into_iter().map(|value| (128.0 + 127.0 * value) as u8).collect();
+                let data = Dataset::new(shape, image, vec![0], vec![String::new()]);
+                export_int8(network, &data, Calibration::MinMax, kernels)
+            }
+        }
+    }
+}
+
 /// One image through the core on one thread.
-fn inference(name: &str, config: &DerivedConfig, genotype: &Genotype, graph: &Graph, precision: Precision) -> Case {
+fn inference(name: &str, config: &DerivedConfig, genotype: &Genotype, graph: &Graph, form: Form) -> Case {
     let channels = graph.input.channels;
     let network = TrainedNetwork {
         config: config.clone(),
@@ -132,7 +165,7 @@ fn inference(name: &str, config: &DerivedConfig, genotype: &Genotype, graph: &Gr
         class_names: Vec::new(),
     };
     let body = move |kernels: Kernels, timer: &mut Timer| {
-        let file = export(&network, precision).expect("initial weights can be exported");
+        let file = form.export(&network, kernels).expect("initial weights can be exported");
         let file = ModelFile::new(&file, Path::new("model.darts"));
         let model = file.network().expect("what an export writes can be read");
         let mut workspace = vec![0.0; model.required_bytes() / size_of::<f32>()];

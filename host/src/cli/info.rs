@@ -19,7 +19,7 @@ pub struct Arguments {
     #[command(flatten)]
     machine: Machine,
 
-    /// Print one JSON object: isa, isas, threads, version.
+    /// Print one JSON object: isa, isas, int8_dot, threads, version.
     #[arg(long)]
     json: bool,
 }
@@ -28,6 +28,7 @@ pub struct Arguments {
 struct Info {
     isa: &'static str,
     isas: Vec<&'static str>,
+    int8_dot: Option<&'static str>,
     threads: usize,
     version: &'static str,
 }
@@ -37,6 +38,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let info = Info {
         isa: session.kernels.isa().name(),
         isas: isa::available(),
+        int8_dot: session.kernels.int8_dot(),
         threads: session.workers.threads(),
         version: env!("CARGO_PKG_VERSION"),
     };
@@ -47,6 +49,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         writeln!(output, "version                {}", info.version)?;
         writeln!(output, "instruction set        {}", info.isa)?;
         writeln!(output, "available              {}", info.isas.join(", "))?;
+        writeln!(output, "8-bit dot product      {}", info.int8_dot.unwrap_or("none"))?;
         writeln!(output, "threads                {}", info.threads)?;
     }
     Ok(())

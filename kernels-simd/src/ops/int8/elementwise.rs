@@ -71,6 +71,6 @@ impl Kernels {
     /// When the lengths differ.
     pub fn int8_rescale(self, x: &[i8], y: &mut [i8], rescale: Rescale, accumulate: bool) {
         assert_eq!(x.len(), y.len(), "int8_rescale: x, y");
-        bodies::rescale(x, y, rescale, accumulate);
+        bodies::rescale(self, x, y, rescale, accumulate);
     }
 }

@@ -7,6 +7,8 @@ mod convolution;
 mod elementwise;
 mod pool;
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod dot;
 #[cfg(all(target_arch = "arm", feature = "dsp"))]
 mod dsp;
 #[cfg(not(all(target_arch = "arm", feature = "dsp")))]

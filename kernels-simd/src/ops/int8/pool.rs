@@ -12,7 +12,7 @@ impl Kernels {
     /// When a length does not fit `shape`, or half a window or more may lie in the padding.
     pub fn int8_max_pool(self, x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
         check(x, y, shape);
-        bodies::max_pool(x, y, shape, rescale);
+        bodies::max_pool(self, x, y, shape, rescale);
     }
 
     /// Mean over the pixels of each window that lie inside the image, rounded half away from zero and rescaled; `y` has the
@@ -23,7 +23,7 @@ impl Kernels {
     /// As [`int8_max_pool`](Self::int8_max_pool).
     pub fn int8_avg_pool(self, x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
         check(x, y, shape);
-        bodies::avg_pool(x, y, shape, rescale);
+        bodies::avg_pool(self, x, y, shape, rescale);
     }
 
     /// Mean of each channel over all pixels of an image `x` of `shape`: `y` `[C]` is the sum of what stands above the zero,

@@ -22,6 +22,7 @@ use instructions::{
 };
 
 use super::{Factor, Int8Input, Rescale};
+use crate::kernels::Kernels;
 
 /// Channels at a time: the elements of a word.
 const QUAD: usize = 4;
@@ -80,8 +81,8 @@ impl Scaler {
     }
 }
 
-/// The body of [`Kernels::int8_rescale`](crate::Kernels::int8_rescale).
-pub(super) fn rescale(x: &[i8], y: &mut [i8], rescale: Rescale, accumulate: bool) {
+/// The body of [`Kernels::int8_rescale`].
+pub(super) fn rescale(_: Kernels, x: &[i8], y: &mut [i8], rescale: Rescale, accumulate: bool) {
     let whole = if Scaler::new(rescale).is_some() { x.len() / QUAD * QUAD } else { 0 };
     if let Some(scaler) = Scaler::new(rescale) {
         let zeros = [rescale.target_zero.into(); QUAD];

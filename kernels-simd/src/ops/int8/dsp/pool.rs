@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use super::instructions::{add_even_bytes, add_odd_bytes, bytes, halves, largest_bytes, load, store};
 use super::{QUAD, Scaler};
+use crate::kernels::Kernels;
 use crate::ops::int8::pool::divide_rounded;
 use crate::ops::int8::{Factor, Rescale};
 use crate::ops::pool::geometry::Window;
@@ -17,7 +18,7 @@ const PIXELS: usize = 256;
 const COLUMNS: usize = 3;
 
 /// The body of [`Kernels::int8_max_pool`](crate::Kernels::int8_max_pool).
-pub(in crate::ops::int8) fn max_pool(x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
+pub(in crate::ops::int8) fn max_pool(_: Kernels, x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
     let Factor { multiplier, shift } = rescale.factor;
     let copies = shift < 31 && multiplier == 1 << shift && rescale.source_zero == rescale.target_zero;
     let scaler = Scaler::new(rescale);
@@ -39,7 +40,7 @@ pub(in crate::ops::int8) fn max_pool(x: &[i8], y: &mut [i8], shape: PoolShape, r
 }
 
 /// The body of [`Kernels::int8_avg_pool`](crate::Kernels::int8_avg_pool).
-pub(in crate::ops::int8) fn avg_pool(x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
+pub(in crate::ops::int8) fn avg_pool(_: Kernels, x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
     let scaler = Scaler::new(rescale);
     let mean = |pixels: &Pixels| {
         let count = (pixels.rows * pixels.columns) as i32;

@@ -3,6 +3,8 @@
 use super::{LANES, Space};
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::ops::int8::dot;
 use crate::ops::int8::{ChannelFactors, Factor, Int8Depthwise, Int8Input, Int8Part, Int8Target, clamp};
 use crate::shape::{DenseShape, ImageShape, SeparableShape};
 
@@ -13,8 +15,13 @@ pub(in crate::ops::int8) fn dense(
     input: Int8Input,
     target: &mut Int8Target<'_>,
     shape: DenseShape,
-    _: &mut Space,
+    _space: &mut Space,
 ) {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    if kernels.int8_dot().is_some() && dot::fits_dense(parts, &shape) {
+        // SAFETY: the processor has the instruction, and it fits.
+        return unsafe { dot::dense(parts, input, target, shape, &mut _space.dot) };
+    }
     // SAFETY: the body asks for nothing.
     unsafe {
         dispatch!(
@@ -34,8 +41,13 @@ pub(in crate::ops::int8) fn depthwise_row(
     weights: &Int8Depthwise<'_>,
     row: usize,
     y: &mut [i8],
-    _: &mut Space,
+    _space: &mut Space,
 ) {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    if kernels.int8_dot().is_some() && dot::fits_depthwise(shape) {
+        // SAFETY: the processor has the instruction, and it fits.
+        return unsafe { dot::depthwise_row(x, shape, input, weights, row, y, &mut _space.dot) };
+    }
     // SAFETY: the body asks for nothing.
     unsafe {
         dispatch!(

@@ -1,35 +1,56 @@
 //! Pools.
 
 use super::LANES;
+use crate::arch::Simd;
+use crate::kernels::{Kernels, dispatch};
+use crate::ops::int8::Rescale;
 use crate::ops::int8::pool::divide_rounded;
-use crate::ops::int8::{Rescale, clamp};
 use crate::ops::pool::geometry::Window;
 use crate::shape::PoolShape;
 
-/// The body of [`Kernels::int8_max_pool`](crate::Kernels::int8_max_pool).
-pub(in crate::ops::int8) fn max_pool(x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
-    let largest = |values: &mut [i32; LANES], pixel: &[i8]| {
-        values.iter_mut().zip(pixel).for_each(|(value, &q)| *value = (*value).max(q.into()));
-    };
-    each_window(x, y, shape, i8::MIN.into(), largest, |value, _| value, rescale);
+/// The body of [`Kernels::int8_max_pool`].
+pub(in crate::ops::int8) fn max_pool(kernels: Kernels, x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
+    // SAFETY: the body asks for nothing.
+    unsafe { dispatch!(kernels, max_pool_body(x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale)) }
 }
 
-/// The body of [`Kernels::int8_avg_pool`](crate::Kernels::int8_avg_pool).
-pub(in crate::ops::int8) fn avg_pool(x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
+/// The body of [`Kernels::int8_avg_pool`].
+pub(in crate::ops::int8) fn avg_pool(kernels: Kernels, x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
+    // SAFETY: the body asks for nothing.
+    unsafe { dispatch!(kernels, avg_pool_body(x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale)) }
+}
+
+#[inline(always)]
+unsafe fn max_pool_body<S: Simd>(x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
+    let largest = |values: &mut [i8; LANES], pixel: &[i8]| {
+        values.iter_mut().zip(pixel).for_each(|(value, &q)| *value = (*value).max(q));
+    };
+    each_window(x, y, shape, i8::MIN, largest, |values, _| values, rescale);
+}
+
+#[inline(always)]
+unsafe fn avg_pool_body<S: Simd>(x: &[i8], y: &mut [i8], shape: PoolShape, rescale: Rescale) {
     let sum = |values: &mut [i32; LANES], pixel: &[i8]| {
         values.iter_mut().zip(pixel).for_each(|(value, &q)| *value += i32::from(q));
     };
-    each_window(x, y, shape, 0, sum, divide_rounded, rescale);
+    // Of a 3×3 window as many pixels are in the image; by a number that is known it is divided side by side.
+    let mean = |sums: [i32; LANES], pixels| match pixels {
+        9 => sums.map(|sum| divide_rounded(sum, 9) as i8),
+        6 => sums.map(|sum| divide_rounded(sum, 6) as i8),
+        _ => sums.map(|sum| divide_rounded(sum, pixels) as i8),
+    };
+    each_window(x, y, shape, 0, sum, mean, rescale);
 }
 
-/// Combines the pixels of each window from `initial` on, a few channels at a time.
-fn each_window(
+/// Combines the pixels of each window from `initial` on, a few channels at a time, and rescales a row at a time.
+#[inline(always)]
+fn each_window<T: Copy>(
     x: &[i8],
     y: &mut [i8],
     shape: PoolShape,
-    initial: i32,
-    combine: impl Fn(&mut [i32; LANES], &[i8]),
-    finish: impl Fn(i32, i32) -> i32,
+    initial: T,
+    combine: impl Fn(&mut [T; LANES], &[i8]),
+    finish: impl Fn([T; LANES], i32) -> [i8; LANES],
     rescale: Rescale,
 ) {
     let (output, channels) = (shape.output(), shape.input.channels);
@@ -42,14 +63,19 @@ fn each_window(
                 let mut values = [initial; LANES];
                 for i in 0..window.rows {
                     for j in 0..window.columns {
-                        combine(&mut values, &x[window.at(i, j) + first..][..count]);
+                        let pixel = &x[window.at(i, j) + first..][..count];
+                        if count == LANES {
+                            combine(&mut values, &pixel[..LANES]);
+                        } else {
+                            combine(&mut values, pixel);
+                        }
                     }
                 }
-                for (y, value) in y[window.output + first..][..count].iter_mut().zip(values) {
-                    let value = finish(value, pixels) - i32::from(rescale.source_zero);
-                    *y = clamp(rescale.factor.apply(value) + i64::from(rescale.target_zero));
-                }
+                y[window.output + first..][..count].copy_from_slice(&finish(values, pixels)[..count]);
             }
+        }
+        for y in &mut y[row * output.width * channels..][..output.width * channels] {
+            *y = rescale.element(*y, 0, false);
         }
     }
 }

@@ -4,6 +4,8 @@
 //! by the work: DARTS_V2 at C=8 with 5 and at C=16 with 8 cells, on 1×28×28, weights in `f32`. For these two, and for DARTS_V1 at C=4 and
 //! C=8, the estimate is within 2 % of what the kernels took. Instructions are not cycles.
 
+mod int8;
+
 use darts_core::{Step, Storage};
 
 /// For each multiply-add of a dense or 1×1 convolution.
@@ -27,13 +29,9 @@ const WIDEN: f64 = 18.6;
 /// For each step: to read its record and find its regions.
 const STEP: f64 = 2400.0;
 
-/// Instructions of one inference; `None` for steps whose kernels were not measured.
-pub fn instructions(steps: &[Step]) -> Option<u64> {
-    let mut sum = 0.0;
-    for step in steps {
-        sum += STEP + work(step)? + widening(step);
-    }
-    Some(sum as u64)
+/// Instructions of one inference; steps on 8-bit integers take the kernels for the DSP extension.
+pub fn instructions(steps: &[Step]) -> u64 {
+    steps.iter().map(|step| STEP + work(step) + widening(step)).sum::<f64>() as u64
 }
 
 fn widening(step: &Step) -> f64 {
@@ -47,8 +45,8 @@ fn widening(step: &Step) -> f64 {
     if half { WIDEN * weights as f64 } else { 0.0 }
 }
 
-fn work(step: &Step) -> Option<f64> {
-    Some(match *step {
+fn work(step: &Step) -> f64 {
+    match *step {
         Step::Dense { shape, weights, accumulate, .. } => {
             let output = shape.output();
             let pixels = (output.height * output.width) as f64;
@@ -75,8 +73,8 @@ fn work(step: &Step) -> Option<f64> {
         Step::Add { shape, .. } => ADD * shape.len() as f64,
         Step::Prelude { shape, padding, .. } => COPY * shape.padded(padding).len() as f64,
         Step::Zero { shape, .. } => shape.len() as f64,
-        Step::Int8(_) => return None,
-    })
+        Step::Int8(ref step) => int8::work(step),
+    }
 }
 
 #[cfg(test)]
@@ -112,7 +110,7 @@ mod tests {
             };
             let steps = plan(&derived(&genotype, &config).unwrap(), Precision::F32).unwrap().steps;
             let kernels: Vec<Step> = steps.into_iter().filter(is_counted).collect();
-            let estimate = instructions(&kernels).unwrap() as f64 - STEP * kernels.len() as f64;
+            let estimate = instructions(&kernels) as f64 - STEP * kernels.len() as f64;
             let counted: u64 = counts.iter().sum();
             let ratio = estimate / counted as f64;
             assert!((0.98..=1.02).contains(&ratio), "{name}, C={channels}: {ratio:.3}");
