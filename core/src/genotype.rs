@@ -170,7 +170,7 @@ impl CellKind {
 /// `Display` prints the form of the original implementation, [`parse`](Self::parse) reads it and JSON. With serde it is
 /// `{"normal":[["sep_conv_3x3",0],…],"normal_concat":[2,3,4,5],"reduce":[…],"reduce_concat":[…]}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Lists<Primitive>", into = "Lists<Primitive>")]
+#[serde(try_from = "Lists", into = "Lists")]
 pub struct Genotype {
     /// The cell that keeps height and width.
     pub normal: CellGenotype,
@@ -218,8 +218,6 @@ pub enum GenotypeError {
         /// What must stand there.
         expected: &'static str,
     },
-    /// Text that begins as JSON is not the JSON of a genotype.
-    Json(serde_json_core::de::Error),
     /// An operation has a name that is none of [`Primitive::ALL`].
     UnknownPrimitive {
         /// Where the name begins.
@@ -252,7 +250,6 @@ impl fmt::Display for GenotypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax { position, expected } => write!(f, "genotype, byte {position}: expected {expected}"),
-            Self::Json(error) => write!(f, "genotype as JSON: {error}"),
             Self::UnknownPrimitive { position, name } => {
                 write!(f, "genotype, byte {position}: '{name}': {}", crate::primitive::UnknownPrimitive)
             }
@@ -265,20 +262,20 @@ impl fmt::Display for GenotypeError {
 
 impl core::error::Error for GenotypeError {}
 
-/// The four lists of a genotype in its JSON form, the operations still as names or already known.
+/// The four lists of a genotype.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Lists<P> {
-    pub(crate) normal: Vec<(P, u8), MAX_EDGES>,
+pub(crate) struct Lists {
+    pub(crate) normal: Vec<(Primitive, u8), MAX_EDGES>,
     pub(crate) normal_concat: Vec<u8, MAX_STATES>,
-    pub(crate) reduce: Vec<(P, u8), MAX_EDGES>,
+    pub(crate) reduce: Vec<(Primitive, u8), MAX_EDGES>,
     pub(crate) reduce_concat: Vec<u8, MAX_STATES>,
 }
 
-impl TryFrom<Lists<Primitive>> for Genotype {
+impl TryFrom<Lists> for Genotype {
     type Error = GenotypeError;
 
-    fn try_from(lists: Lists<Primitive>) -> Result<Self, GenotypeError> {
+    fn try_from(lists: Lists) -> Result<Self, GenotypeError> {
         let cell = |cell, edges: &[_], concat: &[_]| {
             CellGenotype::new(edges, concat).map_err(|error| GenotypeError::Cell { cell, error })
         };
@@ -289,9 +286,14 @@ impl TryFrom<Lists<Primitive>> for Genotype {
     }
 }
 
-impl From<Genotype> for Lists<Primitive> {
+impl From<Genotype> for Lists {
     fn from(genotype: Genotype) -> Self {
-        let edges = |cell: &CellGenotype| cell.edges.iter().map(|edge| (edge.primitive, edge.source)).collect();
+        let edges = |cell: &CellGenotype| {
+            let mut edges = Vec::new();
+            // There is room for as many as there are.
+            let _ = cell.edges.iter().try_for_each(|edge| edges.push((edge.primitive, edge.source)));
+            edges
+        };
         Self {
             normal: edges(&genotype.normal),
             normal_concat: genotype.normal.concat,

@@ -11,27 +11,16 @@ use crate::primitive::Primitive;
 
 impl Genotype {
     /// Reads `Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=[…], reduce_concat=range(2, 6))`,
-    /// or JSON.
+    /// or `{"normal": [["sep_conv_3x3", 0], …], "normal_concat": [2, …], "reduce": […], "reduce_concat": […]}`.
     ///
-    /// In the first form the four arguments may come in any order, a concat may be a `range` or a list, quotes may be single
-    /// or double, white space is free, a comma may close a list, and an assignment `NAME = ` may stand in front.
+    /// In the first form a concat may be a `range` or a list, quotes may be single or double, and an assignment `NAME = ` may stand
+    /// in front. In both the four lists may come in any order, white space is free, and a comma may close a list.
     ///
     /// # Errors
     ///
     /// [`GenotypeError`], with the position for whatever is wrong with the text itself.
     pub fn parse(text: &str) -> Result<Self, GenotypeError> {
-        let lists: Lists<&str> = if text.trim_start().starts_with('{') {
-            serde_json_core::from_str(text).map_err(GenotypeError::Json)?.0
-        } else {
-            Scanner { text, at: 0 }.genotype()?
-        };
-        Lists {
-            normal: known(text, &lists.normal)?,
-            normal_concat: lists.normal_concat,
-            reduce: known(text, &lists.reduce)?,
-            reduce_concat: lists.reduce_concat,
-        }
-        .try_into()
+        Scanner { text, at: 0 }.genotype()?.try_into()
     }
 }
 
@@ -41,20 +30,6 @@ impl FromStr for Genotype {
     fn from_str(text: &str) -> Result<Self, GenotypeError> {
         Self::parse(text)
     }
-}
-
-/// Looks up the operations; their names are slices of `text`, which gives the position of one that is unknown.
-fn known(text: &str, edges: &[(&str, u8)]) -> Result<Vec<(Primitive, u8), MAX_EDGES>, GenotypeError> {
-    edges
-        .iter()
-        .map(|&(name, source)| {
-            let primitive = name.parse().map_err(|_| GenotypeError::UnknownPrimitive {
-                position: name.as_ptr().addr().wrapping_sub(text.as_ptr().addr()),
-                name: shortened(name),
-            })?;
-            Ok((primitive, source))
-        })
-        .collect()
 }
 
 fn shortened(name: &str) -> heapless::String<32> {
@@ -67,6 +42,46 @@ fn shortened(name: &str) -> heapless::String<32> {
     short
 }
 
+/// How the lists and the edges in them are written.
+struct Form {
+    /// Whether the keys of the lists are in quotes, and a concat is a list.
+    json: bool,
+    /// Between a key and its list.
+    assign: char,
+    /// Behind the last list.
+    close: char,
+    /// Around an edge.
+    edge: (char, char),
+    /// What must stand there, in the order above.
+    expected: [&'static str; 4],
+}
+
+const ORIGINAL: Form = Form {
+    json: false,
+    assign: '=',
+    close: ')',
+    edge: ('(', ')'),
+    expected: [
+        "normal=, normal_concat=, reduce= or reduce_concat=, or )",
+        ", or )",
+        "an edge ('operation', state)",
+        ") after the state",
+    ],
+};
+
+const JSON: Form = Form {
+    json: true,
+    assign: ':',
+    close: '}',
+    edge: ('[', ']'),
+    expected: [
+        "\"normal\":, \"normal_concat\":, \"reduce\": or \"reduce_concat\":, or }",
+        ", or }",
+        "an edge [\"operation\", state]",
+        "] after the state",
+    ],
+};
+
 /// What is left of a text from byte `at` on.
 struct Scanner<'a> {
     text: &'a str,
@@ -74,7 +89,10 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    fn genotype(&mut self) -> Result<Lists<&'a str>, GenotypeError> {
+    fn genotype(&mut self) -> Result<Lists, GenotypeError> {
+        if self.take('{') {
+            return self.lists(&JSON);
+        }
         let word = self.word();
         let word = if !word.is_empty() && self.take('=') { self.word() } else { word };
         if word != "Genotype" {
@@ -82,24 +100,34 @@ impl<'a> Scanner<'a> {
             return Err(GenotypeError::Syntax { position, expected: "Genotype(…), NAME = Genotype(…) or JSON" });
         }
         self.require('(', "( after Genotype")?;
+        self.lists(&ORIGINAL)
+    }
+
+    /// The four lists, up to the end of the text.
+    fn lists(&mut self, form: &Form) -> Result<Lists, GenotypeError> {
+        let [assign, close, ..] = form.expected;
         let (mut normal, mut normal_concat, mut reduce, mut reduce_concat) = (None, None, None, None);
-        while !self.take(')') {
-            let key = self.word();
-            let position = self.at - key.len();
+        while !self.take(form.close) {
+            let key = if form.json { self.quoted(assign)? } else { self.word() };
+            let position = self.at - key.len() - usize::from(form.json);
             let duplicate = |key| GenotypeError::Duplicate { position, key };
-            self.require('=', "normal=, normal_concat=, reduce= or reduce_concat=, or )")?;
+            self.require(form.assign, assign)?;
             match key {
-                "normal" => set(&mut normal, self.edges()?).map_err(|()| duplicate("normal"))?,
-                "normal_concat" => set(&mut normal_concat, self.concat()?).map_err(|()| duplicate("normal_concat"))?,
-                "reduce" => set(&mut reduce, self.edges()?).map_err(|()| duplicate("reduce"))?,
-                "reduce_concat" => set(&mut reduce_concat, self.concat()?).map_err(|()| duplicate("reduce_concat"))?,
+                "normal" => set(&mut normal, self.edges(form)?).map_err(|()| duplicate("normal"))?,
+                "normal_concat" => {
+                    set(&mut normal_concat, self.concat(form)?).map_err(|()| duplicate("normal_concat"))?;
+                }
+                "reduce" => set(&mut reduce, self.edges(form)?).map_err(|()| duplicate("reduce"))?,
+                "reduce_concat" => {
+                    set(&mut reduce_concat, self.concat(form)?).map_err(|()| duplicate("reduce_concat"))?;
+                }
                 _ => {
                     let expected = "normal, normal_concat, reduce or reduce_concat";
                     return Err(GenotypeError::Syntax { position, expected });
                 }
             }
             if !self.take(',') {
-                self.require(')', ", or )")?;
+                self.require(form.close, close)?;
                 break;
             }
         }
@@ -115,20 +143,24 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    fn edges(&mut self) -> Result<Vec<(&'a str, u8), MAX_EDGES>, GenotypeError> {
-        self.list("[ and edges ('operation', state)", "at most 24 edges", |scanner| {
-            scanner.require('(', "an edge ('operation', state)")?;
-            let name = scanner.quoted()?;
+    fn edges(&mut self, form: &Form) -> Result<Vec<(Primitive, u8), MAX_EDGES>, GenotypeError> {
+        let [.., open, close] = form.expected;
+        self.list("[ and edges", "at most 24 edges", |scanner| {
+            scanner.require(form.edge.0, open)?;
+            let name = scanner.quoted("the name of an operation in quotes")?;
+            let position = scanner.at - name.len() - 1;
+            let unknown = |_| GenotypeError::UnknownPrimitive { position, name: shortened(name) };
+            let primitive = name.parse().map_err(unknown)?;
             scanner.require(',', ", and the state that the edge starts from")?;
             let source = scanner.number()?;
             scanner.take(',');
-            scanner.require(')', ") after the state")?;
-            Ok((name, source))
+            scanner.require(form.edge.1, close)?;
+            Ok((primitive, source))
         })
     }
 
-    fn concat(&mut self) -> Result<Vec<u8, MAX_STATES>, GenotypeError> {
-        if !self.rest().starts_with(|c: char| c.is_ascii_alphabetic()) {
+    fn concat(&mut self, form: &Form) -> Result<Vec<u8, MAX_STATES>, GenotypeError> {
+        if form.json || !self.rest().starts_with(|c: char| c.is_ascii_alphabetic()) {
             return self.list("range(…) or [ and states", "at most 14 states", Self::number);
         }
         let word = self.word();
@@ -141,10 +173,11 @@ impl<'a> Scanner<'a> {
         self.require(',', ", and the state after the last")?;
         let end = self.number()?;
         self.require(')', ") after the range")?;
-        if usize::from(end) - usize::from(first).min(usize::from(end)) > MAX_STATES {
-            return Err(self.error("a range of at most 14 states"));
+        let mut states = Vec::new();
+        for state in first..end {
+            states.push(state).map_err(|_| self.error("a range of at most 14 states"))?;
         }
-        Ok((first..end).collect())
+        Ok(states)
     }
 
     fn list<T, const N: usize>(
@@ -210,10 +243,10 @@ impl<'a> Scanner<'a> {
         digits.parse().map_err(|_| GenotypeError::Syntax { position, expected: "the number of a state" })
     }
 
-    fn quoted(&mut self) -> Result<&'a str, GenotypeError> {
+    fn quoted(&mut self, expected: &'static str) -> Result<&'a str, GenotypeError> {
         let quote = if self.take('"') { '"' } else { '\'' };
         if quote == '\'' {
-            self.require('\'', "the name of an operation in quotes")?;
+            self.require('\'', expected)?;
         }
         let rest = self.text.get(self.at..).unwrap_or_default();
         let (name, _) = rest.split_once(quote).ok_or_else(|| self.error("a closing quote"))?;

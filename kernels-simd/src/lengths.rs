@@ -23,7 +23,13 @@ pub(crate) fn part<T>(all: &[T], start: usize, len: usize) -> &[T] {
     all.get(start..).and_then(|rest| rest.get(..len)).unwrap_or_default()
 }
 
-/// The same, to be written.
+/// All elements from `start` on.
+#[inline(always)]
+pub(crate) fn rest<T>(all: &[T], start: usize) -> &[T] {
+    all.get(start..).unwrap_or_default()
+}
+
+/// The same as [`part`], to be written.
 #[inline(always)]
 pub(crate) fn part_mut<T>(all: &mut [T], start: usize, len: usize) -> &mut [T] {
     all.get_mut(start..).and_then(|rest| rest.get_mut(..len)).unwrap_or_default()

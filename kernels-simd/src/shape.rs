@@ -97,6 +97,11 @@ pub(crate) const fn divide(a: usize, b: usize) -> usize {
     }
 }
 
+/// The same, rounded up.
+pub(crate) const fn divide_up(a: usize, b: usize) -> usize {
+    divide(a + b - 1, b)
+}
+
 /// Whether the sizes are positive where they have to be and their products fit `usize`, so that the other functions here can
 /// be relied on.
 const fn is_sane(positive: &[usize], products: &[&[usize]]) -> bool {
@@ -158,7 +163,7 @@ impl DepthwiseShape {
     }
     /// Width of a row of the output with as many zeros left and right as the gradient of the input reads.
     pub(crate) const fn backward_width(&self) -> usize {
-        self.backward_padding() + divide(self.input.width + self.stride - 1, self.stride)
+        self.backward_padding() + divide_up(self.input.width, self.stride)
     }
     /// Zeros on the left of such a row.
     pub(crate) const fn backward_padding(&self) -> usize {
@@ -384,8 +389,8 @@ impl SeparableShape {
     /// The rows of taps of output row `row` that lie inside the image.
     pub(crate) const fn taps(&self, row: usize) -> Range<usize> {
         let (start, border) = (row * self.stride, self.padding().top);
-        let above = divide(border.saturating_sub(start) + self.dilation - 1, self.dilation);
-        let end = divide((self.input.height + border).saturating_sub(start) + self.dilation - 1, self.dilation);
+        let above = divide_up(border.saturating_sub(start), self.dilation);
+        let end = divide_up((self.input.height + border).saturating_sub(start), self.dilation);
         above..if end < self.kernel { end } else { self.kernel }
     }
     /// Input rows above the end of the windows of output row `row`.

@@ -223,13 +223,34 @@ fn lists_are_given_once_each() {
     let missing = DARTS_V2.replace(", reduce_concat=range(2, 6)", "");
     assert_eq!(error(&missing), GenotypeError::Missing { key: "reduce_concat" });
     assert_eq!(error("Genotype()"), GenotypeError::Missing { key: "normal" });
-    for json in
-        [r#"{"normal":[]}"#, "{", r#"{"normal":[["none",0,1]]}"#, r#"{"other":1}"#, r#"{"normal":[["none",256]]}"#]
-    {
-        assert!(matches!(error(json), GenotypeError::Json(_)), "{json}: {}", error(json));
+    let json = serde_json::to_string(&Genotype::parse(DARTS_V2).unwrap()).unwrap();
+    let twice = json.replace("\"reduce\"", "\"normal\"");
+    let position = twice.rfind("normal\"").unwrap();
+    assert_eq!(error(&twice), GenotypeError::Duplicate { position, key: "normal" });
+    assert_eq!(error(r#"{"normal":[]}"#), GenotypeError::Missing { key: "normal_concat" });
+}
+
+#[test]
+fn json_is_wrong_where_the_error_says() {
+    for (text, marker) in [
+        ("{normal", "normal"),
+        (r#"{"normal"=[]}"#, "="),
+        (r#"{"other":1}"#, "other"),
+        (r#"{"normal":[["none",0,1]]}"#, "1]"),
+        (r#"{"normal":[["none",256]]}"#, "256"),
+        (r#"{"normal":[("none",0)]}"#, "("),
+        (r#"{"normal_concat":range(2, 6)}"#, "range"),
+        (r#"{"normal":[]]"#, "]]"),
+    ] {
+        let at = text.find(marker).unwrap() + usize::from(marker == "]]");
+        assert!(
+            matches!(error(text), GenotypeError::Syntax { position, .. } if position == at),
+            "{text}: {}",
+            error(text)
+        );
     }
     let json = serde_json::to_string(&Genotype::parse(DARTS_V2).unwrap()).unwrap();
-    assert!(matches!(error(&format!("{json} x")), GenotypeError::Json(_)));
+    assert!(matches!(error(&format!("{json} x")), GenotypeError::Syntax { expected: "the end of the text", .. }));
 }
 
 #[test]

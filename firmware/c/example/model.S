@@ -6,6 +6,6 @@ model_file:
     .incbin "model.darts"
     .global test_image
 test_image:
-    .incbin "image.bin"
+    .incbin "images.bin"
 
     .section .note.GNU-stack, "", %progbits

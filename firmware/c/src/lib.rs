@@ -177,7 +177,7 @@ fn fits<T>(len: usize) -> bool {
     len <= isize::MAX as usize / size_of::<T>()
 }
 
-/// No call is made with lengths at which a kernel panics: `Network` has checked them. It would stop here.
+/// A library needs one. Nothing in `darts-core` panics (`scripts/no-panic`), so that the linker leaves it out.
 #[panic_handler]
 fn panic(_: &PanicInfo) -> ! {
     loop {

@@ -35,10 +35,6 @@ pub enum NotAGenotype {
 /// What to do about the error.
 fn hint(error: &GenotypeError) -> &'static str {
     match error {
-        GenotypeError::Json(_) => {
-            "; the form is {\"normal\": [[\"sep_conv_3x3\", 0], …], \"normal_concat\": [2, …], \"reduce\": […], \
-             \"reduce_concat\": […]}"
-        }
         GenotypeError::Cell { .. } => "; correct this cell's list",
         _ => "; correct the text",
     }

@@ -134,12 +134,14 @@ unsafe fn forward<S: Simd>(x: &[f32], shape: ImageShape, padding: Padding, prelu
     let row = shape.width * shape.channels;
     let (left, right) = (padding.left * shape.channels, padding.right * shape.channels);
     for h in 0..shape.height {
-        let x = &x[h * row..][..row];
-        let y = &mut y[(padding.top + h) * (left + row + right)..][..left + row + right];
-        y[..left].fill(0.0);
-        y[left + row..].fill(0.0);
-        let y = &mut y[left..left + row];
-        // SAFETY: x and y are rows of whole pixels, and scale and shift have one element per channel.
+        let y = part_mut(y, (padding.top + h) * (left + row + right), left + row + right);
+        let Some((before, rest)) = y.split_at_mut_checked(left) else { return };
+        let (Some((y, after)), Some(x)) = (rest.split_at_mut_checked(row), x.get(h * row..(h + 1) * row)) else {
+            return;
+        };
+        before.fill(0.0);
+        after.fill(0.0);
+        // SAFETY: x and y are rows of as many whole pixels, and scale and shift have one element per channel.
         unsafe { forward_row::<S>(x, prelude, y) }
     }
 }
@@ -149,7 +151,8 @@ unsafe fn forward_row<S: Simd>(x: &[f32], prelude: Prelude<'_>, y: &mut [f32]) {
     // SAFETY: promised by the caller.
     unsafe {
         match prelude {
-            Prelude::Copy => y.copy_from_slice(x),
+            // No copy of a slice, which compares the lengths, and panics.
+            Prelude::Copy => y.as_mut_ptr().copy_from_nonoverlapping(x.as_ptr(), x.len()),
             Prelude::Relu => relu_row::<S>(x, y),
             Prelude::Affine { scale, shift } => affine_row::<S>(x, scale, shift, f32::NEG_INFINITY, y),
             Prelude::AffineRelu { scale, shift } => affine_row::<S>(x, scale, shift, 0.0, y),

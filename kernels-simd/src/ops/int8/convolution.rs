@@ -2,6 +2,7 @@
 
 use super::{ChannelFactors, Int8Input, bodies};
 use crate::kernels::Kernels;
+use crate::lengths::{part_mut, require};
 use crate::shape::{DenseShape, ImageShape, SeparableShape};
 
 /// One part of a concatenation along the channels.
@@ -72,12 +73,12 @@ impl Kernels {
     ///
     /// When a length does not fit the shape.
     pub fn int8_dense(self, parts: &[Int8Part<'_>], input: Int8Input, mut target: Int8Target<'_>, shape: DenseShape) {
-        assert!(shape.is_sane() && shape.output_pixel_stride >= shape.output_channels, "int8_dense: {shape:?}");
+        require!(shape.is_sane() && shape.output_pixel_stride >= shape.output_channels, "int8_dense: {shape:?}");
         for part in parts {
             let lengths = (part.x.len(), part.w.len());
-            assert_eq!(lengths, (shape.input.len(), shape.weights()), "int8_dense: x, w of {shape:?}");
+            require!(lengths == (shape.input.len(), shape.weights()), "int8_dense: x, w of {lengths:?} for {shape:?}");
         }
-        target.check(shape);
+        require!(target.fits(shape), "int8_dense: y or factors do not fit {shape:?}");
         bodies::dense(self, parts, input, &mut target, shape, &mut bodies::Space::new());
     }
 
@@ -102,7 +103,7 @@ impl Kernels {
         scratch: &mut [i8],
     ) {
         let (output, channels) = (shape.output(), shape.input.channels);
-        assert!(
+        require!(
             shape.is_sane()
                 && x.len() == shape.input.len()
                 && y.len() == output.len()
@@ -118,12 +119,12 @@ impl Kernels {
             weights.pointwise.len(),
             scratch.len()
         );
-        let middle = &mut scratch[..output.width * channels];
+        let middle = part_mut(scratch, 0, output.width * channels);
         let row = DenseShape::pointwise(ImageShape::new(1, output.width, channels), output.channels);
         let between = Int8Input { zero: weights.middle_zero, relu: false };
         let depthwise = Int8Depthwise { w: weights.depthwise, factors: weights.middle, zero: weights.middle_zero };
         let mut space = bodies::Space::new();
-        for (index, y) in y.chunks_exact_mut(output.width * output.channels).enumerate() {
+        for (index, y) in y.chunks_exact_mut((output.width * output.channels).max(1)).enumerate() {
             bodies::depthwise_row(self, x, &shape, input, &depthwise, index, middle, &mut space);
             let mut target = Int8Target::Int8 { y, factors: weights.factors, zero, accumulate };
             bodies::dense(self, &[Int8Part { x: middle, w: weights.pointwise }], between, &mut target, row, &mut space);
@@ -147,7 +148,7 @@ impl Kernels {
         y: &mut [i8],
     ) {
         let (output, channels) = (shape.depthwise().output(), shape.input.channels);
-        assert!(
+        require!(
             shape.is_sane()
                 && x.len() == shape.input.len()
                 && y.len() == output.len()
@@ -159,19 +160,19 @@ impl Kernels {
             weights.w.len()
         );
         let mut space = bodies::Space::new();
-        for (row, y) in y.chunks_exact_mut(output.width * channels).enumerate() {
+        for (row, y) in y.chunks_exact_mut((output.width * channels).max(1)).enumerate() {
             bodies::depthwise_row(self, x, &shape, input, &weights, row, y, &mut space);
         }
     }
 }
 
 impl Int8Target<'_> {
-    fn check(&self, shape: DenseShape) {
+    fn fits(&self, shape: DenseShape) -> bool {
         let channels = shape.output_channels;
         let (len, fits) = match self {
             Self::Int8 { y, factors, .. } => (y.len(), factors.fits(channels)),
             Self::F32 { y, bias, scale } => (y.len(), [bias.len(), scale.len()] == [channels; 2]),
         };
-        assert!(fits && len == shape.output_len(), "int8_dense: y of {len} elements, or factors, for {shape:?}");
+        fits && len == shape.output_len()
     }
 }

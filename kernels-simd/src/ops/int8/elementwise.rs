@@ -2,6 +2,7 @@
 
 use super::{Int8Input, Rescale, bodies, clamp};
 use crate::kernels::Kernels;
+use crate::lengths::{part_mut, require};
 use crate::shape::{ImageShape, Padding};
 
 impl Kernels {
@@ -12,7 +13,7 @@ impl Kernels {
     ///
     /// When the lengths differ.
     pub fn int8_quantize(self, x: &[f32], inverse_scale: f32, zero: i8, y: &mut [i8], accumulate: bool) {
-        assert_eq!(x.len(), y.len(), "int8_quantize: x, y");
+        require!(x.len() == y.len(), "int8_quantize: x, y of {} and {} elements", x.len(), y.len());
         for (y, x) in y.iter_mut().zip(x) {
             let value = x * inverse_scale;
             // The cast cuts off, and NaN becomes 0.
@@ -28,7 +29,7 @@ impl Kernels {
     ///
     /// When the lengths differ.
     pub fn int8_dequantize(self, x: &[i8], scale: f32, zero: i8, y: &mut [f32]) {
-        assert_eq!(x.len(), y.len(), "int8_dequantize: x, y");
+        require!(x.len() == y.len(), "int8_dequantize: x, y of {} and {} elements", x.len(), y.len());
         for (y, &x) in y.iter_mut().zip(x) {
             *y = scale * (i32::from(x) - i32::from(zero)) as f32;
         }
@@ -42,7 +43,7 @@ impl Kernels {
     /// When a length does not fit `shape`.
     pub fn int8_prelude(self, x: &[i8], shape: ImageShape, padding: Padding, input: Int8Input, y: &mut [i8]) {
         let padded = shape.padded(padding);
-        assert!(
+        require!(
             shape.is_sane() && (x.len(), y.len()) == (shape.len(), padded.len()),
             "int8_prelude: x, y of {} and {} elements do not fit {shape:?}, {padding:?}",
             x.len(),
@@ -53,12 +54,12 @@ impl Kernels {
         if row == 0 {
             return;
         }
-        let rows = y[padding.top * padded_row..].chunks_exact_mut(padded_row);
+        let rows = y.chunks_exact_mut(padded_row.max(1)).skip(padding.top);
         for (y, x) in rows.zip(x.chunks_exact(row)) {
-            let y = &mut y[padding.left * shape.channels..][..row];
+            let y = part_mut(y, padding.left * shape.channels, row);
             if input.relu {
                 y.iter_mut().zip(x).for_each(|(y, &x)| *y = x.max(input.zero));
-            } else {
+            } else if let Some(x) = x.get(..y.len()) {
                 y.copy_from_slice(x);
             }
         }
@@ -70,7 +71,7 @@ impl Kernels {
     ///
     /// When the lengths differ.
     pub fn int8_rescale(self, x: &[i8], y: &mut [i8], rescale: Rescale, accumulate: bool) {
-        assert_eq!(x.len(), y.len(), "int8_rescale: x, y");
+        require!(x.len() == y.len(), "int8_rescale: x, y of {} and {} elements", x.len(), y.len());
         bodies::rescale(self, x, y, rescale, accumulate);
     }
 }

@@ -46,9 +46,9 @@ unsafe fn global_forward<S: Simd>(x: &[f32], shape: ImageShape, y: &mut [f32]) {
             // SAFETY: pixels and channels lie in the image, and c + count <= channels.
             unsafe {
                 let mut total = S::splat(0.0);
-                for row in x.chunks_exact(shape.width * shape.channels) {
+                for row in x.chunks_exact((shape.width * shape.channels).max(1)) {
                     let mut sum = S::splat(0.0);
-                    for pixel in row.chunks_exact(shape.channels) {
+                    for pixel in row.chunks_exact(shape.channels.max(1)) {
                         sum = S::add(sum, load::<S, PARTIAL>(pixel.as_ptr().add(c), count));
                     }
                     total = S::add(total, sum);

@@ -1,12 +1,14 @@
 //! Dense convolutions: two products at a time, of input channels 0 and 2, and 1 and 3, of each four.
 
 use core::arch::naked_asm;
+use core::slice::{from_mut, from_ref};
 
 use super::QUAD;
 use super::instructions::load;
-use super::space::{CHUNK, PIXELS, Space, Sums, Widened};
+use super::space::{CHUNK, PIXELS, Space, Widened};
 use super::sums::{Elements, write};
 use crate::kernels::Kernels;
+use crate::lengths::{self, part_mut, require, rest};
 use crate::ops::int8::{Int8Input, Int8Part, Int8Target};
 use crate::shape::{DenseShape, ImageShape};
 
@@ -32,7 +34,7 @@ pub(in crate::ops::int8) fn dense(
                     run.add_window(part, space);
                 }
                 let at = (row * output.width + column) * shape.output_pixel_stride + first;
-                finish(&space.sums[..pixels], target, at, shape.output_pixel_stride, channels);
+                finish(lengths::part(&space.sums, 0, pixels), target, at, shape.output_pixel_stride, channels);
             }
         }
     }
@@ -58,7 +60,7 @@ fn bias(target: &Int8Target<'_>, (first, count): (usize, usize)) -> [i32; QUAD] 
     };
     let mut bias = [0; QUAD];
     if let Some(all) = all.get(first..first + count) {
-        bias[..count].copy_from_slice(all);
+        bias.iter_mut().zip(all).for_each(|(bias, &value)| *bias = value);
     }
     bias
 }
@@ -72,7 +74,10 @@ fn finish(
 ) {
     match target {
         Int8Target::Int8 { y, factors, zero, accumulate } => {
-            assert!(at + (sums.len() - 1) * distance + count <= y.len());
+            require!(
+                !sums.is_empty() && at + (sums.len() - 1) * distance + count <= y.len(),
+                "int8_dense: an output outside of y"
+            );
             // SAFETY: just checked.
             unsafe {
                 let first_element = y.as_mut_ptr().add(at);
@@ -81,8 +86,9 @@ fn finish(
             }
         }
         Int8Target::F32 { y, scale, .. } => {
-            for (sums, y) in sums.iter().zip(y[at..].chunks_mut(distance)) {
-                for ((y, &sum), scale) in y.iter_mut().zip(&sums[..count]).zip(&scale[first..]) {
+            let scale = lengths::part(scale, first, count);
+            for (sums, y) in sums.iter().zip(y.get_mut(at..).unwrap_or_default().chunks_mut(distance.max(1))) {
+                for ((y, &sum), scale) in y.iter_mut().zip(sums).zip(scale) {
                     *y = sum as f32 * scale;
                 }
             }
@@ -114,27 +120,21 @@ impl Run<'_> {
         for i in 0..shape.kernel_height {
             let h = shape.offset_height + self.row * shape.stride_height + i;
             let w = shape.offset_width + self.column * shape.stride_width;
-            let x = &part.x[(h * shape.input.width + w) * shape.input.channels..];
-            assert!((self.pixels - 1) * distance + len <= x.len());
+            let x = rest(part.x, (h * shape.input.width + w) * shape.input.channels);
+            require!((self.pixels - 1) * distance + len <= x.len(), "int8_dense: a window outside of {shape:?}");
             for from in (0..len).step_by(CHUNK) {
-                let (x, len) = (&x[from..], CHUNK.min(len - from));
-                let weights = &part.w[(i * shape.kernel_width * shape.input.channels + from) * shape.output_channels..];
+                let (x, len) = (rest(x, from), CHUNK.min(len - from));
+                let row = i * shape.kernel_width * shape.input.channels + from;
+                let weights = rest(part.w, row * shape.output_channels);
                 self.widen(weights, len, &mut space.widened);
                 let whole = len / QUAD;
-                if whole > 0 {
-                    // SAFETY: all windows lie in `x`, as asserted above, and these groups are widened.
-                    unsafe {
-                        self.add_groups(x.as_ptr(), distance, &space.widened[..whole], &mut space.sums[..self.pixels]);
-                    }
+                let sums = part_mut(&mut space.sums, 0, self.pixels);
+                if let (Some(widened @ [_, ..]), [_, ..]) = (space.widened.get(..whole), &*sums) {
+                    // SAFETY: all windows lie in `x`, as required above, and these groups are widened.
+                    unsafe { self.add_groups(x.as_ptr(), distance, widened, sums) };
                 }
-                if !len.is_multiple_of(QUAD) {
-                    self.add_rest(
-                        &x[whole * QUAD..],
-                        len % QUAD,
-                        distance,
-                        &space.widened[whole..=whole],
-                        &mut space.sums,
-                    );
+                if let (1.., Some(widened)) = (len % QUAD, space.widened.get(whole)) {
+                    self.add_rest(rest(x, whole * QUAD), len % QUAD, distance, from_ref(widened), sums);
                 }
             }
         }
@@ -144,19 +144,20 @@ impl Run<'_> {
     fn widen(&self, weights: &[i8], rows: usize, widened: &mut Widened) {
         let (outputs, (first, count)) = (self.shape.output_channels, self.channels);
         let whole = if count == QUAD { rows / QUAD } else { 0 };
-        assert!(rows <= CHUNK && rows * outputs <= weights.len());
+        require!(rows <= CHUNK && rows * outputs <= weights.len(), "int8_dense: weights for {:?}", self.shape);
         if whole > 0 {
             // SAFETY: these groups of rows have four weights each from `first` on.
             unsafe { widen(weights.as_ptr().add(first), outputs, widened.as_mut_ptr(), whole) };
         }
         for group in whole..rows.div_ceil(QUAD) {
             let mut missing = [[0; QUAD]; QUAD];
-            let rows = weights.chunks_exact(outputs).take(rows).skip(QUAD * group);
+            let rows = weights.chunks_exact(outputs.max(1)).take(rows).skip(QUAD * group);
             for (to, row) in missing.iter_mut().zip(rows) {
-                to[..count].copy_from_slice(&row[first..][..count]);
+                to.iter_mut().zip(lengths::part(row, first, count)).for_each(|(to, &weight)| *to = weight);
             }
+            let Some(widened) = widened.get_mut(group) else { return };
             // SAFETY: it is one group.
-            unsafe { widen(missing.as_flattened().as_ptr(), QUAD, widened[group..].as_mut_ptr(), 1) };
+            unsafe { widen(missing.as_flattened().as_ptr(), QUAD, widened, 1) };
         }
     }
 
@@ -189,22 +190,29 @@ impl Run<'_> {
 
     /// The same of the last `count` input channels, fewer than four.
     #[inline(never)]
-    fn add_rest(&mut self, mut x: &[i8], count: usize, distance: usize, widened: &[[u32; 2 * QUAD]], sums: &mut Sums) {
+    fn add_rest(
+        &mut self,
+        mut x: &[i8],
+        count: usize,
+        distance: usize,
+        widened: &[[u32; 2 * QUAD]],
+        sums: &mut [[i32; QUAD]],
+    ) {
         if let Some(start) = self.start.take() {
-            sums[..self.pixels].fill(start);
+            sums.fill(start);
         }
-        for sums in &mut sums[..self.pixels] {
+        for sums in sums {
             // Elements behind these are multiplied by 0.
             let group = if x.len() >= QUAD {
                 // SAFETY: four elements are there.
                 unsafe { load(x.as_ptr()) }
             } else {
                 let mut group = [0; QUAD];
-                group.iter_mut().zip(&x[..count]).for_each(|(byte, &x)| *byte = x as u8);
+                group.iter_mut().zip(x).take(count).for_each(|(byte, &x)| *byte = x as u8);
                 u32::from_le_bytes(group)
             };
             // SAFETY: it is one group of one pixel.
-            unsafe { self.add_groups((&raw const group).cast(), 0, widened, core::slice::from_mut(sums)) };
+            unsafe { self.add_groups((&raw const group).cast(), 0, widened, from_mut(sums)) };
             x = x.get(distance..).unwrap_or_default();
         }
     }

@@ -8,8 +8,9 @@ use super::instructions::{even_bytes, load, odd_bytes};
 use super::space::{PIXELS, Space, Widened};
 use super::sums::{Elements, write};
 use crate::kernels::Kernels;
+use crate::lengths::{part, part_mut, require, rest};
 use crate::ops::int8::{Int8Depthwise, Int8Input};
-use crate::shape::SeparableShape;
+use crate::shape::{SeparableShape, divide_up};
 
 /// Largest extent of a filter whose taps are widened.
 const EXTENT: usize = 7;
@@ -35,7 +36,10 @@ pub(in crate::ops::int8) fn depthwise_row(
     let (channels, width) = (shape.input.channels, shape.output().width);
     let row = Row { x, shape, input, row, taps: shape.taps(row) };
     let (count, few) = (QUAD.min(channels), channels < QUAD || shape.kernel > EXTENT);
-    assert!(y.len() == width * channels && x.len() == shape.input.len());
+    require!(
+        y.len() == width * channels && x.len() == shape.input.len(),
+        "a row of int8_depthwise: x, y for {shape:?}"
+    );
     for first in (0..channels).step_by(QUAD) {
         // The last four channels may have some of those before them.
         let first = first.min(channels - count);
@@ -43,7 +47,7 @@ pub(in crate::ops::int8) fn depthwise_row(
             row.widen(weights.w, first, widened);
         }
         for column in (0..width).step_by(PIXELS) {
-            let sums = &mut sums[..PIXELS.min(width - column)];
+            let sums = part_mut(sums, 0, PIXELS.min(width - column));
             if few {
                 row.add_one_by_one(weights.w, (first, count), column, sums);
             } else {
@@ -77,10 +81,12 @@ impl Row<'_> {
     /// Widens the taps of four channels from `first` on in the rows that lie inside the image.
     fn widen(&self, taps: &[i8], first: usize, widened: &mut Taps) {
         let SeparableShape { kernel, input, .. } = *self.shape;
-        let taps = &taps[self.taps.start * kernel * input.channels..self.taps.end * kernel * input.channels];
-        for (widened, taps) in widened.iter_mut().zip(taps.chunks_exact(input.channels)) {
+        let row = kernel * input.channels;
+        let taps = part(taps, self.taps.start * row, self.taps.len() * row);
+        for (widened, taps) in widened.iter_mut().zip(taps.chunks_exact(input.channels.max(1))) {
+            let Some(taps) = taps.get(first..first + QUAD) else { return };
             // SAFETY: four channels are there.
-            let word = unsafe { load(taps[first..][..QUAD].as_ptr()) };
+            let word = unsafe { load(taps.as_ptr()) };
             *widened = [even_bytes(word), odd_bytes(word)];
         }
     }
@@ -98,8 +104,8 @@ impl Row<'_> {
     fn columns(&self, column: usize) -> Range<usize> {
         let SeparableShape { input, kernel, stride, dilation, .. } = *self.shape;
         let (start, border) = (column * stride, self.shape.padding().left);
-        let end = (input.width + border).saturating_sub(start).div_ceil(dilation).min(kernel);
-        border.saturating_sub(start).div_ceil(dilation).min(end)..end
+        let end = divide_up((input.width + border).saturating_sub(start), dilation).min(kernel);
+        divide_up(border.saturating_sub(start), dilation).min(end)..end
     }
 
     /// Output columns whose windows lie wholly inside, as far as columns go.
@@ -107,8 +113,8 @@ impl Row<'_> {
         let SeparableShape { input, stride, .. } = *self.shape;
         // A window reaches as far to the right as to the left.
         let border = self.shape.padding().left;
-        let end = input.width.saturating_sub(border).div_ceil(stride);
-        let start = border.div_ceil(stride);
+        let end = divide_up(input.width.saturating_sub(border), stride);
+        let start = divide_up(border, stride);
         start.min(end)..end
     }
 
@@ -116,9 +122,10 @@ impl Row<'_> {
     fn add(&self, widened: &Taps, first: usize, column: usize, sums: &mut [[i32; QUAD]]) {
         let end = column + sums.len();
         let inside = self.inside();
-        let inside = inside.start.clamp(column, end)..inside.end.clamp(column, end);
-        let (before, rest) = sums.split_at_mut(inside.start - column);
-        let (whole, after) = rest.split_at_mut(inside.len());
+        let within = |at: usize| at.max(column).min(end);
+        let inside = within(inside.start)..within(inside.end);
+        let (before, rest) = sums.split_at_mut_checked(inside.start - column).unwrap_or_default();
+        let (whole, after) = rest.split_at_mut_checked(inside.len()).unwrap_or_default();
         for (column, sums) in (column..).zip(before).chain((inside.end..).zip(after)) {
             self.add_windows::<0>(widened, first, column, self.columns(column), core::slice::from_mut(sums));
         }
@@ -146,10 +153,13 @@ impl Row<'_> {
         let from = self.at(column, taps.start) + first;
         let reach = (self.taps.len() - 1) * dilation * input.width + (taps.len() - 1) * dilation;
         let last = from + ((sums.len() - 1) * stride + reach) * input.channels;
-        assert!(last + QUAD <= self.x.len() && self.taps.len() * kernel <= widened.len());
+        require!(
+            last + QUAD <= self.x.len() && self.taps.len() * kernel <= widened.len() && taps.start <= widened.len(),
+            "a row of int8_depthwise: a window outside of {:?}",
+            self.shape
+        );
         let (column, row) = (dilation * input.channels, dilation * input.width * input.channels);
-        let (weights, sums) = (&widened[taps.start..], sums.as_mut_ptr_range());
-        let first = weights.as_ptr();
+        let (first, sums) = (rest(widened, taps.start).as_ptr(), sums.as_mut_ptr_range());
         let function = match (TAPS, self.input.rectifies()) {
             (3, false) => windows_3,
             (3, true) => windows_3_rectified,
@@ -172,7 +182,7 @@ impl Row<'_> {
             end: first.wrapping_add(self.taps.len() * kernel),
         };
         // SAFETY: the last element read is inside, as asserted above, and so is the last tap.
-        unsafe { function(self.x[from..].as_ptr(), first, column, self.input.minus_zero(), distances) };
+        unsafe { function(self.x.as_ptr().add(from), first, column, self.input.minus_zero(), distances) };
     }
 
     /// The sums of `count` channels from `first` on, where they are fewer than four, or taps are more than are widened.
@@ -184,8 +194,9 @@ impl Row<'_> {
             for (i, j) in (0..self.taps.len()).flat_map(|i| self.columns(column).map(move |j| (i, j))) {
                 let at = self.at(column, j) + i * dilation * input.width * input.channels + first;
                 let tap = ((self.taps.start + i) * kernel + j) * input.channels + first;
-                for (c, sum) in sums[..count].iter_mut().enumerate() {
-                    *sum = sum.wrapping_add(self.input.offset(self.x[at + c]) * i32::from(taps[tap + c]));
+                let products = part(self.x, at, count).iter().zip(part(taps, tap, count));
+                for (sum, (&x, &tap)) in sums.iter_mut().zip(products) {
+                    *sum = sum.wrapping_add(self.input.offset(x) * i32::from(tap));
                 }
             }
         }

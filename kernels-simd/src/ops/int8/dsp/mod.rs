@@ -98,7 +98,7 @@ pub(super) fn rescale(_: Kernels, x: &[i8], y: &mut [i8], rescale: Rescale, accu
             }
         }
     }
-    for (y, &x) in y[whole..].iter_mut().zip(&x[whole..]) {
+    for (y, &x) in y.iter_mut().zip(x).skip(whole) {
         *y = rescale.element(x, *y, accumulate);
     }
 }

@@ -6,10 +6,11 @@ use core::ops::Range;
 use super::instructions::{add_even_bytes, add_odd_bytes, bytes, halves, largest_bytes, load, store};
 use super::{QUAD, Scaler};
 use crate::kernels::Kernels;
+use crate::lengths::require;
 use crate::ops::int8::pool::divide_rounded;
 use crate::ops::int8::{Factor, Rescale};
 use crate::ops::pool::geometry::Window;
-use crate::shape::PoolShape;
+use crate::shape::{PoolShape, divide, divide_up};
 
 /// Most pixels of a window whose sum is known to fit 16 bits.
 const PIXELS: usize = 256;
@@ -73,7 +74,7 @@ const fn is_never_half_way(count: usize) -> bool {
 /// One part of `count`, in units of 2^-32, and what is added to means in units of 2^-16: a half, and the source's zero taken off. What
 /// is lost of a sum is less than 2^-16 of its mean and 2^-16, less than what it is away from being half way.
 const fn parts(count: usize, rescale: Rescale) -> (u32, u32) {
-    (u32::MAX / count as u32, (0x8000 - ((rescale.source_zero as i32) << 16)) as u32)
+    (divide(u32::MAX as usize, count) as u32, (0x8000 - ((rescale.source_zero as i32) << 16)) as u32)
 }
 
 impl Scaler {
@@ -266,7 +267,7 @@ fn each_window(
     one: impl Fn(&mut dyn Iterator<Item = i32>) -> i32,
 ) {
     let (output, channels) = (shape.output(), shape.input.channels);
-    assert!(x.len() == shape.input.len() && y.len() == output.len());
+    require!(x.len() == shape.input.len() && y.len() == output.len(), "a pool of int8: x, y for {shape:?}");
     for row in 0..output.height {
         let (columns, function) = match columns_inside(&shape) {
             columns if shape.kernel == COLUMNS && channels >= QUAD && !columns.is_empty() => {
@@ -301,8 +302,11 @@ fn each_window(
             if channels < QUAD || rows * columns > PIXELS {
                 for channel in 0..channels {
                     let pixels = (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j)));
-                    let value = one(&mut pixels.map(|(i, j)| x[window.at(i, j) + channel].into()));
-                    y[output + channel] = rescale.element(value as i8, 0, false);
+                    let element = |(i, j)| x.get(window.at(i, j) + channel).copied().unwrap_or_default().into();
+                    let value = one(&mut pixels.map(element));
+                    if let Some(y) = y.get_mut(output + channel) {
+                        *y = rescale.element(value as i8, 0, false);
+                    }
                 }
                 continue;
             }
@@ -322,9 +326,9 @@ fn each_window(
 
 /// Output columns whose windows lie wholly inside the image, as far as columns go.
 const fn columns_inside(shape: &PoolShape) -> Range<usize> {
-    let start = shape.padding.div_ceil(shape.stride);
+    let start = divide_up(shape.padding, shape.stride);
     match (shape.input.width + shape.padding).checked_sub(shape.kernel) {
-        Some(last) if last / shape.stride >= start => start..last / shape.stride + 1,
+        Some(last) if divide(last, shape.stride) >= start => start..divide(last, shape.stride) + 1,
         _ => 0..0,
     }
 }

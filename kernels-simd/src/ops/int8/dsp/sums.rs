@@ -30,7 +30,11 @@ pub(super) unsafe fn write(
     (first, count): (usize, usize),
     elements: Elements,
 ) {
-    let (multipliers, shifts) = (&factors.multiplier[first..][..count], &factors.shift[first..][..count]);
+    let channels = first..first + count;
+    let (Some(multipliers), Some(shifts)) = (factors.multiplier.get(channels.clone()), factors.shift.get(channels))
+    else {
+        return;
+    };
     let all = multipliers.iter().zip(shifts).map(|(&multiplier, &shift)| Factor { multiplier, shift });
     if count < QUAD || !all.clone().all(is_rounded_half_up) {
         for (channel, factor) in all.enumerate() {
@@ -61,10 +65,11 @@ struct Shifts([u32; QUAD]);
 unsafe fn write_exact(sums: &[[i32; QUAD]], channel: usize, factor: Factor, elements: Elements) {
     let mut y = elements.first.wrapping_add(channel);
     for sums in sums {
+        let Some(&sum) = sums.get(channel) else { return };
         // SAFETY: promised by the caller.
         unsafe {
             let before = if elements.accumulate { *y } else { elements.zero };
-            *y = clamp(factor.apply(sums[channel]) + i64::from(before));
+            *y = clamp(factor.apply(sum) + i64::from(before));
         }
         y = y.wrapping_add(elements.distance);
     }

@@ -3,6 +3,7 @@
 use super::{LANES, Space};
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
+use crate::lengths::{self, part_mut};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::ops::int8::dot;
 use crate::ops::int8::{ChannelFactors, Factor, Int8Depthwise, Int8Input, Int8Part, Int8Target, clamp};
@@ -69,27 +70,38 @@ pub(in crate::ops::int8) fn depthwise_row(
 fn write(target: &mut Int8Target<'_>, at: usize, first: usize, count: usize, sums: &[i32; LANES]) {
     match target {
         Int8Target::Int8 { y, factors, zero, accumulate } => {
-            let y = &mut y[at + first..][..count];
+            let Some(y) = y.get_mut(at + first..at + first + count) else { return };
             let mut values = [*zero; LANES];
-            if *accumulate {
-                values[..count].copy_from_slice(y);
+            if *accumulate && let Some(before) = values.get_mut(..y.len()) {
+                before.copy_from_slice(y);
             }
             finish(factors, first, count, sums, &mut values);
-            y.copy_from_slice(&values[..count]);
+            copy(&values, y);
         }
         Int8Target::F32 { y, bias, scale } => {
-            let y = &mut y[at + first..][..count];
-            for (channel, (y, &sum)) in (first..).zip(y.iter_mut().zip(sums)) {
-                *y = sum.wrapping_add(bias[channel]) as f32 * scale[channel];
+            let factors = lengths::part(bias, first, count).iter().zip(lengths::part(scale, first, count));
+            for ((y, &sum), (&bias, scale)) in part_mut(y, at + first, count).iter_mut().zip(sums).zip(factors) {
+                *y = sum.wrapping_add(bias) as f32 * scale;
             }
         }
+    }
+}
+
+#[inline(always)]
+fn copy(values: &[i8; LANES], y: &mut [i8]) {
+    if let Some(values) = values.get(..y.len()) {
+        y.copy_from_slice(values);
     }
 }
 
 /// Adds the rescaled sums of `count` channels from `first` on to `values`.
 #[inline(always)]
 fn finish(factors: &ChannelFactors<'_>, first: usize, count: usize, sums: &[i32; LANES], values: &mut [i8; LANES]) {
-    let (multiplier, shift) = (&factors.multiplier[first..][..count], &factors.shift[first..][..count]);
+    let channels = first..first + count;
+    let (Some(multiplier), Some(shift)) = (factors.multiplier.get(channels.clone()), factors.shift.get(channels))
+    else {
+        return;
+    };
     let mut biased = *sums;
     if let Some(bias) = factors.bias.get(first..first + count) {
         biased.iter_mut().zip(bias).for_each(|(sum, &bias)| *sum = sum.wrapping_add(bias));
@@ -112,13 +124,14 @@ unsafe fn dense_body<S: Simd>(
     shape: DenseShape,
 ) {
     let output = shape.output();
-    // Where nothing is done side by side, more at a time is only more code.
-    let pixels_at_once = if const { S::LANES > 1 } { PIXELS } else { usize::MAX };
     for row in 0..output.height {
         let mut column = 0;
-        while output.width - column >= pixels_at_once {
-            pixels::<PIXELS>(parts, input, target, &shape, (row, column));
-            column += PIXELS;
+        // Where nothing is done side by side, more at a time is only more code.
+        if const { S::LANES > 1 } {
+            while output.width - column >= PIXELS {
+                pixels::<PIXELS>(parts, input, target, &shape, (row, column));
+                column += PIXELS;
+            }
         }
         for column in column..output.width {
             pixels::<1>(parts, input, target, &shape, (row, column));
@@ -167,21 +180,26 @@ fn add_window<const P: usize, const WHOLE: bool>(
     for i in 0..shape.kernel_height {
         for j in 0..shape.kernel_width {
             let h = shape.offset_height + row * shape.stride_height + i;
-            let x: [&[i8]; P] = core::array::from_fn(|pixel| {
+            let mut x: [&[i8]; P] = [&[]; P];
+            for (pixel, x) in x.iter_mut().enumerate() {
                 let w = shape.offset_width + (column + pixel) * shape.stride_width + j;
-                &part.x[(h * shape.input.width + w) * channels..][..channels]
-            });
-            let weights = &part.w[(i * shape.kernel_width + j) * channels * outputs..][..channels * outputs];
-            for (channel, weights) in weights.chunks_exact(outputs).enumerate() {
-                let weights = &weights[first..];
+                let at = (h * shape.input.width + w) * channels;
+                let Some(elements) = part.x.get(at..at + channels) else { return };
+                *x = elements;
+            }
+            let tap = (i * shape.kernel_width + j) * channels * outputs;
+            let weights = lengths::part(part.w, tap, channels * outputs).chunks_exact(outputs.max(1));
+            for (channel, weights) in (0..channels).zip(weights) {
                 let mut wide = [0; LANES];
                 if WHOLE {
-                    widen(&weights[..LANES], &mut wide);
-                } else {
+                    let Some(weights) = weights.get(first..first + LANES) else { return };
                     widen(weights, &mut wide);
+                } else {
+                    widen(lengths::rest(weights, first), &mut wide);
                 }
                 for (x, sums) in x.iter().zip(&mut *sums) {
-                    let value = input.offset(x[channel]);
+                    let Some(&q) = x.get(channel) else { return };
+                    let value = input.offset(q);
                     sums.iter_mut().zip(wide).for_each(|(sum, weight)| *sum = sum.wrapping_add(value * weight));
                 }
             }
@@ -204,7 +222,7 @@ unsafe fn depthwise_row_body<S: Simd>(
     y: &mut [i8],
 ) {
     let channels = shape.input.channels;
-    for (column, y) in y.chunks_exact_mut(channels).enumerate() {
+    for (column, y) in y.chunks_exact_mut(channels.max(1)).enumerate() {
         for (first, y) in (0..).step_by(LANES).zip(y.chunks_mut(LANES)) {
             let mut sums = [0; LANES];
             let count = y.len();
@@ -215,7 +233,7 @@ unsafe fn depthwise_row_body<S: Simd>(
             }
             let mut values = [weights.zero; LANES];
             finish(&weights.factors, first, count, &sums, &mut values);
-            y.copy_from_slice(&values[..count]);
+            copy(&values, y);
         }
     }
 }
@@ -242,8 +260,10 @@ fn add_taps(
             let Some(w) = (column * stride + j * dilation).checked_sub(border).filter(|&w| w < width) else {
                 continue;
             };
-            let x = &x[(h * width + w) * channels + first..][..count];
-            let taps = &taps[(i * kernel + j) * channels + first..][..count];
+            let (x_at, tap_at) = ((h * width + w) * channels + first, (i * kernel + j) * channels + first);
+            let (Some(x), Some(taps)) = (x.get(x_at..x_at + count), taps.get(tap_at..tap_at + count)) else {
+                continue;
+            };
             for ((sum, &q), &tap) in sums.iter_mut().zip(x).zip(taps) {
                 *sum = sum.wrapping_add(input.offset(q) * i32::from(tap));
             }

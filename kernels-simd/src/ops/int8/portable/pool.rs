@@ -3,6 +3,7 @@
 use super::LANES;
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
+use crate::lengths::part_mut;
 use crate::ops::int8::Rescale;
 use crate::ops::int8::pool::divide_rounded;
 use crate::ops::pool::geometry::Window;
@@ -63,18 +64,23 @@ fn each_window<T: Copy>(
                 let mut values = [initial; LANES];
                 for i in 0..window.rows {
                     for j in 0..window.columns {
-                        let pixel = &x[window.at(i, j) + first..][..count];
+                        let at = window.at(i, j) + first;
                         if count == LANES {
-                            combine(&mut values, &pixel[..LANES]);
+                            let Some(pixel) = x.get(at..at + LANES) else { return };
+                            combine(&mut values, pixel);
                         } else {
+                            let Some(pixel) = x.get(at..at + count) else { return };
                             combine(&mut values, pixel);
                         }
                     }
                 }
-                y[window.output + first..][..count].copy_from_slice(&finish(values, pixels)[..count]);
+                let y = part_mut(y, window.output + first, count);
+                if let Some(values) = finish(values, pixels).get(..y.len()) {
+                    y.copy_from_slice(values);
+                }
             }
         }
-        for y in &mut y[row * output.width * channels..][..output.width * channels] {
+        for y in part_mut(y, row * output.width * channels, output.width * channels) {
             *y = rescale.element(*y, 0, false);
         }
     }
