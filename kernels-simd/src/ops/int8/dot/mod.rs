@@ -1,21 +1,26 @@
-//! Convolutions by the processor's instruction for sums of four products of 8-bit integers: VNNI of AVX-512, SDOT of NEON.
+//! Convolutions by the processor's instruction for sums of four products of 8-bit integers, VNNI of AVX-512 or SDOT of NEON, or where
+//! it is missing by those for products of 16 bits.
 //!
 //! Weights are rows of all output channels. Four rows at a time are interleaved channel by channel, once for all pixels. A dense
 //! convolution multiplies them by four elements of a pixel, the same for all channels, and a depthwise one by four pixels that
 //! are interleaved the same way. Elements go in as they are; what the zero of the source adds to a sum is known beforehand, since
 //! it is the zero times the sum of the channel's weights.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod dense;
 mod depthwise;
-mod prepared;
 #[cfg(target_arch = "aarch64")]
-mod sdot;
+mod neon;
+mod prepared;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
 use core::mem::MaybeUninit;
 
 use super::{Int8Depthwise, Int8Input, Int8Part, Int8Target};
+use crate::isa::Isa;
+use crate::kernels::Kernels;
 use crate::shape::{DenseShape, SeparableShape};
 use dense::dense_body;
 use depthwise::depthwise_row_body;
@@ -102,24 +107,52 @@ fn low(input: Int8Input) -> i8 {
     if input.relu { input.zero } else { i8::MIN }
 }
 
-/// Calls a body with the instruction of this architecture. It is an unsafe operation: the processor must have it.
+/// Whether there is one for the kernels' instruction set.
+pub(super) fn is_available(kernels: Kernels) -> bool {
+    kernels.isa() != Isa::Scalar
+}
+
+/// Calls a body with the instruction of the kernels. It is an unsafe operation: the processor must have it.
 macro_rules! dispatch_dot {
-    ($body:ident($($argument:ident: $type:ty),* $(,)?)) => {{
+    ($kernels:expr, $body:ident($($argument:ident: $type:ty),* $(,)?)) => {{
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
         #[allow(clippy::too_many_arguments)]
-        unsafe fn with_instruction($($argument: $type),*) {
+        unsafe fn vnni($($argument: $type),*) {
             // SAFETY: the instruction set is enabled; the rest is promised by the caller.
             unsafe { $body::<vnni::Vnni>($($argument),*) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,f16c")]
+        #[allow(clippy::too_many_arguments)]
+        unsafe fn avx2($($argument: $type),*) {
+            // SAFETY: as above.
+            unsafe { $body::<avx2::Avx2>($($argument),*) }
         }
         #[cfg(target_arch = "aarch64")]
         #[target_feature(enable = "neon,dotprod")]
         #[allow(clippy::too_many_arguments)]
-        unsafe fn with_instruction($($argument: $type),*) {
+        unsafe fn sdot($($argument: $type),*) {
             // SAFETY: as above.
-            unsafe { $body::<sdot::Sdot>($($argument),*) }
+            unsafe { $body::<neon::Neon<true>>($($argument),*) }
         }
-        with_instruction($($argument),*)
+        #[cfg(target_arch = "aarch64")]
+        #[target_feature(enable = "neon")]
+        #[allow(clippy::too_many_arguments)]
+        unsafe fn neon($($argument: $type),*) {
+            // SAFETY: as above.
+            unsafe { $body::<neon::Neon<false>>($($argument),*) }
+        }
+        match $kernels.int8_dot() {
+            #[cfg(target_arch = "x86_64")]
+            Some(_) => vnni($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            None => avx2($($argument),*),
+            #[cfg(target_arch = "aarch64")]
+            Some(_) => sdot($($argument),*),
+            #[cfg(target_arch = "aarch64")]
+            None => neon($($argument),*),
+        }
     }};
 }
 
@@ -137,8 +170,9 @@ pub(super) fn fits_depthwise(shape: &SeparableShape) -> bool {
 ///
 /// # Safety
 ///
-/// The processor has the instruction, and the convolution fits.
+/// There is an instruction for the kernels, and the convolution fits.
 pub(super) unsafe fn dense(
+    kernels: Kernels,
     parts: &[Int8Part<'_>],
     input: Int8Input,
     target: &mut Int8Target<'_>,
@@ -148,6 +182,7 @@ pub(super) unsafe fn dense(
     // SAFETY: promised by the caller.
     unsafe {
         dispatch_dot!(
+            kernels,
             dense_body(
                 parts: &[Int8Part<'_>],
                 input: Int8Input,
@@ -166,6 +201,7 @@ pub(super) unsafe fn dense(
 /// As [`dense`].
 #[allow(clippy::too_many_arguments)]
 pub(super) unsafe fn depthwise_row(
+    kernels: Kernels,
     x: &[i8],
     shape: &SeparableShape,
     input: Int8Input,
@@ -177,6 +213,7 @@ pub(super) unsafe fn depthwise_row(
     // SAFETY: promised by the caller.
     unsafe {
         dispatch_dot!(
+            kernels,
             depthwise_row_body(
                 x: &[i8],
                 shape: &SeparableShape,

@@ -1,17 +1,18 @@
-//! SDOT of NEON.
+//! NEON, with SDOT or with products of 16 bits that are added up in pairs.
 
 use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::{Dot, GROUP, Group, LANES, Tile};
 
+/// Whether the processor has SDOT.
 #[derive(Clone, Copy)]
-pub(super) struct Sdot;
+pub(super) struct Neon<const SDOT: bool>;
 
 /// Elements of a register of sums.
 const QUAD: usize = 4;
 
-impl Dot for Sdot {
+impl<const SDOT: bool> Dot for Neon<SDOT> {
     type Vector = [int8x16_t; 4];
     type Sums = [int32x4_t; 4];
     const OFFSET: i32 = 0;
@@ -77,14 +78,14 @@ impl Dot for Sdot {
     #[inline(always)]
     unsafe fn add(sums: [int32x4_t; 4], x: [int8x16_t; 4], w: [int8x16_t; 4]) -> [int32x4_t; 4] {
         // SAFETY: as above.
-        core::array::from_fn(|quarter| unsafe { dot(sums[quarter], x[quarter], w[quarter]) })
+        core::array::from_fn(|quarter| unsafe { dot::<SDOT>(sums[quarter], x[quarter], w[quarter]) })
     }
     #[inline(always)]
     unsafe fn add_splat(sums: [int32x4_t; 4], x: *const u8, w: [int8x16_t; 4]) -> [int32x4_t; 4] {
         // SAFETY: as above.
         let x = unsafe { vreinterpretq_s8_s32(vdupq_n_s32(x.cast::<i32>().read_unaligned())) };
         // SAFETY: as above.
-        core::array::from_fn(|quarter| unsafe { dot(sums[quarter], x, w[quarter]) })
+        core::array::from_fn(|quarter| unsafe { dot::<SDOT>(sums[quarter], x, w[quarter]) })
     }
     #[inline(always)]
     unsafe fn write(sums: [int32x4_t; 4], tile: &Tile, y: *mut i8, count: usize, zero: i8, accumulate: bool) {
@@ -129,25 +130,31 @@ unsafe fn load_first(from: *const i8, count: usize) -> int8x16_t {
     }
 }
 
-/// The instruction, which has no function that is stable.
+/// Adds four products in each lane.
 ///
 /// # Safety
 ///
-/// The processor has it.
+/// The processor has SDOT if that is so.
 #[inline(always)]
-unsafe fn dot(mut sums: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t {
-    // SAFETY: it reads and writes these registers alone.
+unsafe fn dot<const SDOT: bool>(mut sums: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t {
+    // SAFETY: the processor is the caller's promise, and the instruction, which has no function that is stable, reads and writes
+    // these registers alone.
     unsafe {
-        asm!(
-            ".arch_extension dotprod",
-            "sdot {sums:v}.4s, {x:v}.16b, {w:v}.16b",
-            sums = inlateout(vreg) sums,
-            x = in(vreg) x,
-            w = in(vreg) w,
-            options(pure, nomem, nostack, preserves_flags)
-        );
+        if SDOT {
+            asm!(
+                ".arch_extension dotprod",
+                "sdot {sums:v}.4s, {x:v}.16b, {w:v}.16b",
+                sums = inlateout(vreg) sums,
+                x = in(vreg) x,
+                w = in(vreg) w,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+            return sums;
+        }
+        let low = vpaddlq_s16(vmull_s8(vget_low_s8(x), vget_low_s8(w)));
+        let high = vpaddlq_s16(vmull_high_s8(x, w));
+        vaddq_s32(sums, vpaddq_s32(low, high))
     }
-    sums
 }
 
 /// Four sums of the channels from `first` on, rescaled.
