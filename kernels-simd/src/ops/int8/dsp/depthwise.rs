@@ -150,11 +150,12 @@ impl Row<'_> {
             return sums.fill([0; QUAD]);
         }
         let SeparableShape { input, kernel, stride, dilation, .. } = *self.shape;
+        let [rows, columns] = [&self.taps, &taps].map(extent);
         let from = self.at(column, taps.start) + first;
-        let reach = (self.taps.len() - 1) * dilation * input.width + (taps.len() - 1) * dilation;
+        let reach = (rows - 1) * dilation * input.width + (columns - 1) * dilation;
         let last = from + ((sums.len() - 1) * stride + reach) * input.channels;
         require!(
-            last + QUAD <= self.x.len() && self.taps.len() * kernel <= widened.len() && taps.start <= widened.len(),
+            last + QUAD <= self.x.len() && rows * kernel <= widened.len() && taps.start <= widened.len(),
             "a row of int8_depthwise: a window outside of {:?}",
             self.shape
         );
@@ -169,17 +170,17 @@ impl Row<'_> {
             (_, true) => windows_any_rectified,
         };
         // What a function has passed over in a row.
-        let passed = if TAPS == 0 { taps.len() * column } else { TAPS / 5 * 2 * column };
+        let passed = if TAPS == 0 { columns * column } else { TAPS / 5 * 2 * column };
         let distances = Distances {
             sums: sums.start,
             sums_end: sums.end,
-            to_next: (stride * input.channels).wrapping_sub(self.taps.len() * row),
+            to_next: (stride * input.channels).wrapping_sub(rows * row),
             again: first,
-            row_end: first.wrapping_add(if TAPS == 0 { taps.len() } else { self.taps.len() * kernel }),
+            row_end: first.wrapping_add(if TAPS == 0 { columns } else { rows * kernel }),
             to_row: row - passed,
-            to_row_taps: size_of::<[u32; 2]>() * (kernel - taps.len()),
+            to_row_taps: size_of::<[u32; 2]>() * (kernel - columns),
             row_taps: size_of::<[u32; 2]>() * kernel,
-            end: first.wrapping_add(self.taps.len() * kernel),
+            end: first.wrapping_add(rows * kernel),
         };
         // SAFETY: the last element read is inside, as asserted above, and so is the last tap.
         unsafe { function(self.x.as_ptr().add(from), first, column, self.input.minus_zero(), distances) };
@@ -191,7 +192,7 @@ impl Row<'_> {
         let SeparableShape { input, kernel, dilation, .. } = *self.shape;
         for (column, sums) in (column..).zip(sums) {
             *sums = [0; QUAD];
-            for (i, j) in (0..self.taps.len()).flat_map(|i| self.columns(column).map(move |j| (i, j))) {
+            for (i, j) in (0..extent(&self.taps)).flat_map(|i| self.columns(column).map(move |j| (i, j))) {
                 let at = self.at(column, j) + i * dilation * input.width * input.channels + first;
                 let tap = ((self.taps.start + i) * kernel + j) * input.channels + first;
                 let products = part(self.x, at, count).iter().zip(part(taps, tap, count));
@@ -201,6 +202,12 @@ impl Row<'_> {
             }
         }
     }
+}
+
+/// The length of a range. That of the standard library is checked by an assertion, which is not always seen to hold.
+#[inline(always)]
+const fn extent(range: &Range<usize>) -> usize {
+    range.end.saturating_sub(range.start)
 }
 
 /// What the functions below have on the stack, in this order.
