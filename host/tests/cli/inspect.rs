@@ -46,7 +46,8 @@ fn a_genotype_is_a_name_a_text_a_file_or_a_run_directory() {
 fn a_bad_genotype_is_told_what_is_wrong() {
     contains(&failure(&mut darts(&["inspect", "DARTS_V3"])), &["DARTS_V3", "DARTS_V2", "AmoebaNet"]);
     contains(&failure(&mut darts(&["inspect", "runs/none/model.darts"])), &["no file", "runs/none/model.darts"]);
-    contains(&failure(&mut darts(&["inspect", "{}"])), &["JSON", "the form is", "\"normal_concat\""]);
+    contains(&failure(&mut darts(&["inspect", "{}"])), &["normal is missing", "correct the text"]);
+    contains(&failure(&mut darts(&["inspect", "{\"normal\": 3}"])), &["byte 11", "[ and edges"]);
     let text = "Genotype(normal=[('sep_conv_3x3', 0), ('OPERATION', SOURCE)], normal_concat=[2], \
                 reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1)], reduce_concat=[2])";
     let unknown = text.replace("OPERATION", "conv_9x9").replace("SOURCE", "1");
