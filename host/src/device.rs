@@ -1,6 +1,6 @@
 //! What a network takes of a device: flash, RAM and stack, as far as they are known before anything is flashed.
 
-use darts_core::Step;
+use darts_core::{Place, Step};
 use serde::Serialize;
 
 use crate::instructions::instructions;
@@ -57,7 +57,7 @@ impl Device {
 
     /// What a program for it takes that runs a model of these steps, where one has been measured.
     pub fn footprint(self, steps: &[Step]) -> Option<Footprint> {
-        let integers = steps.iter().any(|step| matches!(step, Step::Int8(_)));
+        let integers = steps.iter().all(|step| matches!(step, Step::Int8(_)));
         match self {
             // One image runs on both.
             Self::CortexM4 | Self::CortexM7 => Some(if integers { INTEGERS } else { FIRMWARE }),
@@ -102,7 +102,7 @@ pub struct Needs {
     pub static_bytes: u64,
     /// The workspace.
     pub workspace_bytes: u64,
-    /// The input image.
+    /// The input image; 0 where pixels are quantized as they are read.
     pub input_bytes: u64,
     /// The logits.
     pub output_bytes: u64,
@@ -114,6 +114,8 @@ impl Needs {
     /// Of a network of these steps on a device.
     pub fn new(device: Device, network: NetworkBytes, steps: &[Step]) -> Self {
         let NetworkBytes { model, workspace, input, output } = network;
+        let reads = |step: &Step| step.source() == Some(Place::External) && !matches!(step, Step::Int8(_));
+        let input = if steps.iter().any(reads) { input } else { 0 };
         let footprint = device.footprint(steps);
         let code_bytes = footprint.map(|footprint| footprint.code_bytes);
         let stack_bytes = footprint.map(|footprint| footprint.stack_bytes);

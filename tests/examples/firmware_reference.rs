@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     fs::create_dir_all(folder)?;
     fs::write(folder.join("model.darts"), model.bytes())?;
-    let module = rust_module(&network, model.bytes().len(), "model", "model.darts", images.class_names());
+    let module = rust_module(&network, model.bytes().len(), "mod model;", "model.darts", images.class_names());
     fs::write(folder.join("mod.rs"), module)?;
     fs::write(folder.join("images.bin"), images.images())?;
     for (class, logit) in logits.chunks_exact(network.classes()).flat_map(|logits| logits.iter().enumerate()) {

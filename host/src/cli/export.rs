@@ -203,11 +203,24 @@ impl Place {
         Ok(Self { model: folder.join(run_directory::MODEL), rust: folder.join("mod.rs"), option: "--rust" })
     }
 
-    /// The name of the module.
-    fn module_name(&self) -> String {
-        let named = if self.rust.ends_with("mod.rs") { self.rust.parent() } else { Some(self.rust.as_path()) };
-        let name = named.and_then(Path::file_stem).unwrap_or_default();
-        name.to_string_lossy().into_owned()
+    /// The line of Rust that makes the module part of a crate. Names such as `model-int8` are none of a module.
+    fn declaration(&self) -> String {
+        let (named, file) = match self.rust.parent() {
+            Some(folder) if self.rust.ends_with("mod.rs") => (folder, "/mod.rs"),
+            _ => (self.rust.as_path(), ""),
+        };
+        let path = named.file_name().unwrap_or_default().to_string_lossy();
+        let name = path.strip_suffix(".rs").unwrap_or(&path);
+        let letters = |text: &str| text.replace(|letter: char| letter != '_' && !letter.is_ascii_alphanumeric(), "_");
+        let module = match name.chars().next() {
+            Some(first) if first.is_ascii_digit() => format!("_{}", letters(name)),
+            _ => letters(name),
+        };
+        if module == name {
+            format!("pub mod {module};")
+        } else {
+            format!("#[path = \"{path}{file}\"] pub mod {module};")
+        }
     }
 }
 
@@ -299,7 +312,7 @@ fn write(network: &TrainedNetwork, bytes: &[u8], place: Place) -> Result<Exporte
     let file = ModelFile::new(bytes, &place.model);
     let model = file.network()?;
     let name = place.model.file_name().ok_or("the model file needs a name: give one with --out")?.to_string_lossy();
-    let module = rust_module(&model, bytes.len(), &place.module_name(), &name, &network.class_names);
+    let module = rust_module(&model, bytes.len(), &place.declaration(), &name, &network.class_names);
     atomic::write(&place.model, file.bytes())?;
     atomic::write(&place.rust, module.as_bytes())?;
     let (weight_bytes, workspace_bytes) = (model.weight_bytes(), model.required_bytes());

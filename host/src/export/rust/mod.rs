@@ -8,11 +8,11 @@ use darts_core::{Int8Step, Network, Place, Step};
 const TEMPLATE: &str = include_str!("module.rs.in");
 
 /// A Rust module that includes the model file `file_name`, which must lie beside it: constants, static memory, and a classifier that
-/// runs the core. `module` is the name that its documentation gives it, `model_bytes` the length of the file.
+/// runs the core. `declaration` is the line that makes it part of a crate, for its documentation, `model_bytes` the length of the file.
 pub fn rust_module(
     network: &Network,
     model_bytes: usize,
-    module: &str,
+    declaration: &str,
     file_name: &str,
     class_names: &[String],
 ) -> String {
@@ -22,7 +22,7 @@ pub fn rust_module(
     let mut text = TEMPLATE.to_owned();
     let mut set =
         |name: &str, value: &dyn std::fmt::Display| text = text.replace(&format!("@{name}@"), &value.to_string());
-    set("MODULE", &module);
+    set("DECLARATION", &declaration);
     set("FEATURES", &features);
     set("FILE", &format_args!("{file_name:?}"));
     set("MODEL_BYTES", &model_bytes);
