@@ -82,8 +82,17 @@ fn accuracy_compares_forms_and_layers_and_a_mixed_model_is_exported() {
     let export = ["export", "--int8", "--calibrate", "embedded", "--calibration-images", "40"];
     let mixed = json(darts(&export).args(["--mixed", "cells=f32,classifier=f16", "--json"]).arg(&out));
     assert_eq!(mixed["model_bytes"].as_f64(), Some(number(3, "model_bytes")));
-    let evaluated = json(darts(&["eval", "--json"]).arg(out.join("model-int8.darts")));
+    let file = out.join("model-int8.darts");
+    let evaluated = json(darts(&["eval", "--json"]).arg(&file));
     assert_eq!(evaluated["correct"], models[3]["correct"]);
+    // A device needs the code for floating point, and for pixels that are quantized no image of numbers.
+    let device = || json(darts(&["inspect", "--target", "cortex-m4", "--json"]).arg(&file))["device"].clone();
+    let [floating, integers] = [device(), {
+        json(darts(&export).arg("--json").arg(&out));
+        device()
+    }];
+    assert!(floating["code_bytes"].as_u64() > integers["code_bytes"].as_u64(), "{floating} {integers}");
+    assert_eq!((&integers["input_bytes"], &floating["input_bytes"]), (&0.into(), &(4 * 28 * 28).into()));
     let error = failure(darts(&export).args(["--mixed", "cells.9=f32"]).arg(&out));
     contains(&error, &["cells.9", "darts accuracy"]);
     let onnx = folder.path().join("int8.onnx");

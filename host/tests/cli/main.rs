@@ -513,6 +513,7 @@ fn the_whole_pipeline() {
     assert_eq!(fs::read(&again).expect("readable"), fs::read(&model).expect("readable"));
     success(darts(&["export", "--f16"]).arg(out.join("train/weights.safetensors")));
     let half = out.join("train/model-f16.darts");
+    contains(&read(&half.with_extension("rs")), &["`#[path = \"model-f16.rs\"] pub mod model_f16;`"]);
     let sizes = json(darts(&["inspect", "--json"]).arg(&half));
     let file = ModelFile::read(&half).expect("readable");
     assert_eq!(sizes["workspace_bytes"], file.network().expect("a model").required_bytes());
