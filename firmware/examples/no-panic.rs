@@ -8,71 +8,40 @@ use core::hint::black_box;
 use core::panic::PanicInfo;
 
 use cortex_m_rt::entry;
-use darts_core::{Genotype, GenotypeError, Kernels, ModelError, ModelParts, Network, RunError, Step, WriteError};
+use darts_core::{Genotype, Kernels, ModelParts, Network, Observed, Step};
 
 #[entry]
 fn main() -> ! {
     loop {
-        if let Err(failure) = all(black_box(&[])) {
-            let _ = match failure {
-                Failure::Model(error) => write!(Nowhere, "{error}"),
-                Failure::Run(error) => write!(Nowhere, "{error}"),
-                Failure::Write(error) => write!(Nowhere, "{error}"),
-                Failure::Genotype(error) => write!(Nowhere, "{error}"),
-            };
-        }
+        black_box(all(black_box(&[])));
     }
 }
 
-fn all(model: &[u8]) -> Result<(), Failure> {
-    let (kernels, network) = (Kernels::detect(), Network::parse(model)?);
+fn all(model: &[u8]) -> Option<()> {
+    let (kernels, network) = (Kernels::detect(), told(Network::parse(model))?);
     black_box((network.input_shape(), network.input_len(), network.classes(), network.required_bytes()));
     black_box((network.input_buffer_len(), network.weight_bytes(), network.operations()));
-    network.normalize(black_box(&[]), black_box(&mut []))?;
-    network.run(kernels, black_box(&[]), black_box(&mut []), black_box(&mut []))?;
-    network.run_pixels(kernels, black_box(&[]), black_box(&mut []), black_box(&mut []), black_box(&mut []))?;
-    network.run_observed(kernels, black_box(&[]), black_box(&mut []), black_box(&mut []), |step, observed| {
+    told(network.normalize(black_box(&[]), black_box(&mut [])))?;
+    told(network.run(kernels, black_box(&[]), black_box(&mut []), black_box(&mut [])))?;
+    let [input, workspace, logits] = [(); 3].map(|()| black_box(&mut [][..]));
+    told(network.run_pixels(kernels, black_box(&[]), input, workspace, logits))?;
+    let observe = |step, observed: Observed<'_>| {
         black_box((step, observed));
-    })?;
-    let genotype = &Genotype::parse(black_box(""))?;
+    };
+    told(network.run_observed(kernels, black_box(&[]), black_box(&mut []), black_box(&mut []), observe))?;
+    let genotype = &told(Genotype::parse(black_box("")))?;
     let _ = write!(Nowhere, "{genotype} {}", black_box(network.genotype()));
     black_box(Genotype::builtin(black_box("")));
     let steps: &[Step] = black_box(&[]);
     let parts = ModelParts { metadata: *network.metadata(), genotype, steps, weights: black_box(&[]) };
     black_box(parts.encoded_len());
-    parts.write(black_box(&mut []))?;
-    Ok(())
+    told(parts.write(black_box(&mut [])))?;
+    Some(())
 }
 
-enum Failure {
-    Model(ModelError),
-    Run(RunError),
-    Write(WriteError),
-    Genotype(GenotypeError),
-}
-
-impl From<ModelError> for Failure {
-    fn from(error: ModelError) -> Self {
-        Self::Model(error)
-    }
-}
-
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
-        Self::Run(error)
-    }
-}
-
-impl From<WriteError> for Failure {
-    fn from(error: WriteError) -> Self {
-        Self::Write(error)
-    }
-}
-
-impl From<GenotypeError> for Failure {
-    fn from(error: GenotypeError) -> Self {
-        Self::Genotype(error)
-    }
+/// Prints an error.
+fn told<T>(result: Result<T, impl fmt::Display>) -> Option<T> {
+    result.map_err(|error| write!(Nowhere, "{error}")).ok()
 }
 
 /// Takes what is printed.

@@ -2,22 +2,25 @@
 #![no_std]
 #![no_main]
 
+#[path = "../common/failure.rs"]
+mod failure;
 /// As `darts export --rust` wrote it.
 #[rustfmt::skip]
 #[path = "../model/mod.rs"]
 mod model;
 #[path = "../common/stack.rs"]
 mod stack;
+mod stop;
 mod ticks;
 
-use core::fmt;
 use core::panic::PanicInfo;
 
 use cortex_m_rt::entry;
 use cortex_m_semihosting::{debug, hprintln};
-use darts_core::{ModelError, RunError};
+use failure::Failure;
 use model::{Classifier, INPUT_LEN, Memory};
 use stack::Stack;
+use stop::stop;
 use ticks::Ticks;
 
 /// Pixels of the test images, `[N, H, W, C]`.
@@ -54,40 +57,6 @@ fn classify(memory: &mut Memory) -> Result<(), Failure> {
         hprintln!("stack: {} bytes", depth);
     }
     Ok(())
-}
-
-enum Failure {
-    Model(ModelError),
-    Run(RunError),
-}
-
-impl From<ModelError> for Failure {
-    fn from(error: ModelError) -> Self {
-        Self::Model(error)
-    }
-}
-
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
-        Self::Run(error)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Model(error) => error.fmt(f),
-            Self::Run(error) => error.fmt(f),
-        }
-    }
-}
-
-/// Ends the emulator; a board without a debugger stays here.
-fn stop(status: debug::ExitStatus) -> ! {
-    debug::exit(status);
-    loop {
-        core::hint::spin_loop();
-    }
 }
 
 #[panic_handler]

@@ -187,8 +187,8 @@ mod tests {
     use crate::graph::space::Space;
     use crate::search::budget::{BudgetSettings, ModelForm};
     use crate::search::guard::GuardSettings;
-    use crate::search::run::SearchSettings;
     use crate::search::selection::Select;
+    use crate::search::settings::SearchSettings;
     use crate::search::smoothing::Smoothing;
     use crate::search::supernet_guards::{Decay, SupernetGuards};
     use crate::train::{Schedule, TrainSettings};

@@ -8,7 +8,8 @@
 //! use darts_host::data::{self, LoadOptions};
 //! use darts_host::engine::Workers;
 //! use darts_host::observer::Observer;
-//! use darts_host::search::run::{SearchEpoch, SearchSettings, search};
+//! use darts_host::search::run::{SearchEpoch, search};
+//! use darts_host::search::settings::SearchSettings;
 //!
 //! struct Print;
 //! impl Observer<SearchEpoch> for Print {

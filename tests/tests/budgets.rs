@@ -15,8 +15,9 @@ use darts_host::search::budget::{BudgetError, BudgetSettings, Budgets, Costs, Mo
 use darts_host::search::derivation::Derivation;
 use darts_host::search::guard::GuardSettings;
 use darts_host::search::random::{CellShape, genotypes};
-use darts_host::search::run::{RunError, SearchEpoch, SearchOutcome, SearchSettings, search};
+use darts_host::search::run::{RunError, SearchEpoch, SearchOutcome, search};
 use darts_host::search::selection::Select;
+use darts_host::search::settings::SearchSettings;
 use darts_host::search::supernet_guards::SupernetGuards;
 use darts_kernels_simd::Kernels;
 use darts_tests::{Random, small_images};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use darts_host::engine::Workers;
 use darts_host::observer::Observer;
-use darts_host::search::run::{SearchEpoch, SearchOutcome, SearchSettings, search};
+use darts_host::search::run::{SearchEpoch, SearchOutcome, search};
+use darts_host::search::settings::SearchSettings;
 use darts_kernels_simd::Kernels;
 use darts_tests::small_images;
 

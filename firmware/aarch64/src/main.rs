@@ -4,6 +4,8 @@
 #![no_main]
 
 mod cycles;
+#[path = "../../common/failure.rs"]
+mod failure;
 /// As `darts export --rust` wrote it.
 #[rustfmt::skip]
 #[path = "../../model/mod.rs"]
@@ -11,15 +13,14 @@ mod model;
 #[path = "../../common/stack.rs"]
 mod stack;
 
-use core::fmt::{self, Display};
 use core::panic::PanicInfo;
 
 use aarch64_rt::{InitialPagetable, entry, initial_pagetable};
-use darts_core::{ModelError, RunError};
 use semihosting::{eprintln, println, process};
 use static_cell::ConstStaticCell;
 
 use cycles::Cycles;
+use failure::Failure;
 use model::{Classifier, INPUT_LEN, Memory};
 use stack::Stack;
 
@@ -63,32 +64,6 @@ fn classify(memory: &mut Memory) -> Result<(), Failure> {
     println!("cycles: {parsed} to check the model, {} to classify", passed - parsed);
     println!("stack: {depth} bytes");
     Ok(())
-}
-
-enum Failure {
-    Model(ModelError),
-    Run(RunError),
-}
-
-impl From<ModelError> for Failure {
-    fn from(error: ModelError) -> Self {
-        Self::Model(error)
-    }
-}
-
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
-        Self::Run(error)
-    }
-}
-
-impl Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Model(error) => error.fmt(f),
-            Self::Run(error) => error.fmt(f),
-        }
-    }
 }
 
 #[panic_handler]

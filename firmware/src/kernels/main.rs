@@ -7,6 +7,8 @@
 mod check;
 mod count;
 mod random;
+#[path = "../stop.rs"]
+mod stop;
 
 use core::panic::PanicInfo;
 
@@ -14,6 +16,7 @@ use cortex_m::Peripherals;
 use cortex_m_rt::entry;
 use cortex_m_semihosting::{debug, hprintln};
 use random::Random;
+use stop::stop;
 
 /// Elements of the largest image.
 const ELEMENTS: usize = 28 * 28 * 32;
@@ -41,13 +44,6 @@ fn main() -> ! {
         count::all(BUFFERS, &mut Random::new(), peripherals.SYST);
     }
     stop(debug::EXIT_SUCCESS)
-}
-
-fn stop(status: debug::ExitStatus) -> ! {
-    debug::exit(status);
-    loop {
-        core::hint::spin_loop();
-    }
 }
 
 #[panic_handler]

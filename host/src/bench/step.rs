@@ -14,7 +14,8 @@ use crate::graph::count::totals;
 use crate::search::bilevel::{Bilevel, Order};
 use crate::search::mixing::Mixing;
 use crate::search::objective::SupernetObjective;
-use crate::search::run::{SearchSettings, start};
+use crate::search::run::start;
+use crate::search::settings::SearchSettings;
 
 /// What a step updates, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -11,7 +11,7 @@ use darts_host::graph::supernet::{SupernetConfig, supernet_of};
 use darts_host::graph::variant::Variant;
 use darts_host::interrupt;
 use darts_host::search::mixing::Mixing;
-use darts_host::search::run::SearchSettings;
+use darts_host::search::settings::SearchSettings;
 use darts_host::train::TrainSettings;
 use indicatif::HumanBytes;
 use serde::Serialize;

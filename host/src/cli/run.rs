@@ -14,7 +14,7 @@ use darts_host::graph::count::totals;
 use darts_host::interrupt;
 use darts_host::model_file::accuracy;
 use darts_host::run_directory::{self, RunDirectory};
-use darts_host::search::run::{SearchSettings, search_graph};
+use darts_host::search::settings::{SearchSettings, search_graph};
 use darts_host::train::TrainSettings;
 use indicatif::HumanCount;
 use serde::{Deserialize, Serialize};

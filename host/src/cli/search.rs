@@ -8,7 +8,8 @@ use darts_host::data::DataSource;
 use darts_host::interrupt;
 use darts_host::report::{self, RunRecord};
 use darts_host::run_directory;
-use darts_host::search::run::{SearchOutcome, SearchSettings, search, search_graph};
+use darts_host::search::run::{SearchOutcome, search};
+use darts_host::search::settings::{SearchSettings, search_graph};
 use darts_host::search::{alpha, bilevel};
 use serde::{Deserialize, Serialize};
 

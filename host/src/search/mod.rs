@@ -15,6 +15,7 @@ pub mod random;
 pub mod run;
 mod run_error;
 pub mod selection;
+pub mod settings;
 pub mod smoothing;
 pub mod supernet_guards;
 mod trial;

@@ -6,7 +6,7 @@ use crate::data::{Augment, Dataset, Normalization};
 use crate::engine::Saved;
 use crate::graph::derived::{DerivedConfig, NetworkKind};
 use crate::search::optimizer::{SgdSettings, cosine};
-use crate::search::run::SearchSettings;
+use crate::search::settings::SearchSettings;
 
 /// How the learning rate falls.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

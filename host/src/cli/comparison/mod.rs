@@ -18,7 +18,7 @@ use darts_host::config::{DataConfig, MachineConfig, RunConfig};
 use darts_host::data::DataSource;
 use darts_host::interrupt::{self, Interrupted};
 use darts_host::run_directory::{self, RunDirectory};
-use darts_host::search::run::SearchSettings;
+use darts_host::search::settings::SearchSettings;
 use darts_host::train::TrainSettings;
 use darts_host::weights::TrainedNetwork;
 use indicatif::HumanBytes;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Command, ValueEnum};
 use darts_host::data::DataSource;
-use darts_host::search::run::SearchSettings;
+use darts_host::search::settings::SearchSettings;
 use darts_host::train::TrainSettings;
 
 use super::super::Failure;

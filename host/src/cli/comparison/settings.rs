@@ -13,7 +13,7 @@ use darts_host::graph::space::Space;
 use darts_host::graph::supernet::ConfigError;
 use darts_host::run_directory;
 use darts_host::search::random::{CellShape, distinct, genotypes};
-use darts_host::search::run::{SearchSettings, search_graph};
+use darts_host::search::settings::{SearchSettings, search_graph};
 use darts_host::train::TrainSettings;
 use serde::{Deserialize, Serialize};
 
