@@ -44,7 +44,7 @@ pub struct Arguments {
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     calibration: CalibrationArgument,
 
-    /// How many images, spread evenly over the training set.
+    /// How many images, spread evenly over the training set; all where there are fewer.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = one_or_more())]
     calibration_images: usize,
 

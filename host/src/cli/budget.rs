@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use darts_core::Step;
 use darts_host::device::{Device, Needs, NetworkBytes};
 use indicatif::HumanCount;
 use serde::Serialize;
+
+use super::amount::bytes;
 
 /// Names of devices.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -43,12 +44,12 @@ pub struct Budget {
     target: Option<Target>,
 
     /// Fail if flash for model and code is more than this, such as 256K; K and M are 1024 and 1024² bytes.
-    #[arg(long, value_name = "BYTES", requires = "target")]
-    flash: Option<Bytes>,
+    #[arg(long, value_name = "BYTES", requires = "target", value_parser = bytes)]
+    flash: Option<u64>,
 
     /// Fail if buffers and stack are more than this, such as 64K.
-    #[arg(long, value_name = "BYTES", requires = "target")]
-    ram: Option<Bytes>,
+    #[arg(long, value_name = "BYTES", requires = "target", value_parser = bytes)]
+    ram: Option<u64>,
 }
 
 impl Budget {
@@ -59,34 +60,13 @@ impl Budget {
 
     /// What `needs` more than there is.
     pub fn check(&self, needs: &Needs) -> Result<(), OverBudget> {
-        let memories = [("flash", needs.flash_bytes, &self.flash), ("RAM", needs.ram_bytes, &self.ram)];
+        let memories = [("flash", needs.flash_bytes, self.flash), ("RAM", needs.ram_bytes, self.ram)];
         let over = memories.into_iter().filter_map(|(memory, needed, given)| {
-            let given = given.as_ref()?.0;
+            let given = given?;
             (needed > given).then_some(Over { memory, needed, given })
         });
         let over: Vec<Over> = over.collect();
         if over.is_empty() { Ok(()) } else { Err(OverBudget(over)) }
-    }
-}
-
-/// A number of bytes as it is written, `64K`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bytes(pub u64);
-
-impl FromStr for Bytes {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(end);
-        let factor = match unit {
-            "" => Some(1),
-            "K" | "k" | "KiB" => Some(1 << 10),
-            "M" | "MiB" => Some(1 << 20),
-            _ => None,
-        };
-        let bytes = number.parse().ok().zip(factor).and_then(|(number, factor): (u64, u64)| number.checked_mul(factor));
-        bytes.map(Self).ok_or_else(|| "expected a number of bytes, such as 65536, 64K or 1M".into())
     }
 }
 
@@ -162,22 +142,6 @@ impl TargetReport {
         match self.measured {
             Some(measured) => writeln!(output, "  code and stack {measured}"),
             None => writeln!(output, "  code and stack are not measured on this device, and not counted"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_bytes() {
-        let cases = [("65536", 65_536), ("64K", 65_536), ("64k", 65_536), ("64KiB", 65_536), ("2M", 2 << 20), ("0", 0)];
-        for (text, bytes) in cases {
-            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
-        }
-        for text in ["", "K", "64KB", "64 K", "-1", "1.5M", "64G", "99999999999999999999", "18446744073709551615K"] {
-            assert!(text.parse::<Bytes>().is_err(), "{text}");
         }
     }
 }

@@ -16,6 +16,7 @@ use darts_host::graph::derived::{DerivedConfig, derived};
 use darts_host::graph::supernet::{ConfigError, SupernetConfig, supernet};
 use darts_host::model_file::{ModelFile, is_model};
 use darts_host::run_directory;
+use darts_host::weights::TrainedNetwork;
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -39,8 +40,9 @@ use super::{Failure, Outcome};
     darts inspect runs/train-1/model.darts --memory plan.svg\n  \
     darts inspect runs/train-1/model.darts --target cortex-m4 --flash 256K --ram 64K")]
 pub struct Arguments {
-    /// A genotype (name, file, text or run directory), a model file (or the run directory that holds it), or `supernet`.
-    #[arg(value_name = "GENOTYPE|MODEL|supernet")]
+    /// A genotype (name, file, text, or the run directory of a search), a model file, the run directory of a training (its model.darts or,
+    /// without one, its weights), or `supernet`.
+    #[arg(value_name = "GENOTYPE|MODEL|RUN|supernet")]
     subject: String,
 
     /// Print one JSON object.
@@ -177,6 +179,10 @@ impl Subject {
         } else if is_model(path) || is_model(&path.join(run_directory::MODEL)) {
             refuse("a model", &[&sizes[..], &cells].concat())?;
             Self::of_model(path)
+        } else if path.join(run_directory::WEIGHTS).is_file() {
+            refuse("a trained network", &[&sizes[..], &cells].concat())?;
+            let TrainedNetwork { genotype, config, .. } = TrainedNetwork::load(path)?;
+            Ok(Self::planned(derived(&genotype, &config)?, Some(genotype)))
         } else {
             refuse("a genotype", &cells)?;
             let genotype = resolve(subject)?;

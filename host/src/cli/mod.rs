@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each an argument struct and a function that calls the library.
 
 mod accuracy;
+mod amount;
 mod bench;
 mod bench_step;
 mod budget;
@@ -35,7 +36,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use darts_host::interrupt::{self, Interrupted};
 use darts_host::progress::stderr_line;
 
@@ -83,9 +84,12 @@ enum Command {
 
 /// Parses the arguments, runs the command and reports its failure.
 pub fn main() -> ExitCode {
+    // A negative number is told to be out of range, rather than to be an option that there is not.
+    let command = Arguments::command().mut_subcommands(|command| command.allow_negative_numbers(true));
     // Without arguments: the whole pipeline.
-    let arguments =
-        if std::env::args_os().len() > 1 { Arguments::parse() } else { Arguments::parse_from(["darts", "run"]) };
+    let without = std::env::args_os().len() <= 1;
+    let matches = if without { command.get_matches_from(["darts", "run"]) } else { command.get_matches() };
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let outcome = match arguments.command {
         Command::Search(arguments) => search::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),

@@ -110,9 +110,12 @@ fn budgets_need_a_device_and_devices_a_network() {
     for arguments in [
         &["inspect", "DARTS_V2", "--flash", "256K"][..],
         &["inspect", "DARTS_V2", "--target", "cortex-m4", "--ram", "64KB"],
+        &["inspect", "DARTS_V2", "--target", "cortex-m4", "--flash", "0"],
         &["inspect", "DARTS_V2", "--target", "z80"],
         &["inspect", "supernet", "--target", "host"],
     ] {
         assert_eq!(run(&mut darts(arguments)).status.code(), Some(USAGE), "{arguments:?}");
     }
+    let negative = run(&mut darts(&["inspect", "DARTS_V2", "--target", "cortex-m4", "--flash", "-1"]));
+    contains(&String::from_utf8_lossy(&negative.stderr), &["'-1'", "a number of bytes from 1 up"]);
 }

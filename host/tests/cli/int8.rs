@@ -85,6 +85,8 @@ fn accuracy_compares_forms_and_layers_and_a_mixed_model_is_exported() {
     let file = out.join("model-int8.darts");
     let evaluated = json(darts(&["eval", "--json"]).arg(&file));
     assert_eq!(evaluated["correct"], models[3]["correct"]);
+    // The folder of a training is its network, whatever it has been exported to.
+    assert_eq!(json(darts(&["inspect", "--json"]).arg(&out))["input"], serde_json::json!([1, 28, 28]));
     // A device needs the code for floating point, and for pixels that are quantized no image of numbers.
     let device = || json(darts(&["inspect", "--target", "cortex-m4", "--json"]).arg(&file))["device"].clone();
     let [floating, integers] = [device(), {

@@ -32,8 +32,8 @@ pub(in crate::ops::int8) fn dense(
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 /// Computes output row `row` of [`Kernels::int8_depthwise`].
+#[allow(clippy::too_many_arguments)]
 pub(in crate::ops::int8) fn depthwise_row(
     kernels: Kernels,
     x: &[i8],
