@@ -64,7 +64,7 @@ pub struct Arguments {
     #[arg(long, value_name = "HOW", value_enum, default_value_t, requires = "int8")]
     calibration: CalibrationArgument,
 
-    /// How many images, spread evenly over the data set.
+    /// How many images, spread evenly over the data set; all where there are fewer.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = one_or_more(), requires = "int8")]
     calibration_images: usize,
 
