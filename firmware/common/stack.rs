@@ -2,8 +2,9 @@
 
 use core::hint;
 
-/// Bytes that are painted, a multiple of 4. The stack must have them: nothing else may lie there.
-const PAINTED: usize = 8 << 10;
+/// Bytes that are painted, a multiple of 4. The stack must have them: nothing else may lie there. Kernels for NEON keep what they
+/// prepare of 8-bit weights on the stack.
+const PAINTED: usize = if cfg!(target_arch = "aarch64") { 96 << 10 } else { 8 << 10 };
 /// Bytes below a local variable of `paint` that are left alone, since they may be its own.
 const OWN: usize = 128;
 const COLOUR: u32 = 0xC0DE_C0DE;

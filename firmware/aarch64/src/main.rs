@@ -41,7 +41,10 @@ initial_pagetable!({
     InitialPagetable(map)
 });
 
-entry!(main, 16);
+/// Of the stack, 4 KiB each.
+const PAGES: usize = 32;
+
+entry!(main, PAGES);
 
 fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
     if let Err(error) = classify(MEMORY.take()) {

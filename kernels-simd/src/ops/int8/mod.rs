@@ -7,8 +7,7 @@ mod convolution;
 mod elementwise;
 mod pool;
 
-// Without an operating system the stack has no room for it.
-#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(target_os = "none")))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod dot;
 #[cfg(all(target_arch = "arm", feature = "dsp"))]
 mod dsp;

@@ -4,7 +4,7 @@ use super::{LANES, Space};
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::lengths::{self, part_mut};
-#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(target_os = "none")))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::ops::int8::dot;
 use crate::ops::int8::{ChannelFactors, Factor, Int8Depthwise, Int8Input, Int8Part, Int8Target, clamp};
 use crate::shape::{DenseShape, ImageShape, SeparableShape};
@@ -18,7 +18,7 @@ pub(in crate::ops::int8) fn dense(
     shape: DenseShape,
     _space: &mut Space,
 ) {
-    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(target_os = "none")))]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if dot::is_available(kernels) && dot::fits_dense(parts, &shape) {
         // SAFETY: there is an instruction, and it fits.
         return unsafe { dot::dense(kernels, parts, input, target, shape, &mut _space.dot) };
@@ -44,7 +44,7 @@ pub(in crate::ops::int8) fn depthwise_row(
     y: &mut [i8],
     _space: &mut Space,
 ) {
-    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(target_os = "none")))]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if dot::is_available(kernels) && dot::fits_depthwise(shape) {
         // SAFETY: there is an instruction, and it fits.
         return unsafe { dot::depthwise_row(kernels, x, shape, input, weights, row, y, &mut _space.dot) };

@@ -7,14 +7,14 @@ pub(super) use convolution::{dense, depthwise_row};
 pub(super) use pool::{avg_pool, max_pool};
 
 use super::Rescale;
-#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(target_os = "none")))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::dot;
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 
 /// What a kernel needs room for on its way: only those by the instruction for sums of products do.
 pub(super) struct Space {
-    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(target_os = "none")))]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     dot: dot::Space,
 }
 
@@ -22,7 +22,7 @@ impl Space {
     #[inline(always)]
     pub(super) fn new() -> Self {
         Self {
-            #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(target_os = "none")))]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             dot: dot::Space::new(),
         }
     }
