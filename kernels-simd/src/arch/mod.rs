@@ -41,6 +41,24 @@ pub(crate) trait Simd: Copy {
         // SAFETY: the caller's promise.
         unsafe { Self::splat(*source) }
     }
+    /// Whether a multiplication can take one lane of a register for all lanes of a factor, so that
+    /// [`load_splats`](Self::load_splats) is worth more than as many times [`load_splat`](Self::load_splat).
+    const BY_LANE: bool = false;
+    /// Each of four elements from memory in all lanes of a register, with `RELU` after [`relu`](Self::relu).
+    #[inline(always)]
+    unsafe fn load_splats<const RELU: bool>(source: *const f32) -> [Self::Vector; 4] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut splats = [Self::splat(0.0); 4];
+            for (index, splat) in splats.iter_mut().enumerate() {
+                *splat = Self::splat(*source.add(index));
+                if RELU {
+                    *splat = Self::relu(*splat);
+                }
+            }
+            splats
+        }
+    }
     /// The first lanes, as many as a register of [`Rest`](Self::Rest) has.
     unsafe fn rest(value: Self::Vector) -> <Self::Rest as Simd>::Vector;
     unsafe fn store(target: *mut f32, value: Self::Vector);

@@ -13,6 +13,7 @@ impl Simd for Neon {
     type Mask = uint32x4_t;
     type Rest = super::Scalar;
     const LANES: usize = 4;
+    const BY_LANE: bool = true;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> float32x4_t {
@@ -23,6 +24,17 @@ impl Simd for Neon {
     unsafe fn load(source: *const f32) -> float32x4_t {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { vld1q_f32(source) }
+    }
+    #[inline(always)]
+    unsafe fn load_splats<const RELU: bool>(source: *const f32) -> [float32x4_t; 4] {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe {
+            let mut x = Self::load(source);
+            if RELU {
+                x = Self::relu(x);
+            }
+            [vdupq_laneq_f32::<0>(x), vdupq_laneq_f32::<1>(x), vdupq_laneq_f32::<2>(x), vdupq_laneq_f32::<3>(x)]
+        }
     }
     #[inline(always)]
     unsafe fn rest(value: float32x4_t) -> f32 {

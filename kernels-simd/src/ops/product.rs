@@ -83,6 +83,9 @@ struct Sum<'a, const RELU: bool> {
     offset: usize,
 }
 
+/// Elements that [`Simd::load_splats`] loads.
+const FACTORS: usize = 4;
+
 impl<const RELU: bool> Tiles for Sum<'_, RELU> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const R: usize, const V: usize, const U: usize, const PARTIAL: bool>(
@@ -111,7 +114,22 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
                 let mut b = b.add(column);
                 for segment in 0..product.segments {
                     let a = a.add(row * product.a_pixel + segment * product.a_segment);
-                    for k in 0..product.depth {
+                    let mut k = 0;
+                    while const { S::BY_LANE } && k + FACTORS <= product.depth {
+                        let mut factors = [[S::splat(0.0); FACTORS]; R];
+                        for (r, factors) in factors.iter_mut().enumerate() {
+                            *factors = S::load_splats::<RELU>(a.add(r * product.a_pixel + k));
+                        }
+                        for factor in 0..FACTORS {
+                            let weights = Strip::load::<PARTIAL>(b, lanes);
+                            for (sum, factors) in sums.iter_mut().zip(&factors) {
+                                *sum = sum.add_scaled(factors[factor], &weights);
+                            }
+                            b = b.add(product.columns);
+                        }
+                        k += FACTORS;
+                    }
+                    for k in k..product.depth {
                         let weights = Strip::load::<PARTIAL>(b, lanes);
                         for (r, sum) in sums.iter_mut().enumerate() {
                             let mut x = Strip::<S, V, U>::factor(a.add(r * product.a_pixel + k), all);

@@ -42,6 +42,10 @@ pub(crate) unsafe fn cover<S: Simd, T: Tiles>(tiles: &T, rows: usize, columns: u
                 strip::<S, T, 4, 0, false>(column, S::LANES, tiles, rows);
                 column += 4 * S::LANES;
             }
+            if column + 2 * S::LANES <= columns {
+                strip::<S, T, 2, 0, false>(column, S::LANES, tiles, rows);
+                column += 2 * S::LANES;
+            }
         }
         for_registers!(S, column..columns, strip::<_, 1, 0>(tiles, rows));
     }
@@ -115,7 +119,7 @@ unsafe fn strip<S: Simd, T: Tiles, const V: usize, const U: usize, const PARTIAL
         if const { S::LANES == 8 && V == 1 } {
             rows_of!(12);
         }
-        if const { S::LANES == 8 && V == 1 || S::LANES == 16 } {
+        if const { S::LANES == 4 && V <= 2 || S::LANES == 8 && V == 1 || S::LANES == 16 } {
             rows_of!(8);
         }
         if const { S::LANES == 8 && V == 2 } {

@@ -27,13 +27,13 @@ use depthwise::depthwise_row_body;
 use prepared::{Prepared, Tile};
 
 /// Channels whose sums are computed together.
-const LANES: usize = 16;
+const LANES: usize = if cfg!(target_arch = "aarch64") { 8 } else { 16 };
 /// Elements that the instruction multiplies and adds up in a lane.
 const GROUP: usize = 4;
 /// Of weights that are prepared: channels, by [`LANES`], and groups of a dense and a depthwise convolution.
-const MAX_TILES: usize = 16;
-const DENSE_GROUPS: usize = 384;
-const DEPTHWISE_GROUPS: usize = 208;
+const MAX_TILES: usize = 256 / LANES;
+const DENSE_GROUPS: usize = 6144 / LANES;
+const DEPTHWISE_GROUPS: usize = 3328 / LANES;
 /// Terms of a sum at most.
 const MAX_ROWS: usize = 1024;
 const MAX_TAPS: usize = 52;
@@ -43,7 +43,8 @@ const PIXELS: usize = 8;
 const SLACK: usize = 64;
 
 /// Four elements of each of [`LANES`] channels, one channel behind the other.
-#[repr(C, align(64))]
+#[cfg_attr(target_arch = "x86_64", repr(C, align(64)))]
+#[cfg_attr(target_arch = "aarch64", repr(C, align(32)))]
 struct Group([i8; GROUP * LANES]);
 
 /// The instruction. All of it asks for the processor to have it and for valid pointers. What is called with it is inlined: closures that
@@ -134,14 +135,14 @@ macro_rules! dispatch_dot {
         #[allow(clippy::too_many_arguments)]
         unsafe fn sdot($($argument: $type),*) {
             // SAFETY: as above.
-            unsafe { $body::<neon::Neon<true>>($($argument),*) }
+            unsafe { $body::<neon::Neon<neon::Sdot>>($($argument),*) }
         }
         #[cfg(target_arch = "aarch64")]
         #[target_feature(enable = "neon")]
         #[allow(clippy::too_many_arguments)]
         unsafe fn neon($($argument: $type),*) {
             // SAFETY: as above.
-            unsafe { $body::<neon::Neon<false>>($($argument),*) }
+            unsafe { $body::<neon::Neon<neon::Pairs>>($($argument),*) }
         }
         match $kernels.int8_dot() {
             #[cfg(target_arch = "x86_64")]
