@@ -42,7 +42,7 @@ pub(crate) unsafe fn cover<S: Simd, T: Tiles>(tiles: &T, rows: usize, columns: u
                 strip::<S, T, 4, 0, false>(column, S::LANES, tiles, rows);
                 column += 4 * S::LANES;
             }
-            if column + 2 * S::LANES <= columns {
+            if const { S::LANES == 4 } && column + 2 * S::LANES <= columns {
                 strip::<S, T, 2, 0, false>(column, S::LANES, tiles, rows);
                 column += 2 * S::LANES;
             }

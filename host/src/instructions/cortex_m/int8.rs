@@ -7,6 +7,8 @@
 use darts_core::Int8Step;
 use darts_kernels_simd::{DenseShape, Factor, ImageShape, Int8Input, PoolShape, Rescale, SeparableShape};
 
+use crate::instructions::is_pointwise;
+
 /// Channels that are computed together.
 const QUAD: usize = 4;
 /// Pixels of a row for which a dense convolution prepares its weights once.
@@ -73,8 +75,7 @@ fn rectifies(input: Int8Input) -> bool {
 
 fn dense(shape: DenseShape, input: Int8Input) -> f64 {
     let output = shape.output();
-    let contiguous = [shape.kernel_height, shape.kernel_width, shape.stride_height, shape.stride_width] == [1; 4];
-    if contiguous && [shape.offset_height, shape.offset_width] == [0; 2] {
+    if is_pointwise(shape) {
         // One row of all pixels.
         let input_row = ImageShape::new(1, shape.input.pixels(), shape.input.channels);
         dense_rows(DenseShape { input: input_row, ..shape }, input)
@@ -130,46 +131,15 @@ fn copies(rescale: Rescale) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use darts_core::Genotype;
-    use darts_kernels_simd::{ImageShape, Kernels};
-
-    use crate::data::{Dataset, Normalization};
-    use crate::engine::RunningStatistics;
-    use crate::export::{Calibration, export_int8};
-    use crate::graph::derived::{DerivedConfig, NetworkKind, derived};
-    use crate::instructions::instructions;
-    use crate::model_file::ModelFile;
-    use crate::search::run::initial_weights;
-    use crate::weights::TrainedNetwork;
-
-    fn estimate(channels: usize) -> u64 {
-        let genotype = Genotype::builtin("DARTS_V2").expect("a built-in name");
-        let input = [1, 28, 28];
-        let config =
-            DerivedConfig { kind: NetworkKind::Cifar, input, classes: 10, channels, layers: 5, auxiliary: false };
-        let graph = derived(&genotype, &config).unwrap();
-        let network = TrainedNetwork {
-            config,
-            genotype,
-            weights: initial_weights(&graph, 1),
-            statistics: RunningStatistics::new(&graph),
-            normalization: Normalization { mean: vec![0.0], std: vec![1.0] },
-            class_names: Vec::new(),
-        };
-        let pixels = (0..28 * 28).map(|pixel| (pixel * 37 % 256) as u8).collect();
-        let data = Dataset::new(ImageShape::new(28, 28, 1), pixels, vec![0], vec![String::new()]);
-        let file = export_int8(&network, &data, Calibration::MinMax, Kernels::detect()).unwrap();
-        let file = ModelFile::new(&file, "a model on integers".as_ref());
-        let steps: Vec<_> = file.network().unwrap().steps().collect();
-        instructions(&steps)
-    }
+    use super::super::instructions;
+    use crate::instructions::tests::int8_steps;
 
     /// Of the whole firmware example, as `scripts/firmware-measure --integers` counted them, the start, the check of the file and the
     /// printing of the logits too, which no estimate contains.
     #[test]
     fn estimates_are_little_below_what_programs_took() {
         for (channels, counted) in [(8, 17_040_458.0), (4, 8_046_954.0)] {
-            let ratio = estimate(channels) as f64 / counted;
+            let ratio = instructions(&int8_steps("DARTS_V2", channels, 5)) as f64 / counted;
             assert!((0.85..1.0).contains(&ratio), "C={channels}: {ratio:.3}");
         }
     }
