@@ -18,9 +18,9 @@ pub(crate) struct Sections<'a> {
     pub(crate) workspace_bytes: usize,
 }
 
-/// The steps of a plan section.
-pub(crate) fn steps(plan: &[u8]) -> impl ExactSizeIterator<Item = Result<Step, StepError>> + Clone {
-    plan.as_chunks::<STEP_BYTES>().0.iter().map(Step::from_bytes)
+/// The steps of a plan section that has been checked.
+pub(crate) fn steps(plan: &[u8]) -> impl Iterator<Item = Result<Step, StepError>> + Clone {
+    plan.as_chunks::<STEP_BYTES>().0.iter().map(Step::decode)
 }
 
 impl<'a> Sections<'a> {
@@ -38,7 +38,7 @@ impl<'a> Sections<'a> {
         if !plan.len().is_multiple_of(STEP_BYTES) {
             return Err(ModelError::SectionLength(Section::Plan));
         }
-        let needed = check_plan(steps(plan), &limits)?;
+        let needed = check_plan(plan.as_chunks().0.iter().map(Step::from_bytes), &limits)?;
         if needed != u64::from(header.workspace_bytes) {
             return Err(ModelError::Workspace { stated: header.workspace_bytes, needed });
         }

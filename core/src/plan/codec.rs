@@ -299,11 +299,17 @@ impl Step {
     /// [`StepError::Kind`], [`StepError::Storage`] and [`StepError::Reserved`], for a record that is not exactly what
     /// [`to_bytes`](Self::to_bytes) gives for a step.
     pub fn from_bytes(bytes: &[u8; STEP_BYTES]) -> Result<Self, StepError> {
+        let step = Self::decode(bytes)?;
+        if step.to_bytes()? == *bytes { Ok(step) } else { Err(StepError::Reserved) }
+    }
+
+    /// The same without a look at fields that the step does not use, for records that have passed [`from_bytes`](Self::from_bytes) before.
+    pub(crate) fn decode(bytes: &[u8; STEP_BYTES]) -> Result<Self, StepError> {
         let record = Record::from_bytes(bytes);
         let (source, target) = (decoded(record.source), decoded(record.target));
         let has = |flag| record.flags & flag != 0;
         let shape = record.shape();
-        let step = match record.kind {
+        Ok(match record.kind {
             PRELUDE => Self::Prelude { source, target, shape, padding: record.padding(), relu: has(RELU) },
             DEPTHWISE => Self::Depthwise {
                 source,
@@ -344,7 +350,6 @@ impl Step {
             ADD => Self::Add { source, target, shape },
             ZERO => Self::Zero { target, shape },
             _ => Self::Int8(record.int8()?),
-        };
-        if step.to_bytes()? == *bytes { Ok(step) } else { Err(StepError::Reserved) }
+        })
     }
 }

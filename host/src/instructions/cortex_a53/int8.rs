@@ -38,7 +38,7 @@ const RESCALE: f64 = 9.85;
 const CONVERT: f64 = 9.0;
 const COPY: f64 = 1.4;
 /// For each step: to read its record and find its regions.
-const STEP: f64 = 4100.0;
+const STEP: f64 = 1100.0;
 
 /// Of a step.
 pub(super) fn work(step: &Int8Step) -> f64 {

@@ -29,7 +29,7 @@ const COPY: f64 = 5.0;
 /// For each weight in half precision.
 const WIDEN: f64 = 18.6;
 /// For each step: to read its record and find its regions.
-const STEP: f64 = 2400.0;
+const STEP: f64 = 1000.0;
 
 /// Instructions of one inference; steps on 8-bit integers take the kernels for the DSP extension.
 pub fn instructions(steps: &[Step]) -> u64 {
