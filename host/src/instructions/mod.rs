@@ -3,7 +3,7 @@
 pub mod cortex_a53;
 pub mod cortex_m;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use darts_core::Step;
 use darts_kernels_simd::DenseShape;

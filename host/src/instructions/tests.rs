@@ -21,12 +21,12 @@ fn network(name: &str, channels: usize, layers: usize) -> (Genotype, DerivedConf
 }
 
 /// In `f32`, for images 1×28×28.
-pub(super) fn steps(name: &str, channels: usize, layers: usize) -> Vec<Step> {
+pub(crate) fn steps(name: &str, channels: usize, layers: usize) -> Vec<Step> {
     plan(&network(name, channels, layers).2, Precision::F32).unwrap().steps
 }
 
 /// The same on 8-bit integers.
-pub(super) fn int8_steps(name: &str, channels: usize, layers: usize) -> Vec<Step> {
+pub(crate) fn int8_steps(name: &str, channels: usize, layers: usize) -> Vec<Step> {
     let (genotype, config, graph) = network(name, channels, layers);
     let network = TrainedNetwork {
         config,
