@@ -9,6 +9,7 @@ pub(crate) mod int8;
 mod lanes;
 mod linear;
 mod loss;
+mod multiples;
 pub(crate) mod norm;
 mod peak;
 pub(crate) mod pool;

@@ -2,10 +2,8 @@
 
 /// Lines of a few streams, asked for in small portions: more at once than the processor can wait for would stop it.
 pub(super) struct Ahead<const STREAMS: usize> {
-    /// Start and elements that are left.
-    streams: [(*const f32, usize); STREAMS],
-    /// Elements per portion.
-    portion: usize,
+    /// Start, elements that are left, and elements per portion.
+    streams: [(*const f32, usize, usize); STREAMS],
 }
 
 /// Elements of a line of the cache.
@@ -14,19 +12,17 @@ const LINE: usize = 16;
 impl<const STREAMS: usize> Ahead<STREAMS> {
     /// The elements of all streams, which need not exist, in `portions` portions.
     pub fn new(streams: [(*const f32, usize); STREAMS], portions: usize) -> Self {
-        let all: usize = streams.iter().map(|(_, len)| len.div_ceil(LINE)).sum();
-        Self { streams, portion: all.div_ceil(portions.max(1)) * LINE }
+        let portion = |len: usize| len.div_ceil(LINE).div_ceil(portions.max(1)) * LINE;
+        Self { streams: streams.map(|(start, len)| (start, len, portion(len))) }
     }
 
     /// Asks for the next portion.
     pub fn ask(&mut self) {
-        let mut portion = self.portion;
-        for (start, left) in &mut self.streams {
-            let len = portion.min(*left);
+        for (start, left, portion) in &mut self.streams {
+            let len = (*portion).min(*left);
             ask(*start, len);
             *start = start.wrapping_add(len);
             *left -= len;
-            portion -= len;
         }
     }
 }

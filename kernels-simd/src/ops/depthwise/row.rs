@@ -3,6 +3,21 @@
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{for_registers, load, store};
+use crate::ops::multiples::Multiples;
+
+/// `each!(N, index => body)`: the body for each index below `N`, at most 8. Loops would be unrolled too late for what depends on the index
+/// to be known where it is compiled.
+macro_rules! each {
+    ($n:expr, $index:ident => $body:expr) => {
+        each!(@ $n, $index => $body; 0 1 2 3 4 5 6 7)
+    };
+    (@ $n:expr, $index:ident => $body:expr; $($number:literal)*) => {{$(
+        if const { $number < $n } {
+            const $index: usize = $number;
+            $body;
+        }
+    )*}};
+}
 
 /// The taps of one pixel of the result. Tap `(i, j)` multiplies the element `i * source_row + j * source_column` behind
 /// the place of the pixel in the source with the weight `i * weight_row + j * weight_column` behind the first one.
@@ -78,7 +93,7 @@ unsafe fn row<S: Simd>(row: &Row, channels: usize) {
     }
 }
 
-/// Splits a row into blocks of pixels that fit the registers.
+/// Splits a row into blocks of pixels that fit the registers. The last one may compute pixels of the one before again.
 #[inline(always)]
 unsafe fn blocks<S: Simd, const K: usize, const STEP: usize, const SPREAD: usize, const PARTIAL: bool>(
     channel: usize,
@@ -86,21 +101,72 @@ unsafe fn blocks<S: Simd, const K: usize, const STEP: usize, const SPREAD: usize
     row: &Row,
 ) {
     let mut pixel = 0;
-    macro_rules! blocks_of {
-        ($k:tt, $step:tt, $spread:tt: $($pixels:literal),*) => {$(
-            while row.pixels - pixel >= $pixels {
-                block::<S, $pixels, $k, $step, $spread, PARTIAL>(channel, lanes, pixel, row);
-                pixel += $pixels;
-            }
-        )*};
-    }
     // SAFETY: every block ends at or before `pixels`; the rest is promised by the caller.
     unsafe {
-        if const { S::LANES > 1 } {
-            blocks_of!(K, STEP, SPREAD: 8);
+        if const { S::LANES == 16 && K == 3 } && row.window.rows == 3 && row.pixels >= 8 {
+            return three_rows::<S, STEP, SPREAD, PARTIAL>(channel, lanes, row);
         }
-        blocks_of!(K, STEP, SPREAD: 4);
-        blocks_of!(1, 0, 0: 2, 1);
+        while const { S::LANES > 1 } && row.pixels - pixel >= 8 {
+            block::<S, 8, K, STEP, SPREAD, PARTIAL>(channel, lanes, pixel, row);
+            pixel += 8;
+        }
+        if const { S::LANES > 1 } && row.pixels >= 8 && row.pixels - pixel > 4 {
+            return block::<S, 8, K, STEP, SPREAD, PARTIAL>(channel, lanes, row.pixels - 8, row);
+        }
+        while row.pixels - pixel >= 4 {
+            block::<S, 4, K, STEP, SPREAD, PARTIAL>(channel, lanes, pixel, row);
+            pixel += 4;
+        }
+        if row.pixels >= 4 && pixel < row.pixels {
+            return block::<S, 4, K, STEP, SPREAD, PARTIAL>(channel, lanes, row.pixels - 4, row);
+        }
+        for pixel in pixel..row.pixels {
+            block::<S, 1, 1, 0, 0, PARTIAL>(channel, lanes, pixel, row);
+        }
+    }
+}
+
+/// Computes all pixels of windows of 3×3, eight at a time, with all taps in registers.
+#[inline(always)]
+unsafe fn three_rows<S: Simd, const STEP: usize, const SPREAD: usize, const PARTIAL: bool>(
+    channel: usize,
+    lanes: usize,
+    row: &Row,
+) {
+    let window = &row.window;
+    // SAFETY: the pointers of `row` cover all windows.
+    unsafe {
+        let mut taps = [[S::splat(0.0); 3]; 3];
+        let mut rows = [row.source.add(channel); 3];
+        for (i, taps) in taps.iter_mut().enumerate() {
+            for (j, tap) in taps.iter_mut().enumerate() {
+                let at = i as isize * window.weight_row + j as isize * window.weight_column;
+                *tap = load::<S, PARTIAL>(row.weights.offset(at).add(channel), lanes);
+            }
+            let back = if i >= window.rows_to_end { window.ring } else { 0 };
+            rows[i] = rows[i].wrapping_add(i * window.source_row).wrapping_offset(-back);
+        }
+        let places = Multiples::new(row.source_step / STEP);
+        let targets = Multiples::new(row.target_step);
+        let mut target = row.target.add(channel);
+        let mut left = row.pixels;
+        loop {
+            let mut sums = [S::splat(0.0); 8];
+            row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, places, rows[0], &taps[0], &mut sums);
+            row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, places, rows[1], &taps[1], &mut sums);
+            row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, places, rows[2], &taps[2], &mut sums);
+            store_pixels::<S, 8, PARTIAL>(lanes, targets, target, &sums);
+            left -= 8;
+            if left == 0 {
+                return;
+            }
+            // The last block may compute pixels of the one before again.
+            let step = if left < 8 { core::mem::replace(&mut left, 8) } else { 8 };
+            for source in &mut rows {
+                *source = source.add(step * row.source_step);
+            }
+            target = target.add(step * row.target_step);
+        }
     }
 }
 
@@ -126,23 +192,17 @@ unsafe fn block<
         let mut source = row.source.add(pixel * row.source_step + channel);
         let mut weights = row.weights.add(channel);
         let mut sums = [S::splat(0.0); P];
+        let places = Multiples::new(row.source_step / const { if STEP > 0 { STEP } else { 1 } });
         for i in 0..window.rows {
             if i == window.rows_to_end {
                 source = source.wrapping_offset(-window.ring);
             }
             if const { STEP > 0 } {
-                let unit = row.source_step / STEP;
                 let mut taps = [S::splat(0.0); K];
                 for (j, tap) in taps.iter_mut().enumerate() {
                     *tap = load::<S, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
                 }
-                for (p, sum) in sums.iter_mut().enumerate() {
-                    for (j, tap) in taps.iter().enumerate() {
-                        // The same place for several `p` and `j`: the compiler loads it once.
-                        let x = load::<S, PARTIAL>(source.add((p * STEP + j * SPREAD) * unit), lanes);
-                        *sum = S::mul_add(x, *tap, *sum);
-                    }
-                }
+                row_of_taps::<S, P, K, STEP, SPREAD, PARTIAL>(lanes, places, source, &taps, &mut sums);
             } else {
                 for j in 0..window.columns {
                     let tap = load::<S, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
@@ -158,8 +218,44 @@ unsafe fn block<
             weights = weights.wrapping_offset(window.weight_row);
         }
         let target = row.target.add(pixel * row.target_step + channel);
-        for (p, sum) in sums.iter().enumerate() {
-            store::<S, PARTIAL>(target.add(p * row.target_step), *sum, lanes);
-        }
+        store_pixels::<S, P, PARTIAL>(lanes, Multiples::new(row.target_step), target, &sums);
     }
+}
+
+/// Adds what the `K` taps of one row contribute to `P` pixels.
+#[inline(always)]
+unsafe fn row_of_taps<
+    S: Simd,
+    const P: usize,
+    const K: usize,
+    const STEP: usize,
+    const SPREAD: usize,
+    const PARTIAL: bool,
+>(
+    lanes: usize,
+    places: Multiples,
+    source: *const f32,
+    taps: &[S::Vector; K],
+    sums: &mut [S::Vector; P],
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        each!(P, PIXEL => each!(K, TAP => {
+            // The same place for several pixels and taps: the compiler loads it once.
+            let x = load::<S, PARTIAL>(places.add(source, const { PIXEL * STEP + TAP * SPREAD }), lanes);
+            sums[PIXEL] = S::mul_add(x, taps[TAP], sums[PIXEL]);
+        }));
+    }
+}
+
+/// Stores `P` pixels.
+#[inline(always)]
+unsafe fn store_pixels<S: Simd, const P: usize, const PARTIAL: bool>(
+    lanes: usize,
+    places: Multiples,
+    target: *mut f32,
+    sums: &[S::Vector; P],
+) {
+    // SAFETY: promised by the caller.
+    unsafe { each!(P, PIXEL => store::<S, PARTIAL>(places.add(target, PIXEL).cast_mut(), sums[PIXEL], lanes)) }
 }

@@ -34,6 +34,9 @@ impl Finish<'_> {
     }
 }
 
+/// Partial sums kept side by side, so that additions do not wait for each other.
+const CHAINS: usize = 4;
+
 #[inline(always)]
 unsafe fn finish_pixels<S: Simd>(finish: &Finish<'_>) {
     let relu = matches!(finish.prelude, Prelude::Relu | Prelude::AffineRelu { .. });
@@ -46,6 +49,15 @@ unsafe fn finish_pixels<S: Simd>(finish: &Finish<'_>) {
             (true, false) => for_registers!(S, 0..finish.channels, pixels::<true, true>(finish)),
         }
     }
+}
+
+/// What is the same for all pixels of one register of channels.
+#[derive(Clone, Copy)]
+struct Channels<S: Simd> {
+    scale: S::Vector,
+    shift: S::Vector,
+    mean: S::Vector,
+    lanes: usize,
 }
 
 /// All pixels of one register of channels.
@@ -67,29 +79,55 @@ unsafe fn pixels<S: Simd, const RELU: bool, const SUMS: bool, const PARTIAL: boo
             _ => (S::splat(1.0), zero),
         };
         let mean = if SUMS { load::<S, PARTIAL>(finish.mean.add(channel), lanes) } else { zero };
-        let (mut sum, mut dot) = (zero, zero);
-        for pixel in 0..finish.pixels {
-            let at = pixel * finish.channels + channel;
-            let mut value = load::<S, PARTIAL>(finish.gradient.add(at), lanes);
-            let x = if RELU || SUMS { load::<S, PARTIAL>(finish.x.add(at), lanes) } else { zero };
-            if RELU {
-                value = S::select(S::greater(S::mul_add(x, scale, shift), zero), value, zero);
-            }
-            let dx = finish.dx.add(at);
-            if finish.accumulate {
-                value = S::add(load::<S, PARTIAL>(dx, lanes), value);
-            }
-            store::<S, PARTIAL>(dx, value, lanes);
-            if SUMS {
-                sum = S::add(sum, value);
-                dot = S::mul_add(value, S::sub(x, mean), dot);
+        let constants = Channels::<S> { scale, shift, mean, lanes };
+        let (mut sums, mut dots) = ([zero; CHAINS], [zero; CHAINS]);
+        let whole = finish.pixels - finish.pixels % CHAINS;
+        let mut at = channel;
+        for _ in (0..whole).step_by(CHAINS) {
+            for (sum, dot) in sums.iter_mut().zip(&mut dots) {
+                pixel::<S, RELU, SUMS, PARTIAL>(at, constants, finish, sum, dot);
+                at += finish.channels;
             }
         }
+        for _ in whole..finish.pixels {
+            pixel::<S, RELU, SUMS, PARTIAL>(at, constants, finish, &mut sums[0], &mut dots[0]);
+            at += finish.channels;
+        }
         if SUMS {
-            for (target, value) in [(0, sum), (finish.channels, dot)] {
+            for (target, [a, b, c, d]) in [(0, sums), (finish.channels, dots)] {
+                let value = S::add(S::add(a, b), S::add(c, d));
                 let target = finish.sums.add(target + channel);
                 store::<S, PARTIAL>(target, S::add(load::<S, PARTIAL>(target, lanes), value), lanes);
             }
+        }
+    }
+}
+
+/// The register of one pixel that starts at element `at`.
+#[inline(always)]
+unsafe fn pixel<S: Simd, const RELU: bool, const SUMS: bool, const PARTIAL: bool>(
+    at: usize,
+    Channels { scale, shift, mean, lanes }: Channels<S>,
+    finish: &Finish<'_>,
+    sum: &mut S::Vector,
+    dot: &mut S::Vector,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let zero = S::splat(0.0);
+        let mut value = load::<S, PARTIAL>(finish.gradient.add(at), lanes);
+        let x = if RELU || SUMS { load::<S, PARTIAL>(finish.x.add(at), lanes) } else { zero };
+        if RELU {
+            value = S::select(S::greater(S::mul_add(x, scale, shift), zero), value, zero);
+        }
+        let dx = finish.dx.add(at);
+        if finish.accumulate {
+            value = S::add(load::<S, PARTIAL>(dx, lanes), value);
+        }
+        store::<S, PARTIAL>(dx, value, lanes);
+        if SUMS {
+            *sum = S::add(*sum, value);
+            *dot = S::mul_add(value, S::sub(x, mean), *dot);
         }
     }
 }

@@ -6,7 +6,6 @@ use crate::kernels::Kernels;
 use crate::lengths::{part, require};
 use crate::ops::dense::Product;
 use crate::ops::depthwise::{Row, Window};
-use crate::ops::prefetch::Ahead;
 use crate::ops::prelude::Prelude;
 use crate::ops::ring::Ring;
 use crate::shape::SeparableShape;
@@ -101,7 +100,6 @@ unsafe fn forward(
     partial.fill(0.0);
     let left = shape.padding().left * shape.input.channels;
     let ring = Ring::new(ring, ring_rows, left..left + shape.input.width * shape.input.channels);
-    let input_row = shape.input.width * shape.input.channels;
     let (mut preluded, mut summed) = (0, 0);
     for first in (0..output.height).step_by(strip_rows.max(1)) {
         let rows = strip_rows.min(output.height - first);
@@ -111,13 +109,7 @@ unsafe fn forward(
             let needed = shape.rows_needed(first + rows - 1);
             prelude_rows(kernels, x, shape, prelude, ring, preluded..needed);
             preluded = preluded.max(needed);
-            let streams = [
-                (x.as_ptr().wrapping_add(preluded * input_row), strip_rows * shape.stride * input_row),
-                (z.as_ptr().wrapping_add((first + rows) * output.width * outputs), strip_rows * output.width * outputs),
-            ];
-            let mut ahead = Ahead::new(streams, rows);
             for row in 0..rows {
-                ahead.ask();
                 let target = strip.as_mut_ptr().add(row * output.width * shape.input.channels);
                 depthwise_row(kernels, shape, ring, first + row, depthwise, target);
             }
