@@ -34,10 +34,10 @@ pub(crate) trait Simd: Copy {
 
     unsafe fn splat(value: f32) -> Self::Vector;
     unsafe fn load(source: *const f32) -> Self::Vector;
-    /// One element from memory in all lanes; `all` is [`mask_opaque`](Self::mask_opaque). It is an instruction of its own even
-    /// where multiplications could read the element themselves, each of them again.
+    /// One element from memory in all lanes. It is an instruction of its own even where multiplications could read the element
+    /// themselves, each of them again.
     #[inline(always)]
-    unsafe fn load_splat(source: *const f32, _all: Self::Mask) -> Self::Vector {
+    unsafe fn load_splat(source: *const f32) -> Self::Vector {
         // SAFETY: the caller's promise.
         unsafe { Self::splat(*source) }
     }
@@ -84,12 +84,6 @@ pub(crate) trait Simd: Copy {
     /// `a` where the mask is true, else `b`.
     unsafe fn select(mask: Self::Mask, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn mask_all() -> Self::Mask;
-    /// [`mask_all`](Self::mask_all), where it matters unknown to the compiler.
-    #[inline(always)]
-    unsafe fn mask_opaque() -> Self::Mask {
-        // SAFETY: the caller's promise.
-        unsafe { Self::mask_all() }
-    }
     unsafe fn mask_and(a: Self::Mask, b: Self::Mask) -> Self::Mask;
     /// `a & !b`.
     unsafe fn mask_and_not(a: Self::Mask, b: Self::Mask) -> Self::Mask;

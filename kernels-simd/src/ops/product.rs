@@ -97,7 +97,6 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
         let product = self.product;
         // SAFETY: the pointers cover the matrices, and the tile lies inside.
         unsafe {
-            let all = S::mask_opaque();
             let c = product.c.add(row * product.c_pixel + column);
             let mut sums = [Strip::<S, V, U>::zero(); R];
             if !product.bias.is_null() {
@@ -132,7 +131,7 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
                     for k in k..product.depth {
                         let weights = Strip::load::<PARTIAL>(b, lanes);
                         for (r, sum) in sums.iter_mut().enumerate() {
-                            let mut x = Strip::<S, V, U>::factor(a.add(r * product.a_pixel + k), all);
+                            let mut x = Strip::<S, V, U>::factor(a.add(r * product.a_pixel + k));
                             if RELU {
                                 x = S::relu(x);
                             }

@@ -75,11 +75,11 @@ impl<S: Simd, const V: usize, const U: usize> Strip<S, V, U> {
         }
     }
 
-    /// The factor at `source` for [`add_scaled`](Self::add_scaled); `all` is [`Simd::mask_opaque`].
+    /// The factor at `source` for [`add_scaled`](Self::add_scaled).
     #[inline(always)]
-    pub unsafe fn factor(source: *const f32, all: S::Mask) -> S::Vector {
+    pub unsafe fn factor(source: *const f32) -> S::Vector {
         // SAFETY: the caller's promise.
-        unsafe { if const { V + U > 1 } { S::load_splat(source, all) } else { S::splat(*source) } }
+        unsafe { if const { V + U > 1 } { S::load_splat(source) } else { S::splat(*source) } }
     }
 
     /// `self + factor · other`, `factor` being the same in all lanes.
