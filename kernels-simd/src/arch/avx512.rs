@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::Simd;
+use super::{Simd, Terms, groups};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
@@ -53,6 +53,17 @@ impl Simd for Avx512 {
     unsafe fn rest(value: __m512) -> __m256 {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm512_castps512_ps256(value) }
+    }
+    const GROUPS: bool = true;
+    #[inline(always)]
+    unsafe fn add_groups<const W: usize, const RELU: bool>(
+        whole: &mut [[__m512; 2]; 8],
+        rest: &mut [__m256; 8],
+        lanes: usize,
+        terms: Terms,
+    ) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { groups::add::<W, RELU>(whole, rest, first(lanes), terms) }
     }
     #[inline(always)]
     unsafe fn store(target: *mut f32, value: __m512) {

@@ -18,4 +18,5 @@ mod product;
 mod ring;
 pub(crate) mod separable;
 mod strip;
+mod terms;
 mod tiles;

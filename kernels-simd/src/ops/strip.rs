@@ -7,8 +7,8 @@ use crate::arch::Simd;
 /// has `lanes` lanes.
 #[derive(Clone, Copy)]
 pub(super) struct Strip<S: Simd, const V: usize, const U: usize> {
-    whole: [S::Vector; V],
-    rest: [<S::Rest as Simd>::Vector; U],
+    pub whole: [S::Vector; V],
+    pub rest: [<S::Rest as Simd>::Vector; U],
 }
 
 /// All methods: the processor has the instruction set, and pointers cover the strip's elements.
