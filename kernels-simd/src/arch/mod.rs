@@ -7,6 +7,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod groups;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -18,6 +20,17 @@ pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use scalar::Scalar;
+
+/// The terms of [`Simd::add_groups`]: the product of rows of `depth` factors, `a_pixel` elements apart, with a matrix of rows
+/// that are `columns` elements apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    pub a: *const f32,
+    pub a_pixel: usize,
+    pub depth: usize,
+    pub b: *const f32,
+    pub columns: usize,
+}
 
 /// Operations on one register of `f32` lanes. Methods are `unsafe` because they may use instructions that the processor
 /// must have, and because loads and stores take raw pointers.
@@ -34,10 +47,10 @@ pub(crate) trait Simd: Copy {
 
     unsafe fn splat(value: f32) -> Self::Vector;
     unsafe fn load(source: *const f32) -> Self::Vector;
-    /// One element from memory in all lanes; `all` is [`mask_opaque`](Self::mask_opaque). It is an instruction of its own even
-    /// where multiplications could read the element themselves, each of them again.
+    /// One element from memory in all lanes. It is an instruction of its own even where multiplications could read the element
+    /// themselves, each of them again.
     #[inline(always)]
-    unsafe fn load_splat(source: *const f32, _all: Self::Mask) -> Self::Vector {
+    unsafe fn load_splat(source: *const f32) -> Self::Vector {
         // SAFETY: the caller's promise.
         unsafe { Self::splat(*source) }
     }
@@ -61,6 +74,18 @@ pub(crate) trait Simd: Copy {
     }
     /// The first lanes, as many as a register of [`Rest`](Self::Rest) has.
     unsafe fn rest(value: Self::Vector) -> <Self::Rest as Simd>::Vector;
+    /// Whether there is [`add_groups`](Self::add_groups).
+    const GROUPS: bool = false;
+    /// Adds products to eight rows of two registers and `lanes` (`0 < lanes <= W`, `W` being 4 or 8) columns behind these, for
+    /// as many factors as there are in whole groups of `LANES / W`: the columns behind are computed for a group at a time.
+    #[inline(always)]
+    unsafe fn add_groups<const W: usize, const RELU: bool>(
+        _whole: &mut [[Self::Vector; 2]; 8],
+        _rest: &mut [<Self::Rest as Simd>::Vector; 8],
+        _lanes: usize,
+        _terms: Terms,
+    ) {
+    }
     unsafe fn store(target: *mut f32, value: Self::Vector);
     /// Loads the first `count` lanes (`0 < count < LANES`), zeros the rest and touches no memory behind them.
     unsafe fn load_partial(source: *const f32, count: usize) -> Self::Vector;
@@ -84,12 +109,6 @@ pub(crate) trait Simd: Copy {
     /// `a` where the mask is true, else `b`.
     unsafe fn select(mask: Self::Mask, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn mask_all() -> Self::Mask;
-    /// [`mask_all`](Self::mask_all), where it matters unknown to the compiler.
-    #[inline(always)]
-    unsafe fn mask_opaque() -> Self::Mask {
-        // SAFETY: the caller's promise.
-        unsafe { Self::mask_all() }
-    }
     unsafe fn mask_and(a: Self::Mask, b: Self::Mask) -> Self::Mask;
     /// `a & !b`.
     unsafe fn mask_and_not(a: Self::Mask, b: Self::Mask) -> Self::Mask;

@@ -264,7 +264,6 @@ impl Tiles for OuterProducts {
     ) {
         // SAFETY: the pointers cover the matrices, and the tile lies inside.
         unsafe {
-            let all = S::mask_opaque();
             let mut sums = [Strip::<S, V, U>::zero(); R];
             let mut dy = self.dy.add(column);
             for y in 0..self.height {
@@ -272,7 +271,7 @@ impl Tiles for OuterProducts {
                 for _ in 0..self.width {
                     let gradients = Strip::load::<PARTIAL>(dy, lanes);
                     for (r, sum) in sums.iter_mut().enumerate() {
-                        *sum = sum.add_scaled(Strip::<S, V, U>::factor(x.add(r), all), &gradients);
+                        *sum = sum.add_scaled(Strip::<S, V, U>::factor(x.add(r)), &gradients);
                     }
                     x = x.add(self.x_pixel);
                     dy = dy.add(self.dy_pixel);

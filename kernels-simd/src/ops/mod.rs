@@ -19,4 +19,5 @@ mod product;
 mod ring;
 pub(crate) mod separable;
 mod strip;
+mod terms;
 mod tiles;

@@ -2,8 +2,9 @@
 
 use super::dense::DensePart;
 use super::strip::Strip;
+use super::terms::in_groups;
 use super::tiles::{Tiles, cover};
-use crate::arch::Simd;
+use crate::arch::{Simd, Terms};
 use crate::kernels::{Kernels, dispatch};
 
 /// `c[p, :] (+)= bias + Σ_s a_s[p, :] · b_s` for the `s`-th of `segments` pairs of matrices: `a_s` `[pixels, depth]`, `b_s`
@@ -83,9 +84,6 @@ struct Sum<'a, const RELU: bool> {
     offset: usize,
 }
 
-/// Elements that [`Simd::load_splats`] loads.
-const FACTORS: usize = 4;
-
 impl<const RELU: bool> Tiles for Sum<'_, RELU> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const R: usize, const V: usize, const U: usize, const PARTIAL: bool>(
@@ -97,7 +95,6 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
         let product = self.product;
         // SAFETY: the pointers cover the matrices, and the tile lies inside.
         unsafe {
-            let all = S::mask_opaque();
             let c = product.c.add(row * product.c_pixel + column);
             let mut sums = [Strip::<S, V, U>::zero(); R];
             if !product.bias.is_null() {
@@ -114,32 +111,16 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
                 let mut b = b.add(column);
                 for segment in 0..product.segments {
                     let a = a.add(row * product.a_pixel + segment * product.a_segment);
-                    let mut k = 0;
-                    while const { S::BY_LANE } && k + FACTORS <= product.depth {
-                        let mut factors = [[S::splat(0.0); FACTORS]; R];
-                        for (r, factors) in factors.iter_mut().enumerate() {
-                            *factors = S::load_splats::<RELU>(a.add(r * product.a_pixel + k));
-                        }
-                        for factor in 0..FACTORS {
-                            let weights = Strip::load::<PARTIAL>(b, lanes);
-                            for (sum, factors) in sums.iter_mut().zip(&factors) {
-                                *sum = sum.add_scaled(factors[factor], &weights);
-                            }
-                            b = b.add(product.columns);
-                        }
-                        k += FACTORS;
-                    }
-                    for k in k..product.depth {
-                        let weights = Strip::load::<PARTIAL>(b, lanes);
-                        for (r, sum) in sums.iter_mut().enumerate() {
-                            let mut x = Strip::<S, V, U>::factor(a.add(r * product.a_pixel + k), all);
-                            if RELU {
-                                x = S::relu(x);
-                            }
-                            *sum = sum.add_scaled(x, &weights);
-                        }
-                        b = b.add(product.columns);
-                    }
+                    let terms =
+                        Terms { a, a_pixel: product.a_pixel, depth: product.depth, b, columns: product.columns };
+                    sums = if const { !in_groups::<S>(R, V, U) } {
+                        terms.add::<S, R, V, U, PARTIAL, RELU>(sums, lanes)
+                    } else if lanes <= 4 {
+                        terms.add_in_groups::<S, R, V, U, 4, RELU>(sums, lanes)
+                    } else {
+                        terms.add_in_groups::<S, R, V, U, 8, RELU>(sums, lanes)
+                    };
+                    b = b.add(product.depth * product.columns);
                 }
             }
             for (r, sum) in sums.iter().enumerate() {

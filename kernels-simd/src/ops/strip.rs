@@ -7,8 +7,8 @@ use crate::arch::Simd;
 /// has `lanes` lanes.
 #[derive(Clone, Copy)]
 pub(super) struct Strip<S: Simd, const V: usize, const U: usize> {
-    whole: [S::Vector; V],
-    rest: [<S::Rest as Simd>::Vector; U],
+    pub whole: [S::Vector; V],
+    pub rest: [<S::Rest as Simd>::Vector; U],
 }
 
 /// All methods: the processor has the instruction set, and pointers cover the strip's elements.
@@ -75,11 +75,11 @@ impl<S: Simd, const V: usize, const U: usize> Strip<S, V, U> {
         }
     }
 
-    /// The factor at `source` for [`add_scaled`](Self::add_scaled); `all` is [`Simd::mask_opaque`].
+    /// The factor at `source` for [`add_scaled`](Self::add_scaled).
     #[inline(always)]
-    pub unsafe fn factor(source: *const f32, all: S::Mask) -> S::Vector {
+    pub unsafe fn factor(source: *const f32) -> S::Vector {
         // SAFETY: the caller's promise.
-        unsafe { if const { V + U > 1 } { S::load_splat(source, all) } else { S::splat(*source) } }
+        unsafe { if const { V + U > 1 } { S::load_splat(source) } else { S::splat(*source) } }
     }
 
     /// `self + factor · other`, `factor` being the same in all lanes.

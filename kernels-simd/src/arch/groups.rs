@@ -1,0 +1,237 @@
+//! [`Simd::add_groups`](super::Simd::add_groups) on AVX-512, in assembly: of the same in Rust the compiler moves so many loads
+//! ahead that sums have to leave the registers, and it takes longer than without groups.
+//!
+//! Four columns beside two registers take half as long as the 32 of these if they have a register of their own. Here that register
+//! has products of these columns with four neighbouring factors, each in a quarter of the lanes, which are added up at the end;
+//! so it is multiplied once for four factors. Eight columns are multiplied with two factors at a time.
+
+use core::arch::asm;
+use core::arch::x86_64::*;
+
+use super::Terms;
+
+/// A factor in all lanes of `zmm28`: `x!(RELU, byte, address)`.
+macro_rules! x {
+    (false, $byte:literal, $address:literal) => {
+        concat!("vbroadcastss zmm28, dword ptr [", $address, " + ", $byte, "]\n")
+    };
+    (true, $byte:literal, $address:literal) => {
+        concat!("vmaxps zmm28, zmm29, dword ptr [", $address, " + ", $byte, "]{{1to16}}\n")
+    };
+}
+
+/// Adds the products of a row's factor with two registers of weights.
+macro_rules! row {
+    ($relu:tt, $byte:literal, $address:literal, $first:literal, $second:literal) => {
+        concat!(
+            x!($relu, $byte, $address),
+            concat!("vfmadd231ps zmm", $first, ", zmm28, zmm24\n"),
+            concat!("vfmadd231ps zmm", $second, ", zmm28, zmm25\n"),
+        )
+    };
+}
+
+/// Adds the products of all rows' factors at `byte` with the row of weights at `b`, which moves on.
+macro_rules! rows {
+    ($relu:tt, $byte:literal) => {
+        concat!(
+            "vmovups zmm24, zmmword ptr [{b}]\n",
+            "vmovups zmm25, zmmword ptr [{b} + 64]\n",
+            "add {b}, {c}\n",
+            row!($relu, $byte, "{a}", "0", "1"),
+            row!($relu, $byte, "{a} + {s}", "2", "3"),
+            row!($relu, $byte, "{a} + 2 * {s}", "4", "5"),
+            row!($relu, $byte, "{a} + {s3}", "6", "7"),
+            row!($relu, $byte, "{a} + 4 * {s}", "8", "9"),
+            row!($relu, $byte, "{a} + {s5}", "10", "11"),
+            row!($relu, $byte, "{a} + 2 * {s3}", "12", "13"),
+            row!($relu, $byte, "{a} + {s7}", "14", "15"),
+        )
+    };
+}
+
+macro_rules! relu {
+    (false) => {
+        ""
+    };
+    (true) => {
+        "vmaxps zmm28, zmm29, zmm28\n"
+    };
+}
+
+/// Adds a row's products of a group: `rest!(W, RELU, address, sum)`.
+macro_rules! rest {
+    (4, $relu:tt, $address:literal, $sum:literal) => {
+        rest!("vbroadcastf32x4 zmm28, xmmword ptr [", $relu, $address, $sum)
+    };
+    (8, $relu:tt, $address:literal, $sum:literal) => {
+        rest!("vbroadcastsd zmm28, qword ptr [", $relu, $address, $sum)
+    };
+    ($load:literal, $relu:tt, $address:literal, $sum:literal) => {
+        concat!(
+            $load,
+            concat!($address, "]\n"),
+            "vpermilps zmm28, zmm28, zmm27\n",
+            relu!($relu),
+            concat!("vfmadd231ps zmm", $sum, ", zmm28, zmm26\n"),
+        )
+    };
+}
+
+/// Weights of the columns behind two registers, for a group.
+macro_rules! rest_weights {
+    (4) => {
+        concat!(
+            "vmovups xmm26 {{{m}}}{{z}}, xmmword ptr [{b} + 128]\n",
+            "vmovups xmm28 {{{m}}}{{z}}, xmmword ptr [{b} + {c} + 128]\n",
+            "vinsertf32x4 zmm26, zmm26, xmm28, 1\n",
+            "vmovups xmm28 {{{m}}}{{z}}, xmmword ptr [{b} + 2 * {c} + 128]\n",
+            "vinsertf32x4 zmm26, zmm26, xmm28, 2\n",
+            "vmovups xmm28 {{{m}}}{{z}}, xmmword ptr [{b} + {c3} + 128]\n",
+            "vinsertf32x4 zmm26, zmm26, xmm28, 3\n",
+        )
+    };
+    (8) => {
+        concat!(
+            "vmovups ymm26 {{{m}}}{{z}}, ymmword ptr [{b} + 128]\n",
+            "vmovups ymm28 {{{m}}}{{z}}, ymmword ptr [{b} + {c} + 128]\n",
+            "vinsertf32x8 zmm26, zmm26, ymm28, 1 /* no {c3} */\n",
+        )
+    };
+}
+
+/// All products of a group.
+macro_rules! group {
+    (4, $relu:tt) => {
+        concat!(
+            rest_weights!(4),
+            rows!($relu, "0"),
+            rest!(4, $relu, "{a}", "16"),
+            rest!(4, $relu, "{a} + {s}", "17"),
+            rows!($relu, "4"),
+            rest!(4, $relu, "{a} + 2 * {s}", "18"),
+            rest!(4, $relu, "{a} + {s3}", "19"),
+            rows!($relu, "8"),
+            rest!(4, $relu, "{a} + 4 * {s}", "20"),
+            rest!(4, $relu, "{a} + {s5}", "21"),
+            rows!($relu, "12"),
+            rest!(4, $relu, "{a} + 2 * {s3}", "22"),
+            rest!(4, $relu, "{a} + {s7}", "23"),
+            "add {a}, 16\n",
+        )
+    };
+    (8, $relu:tt) => {
+        concat!(
+            rest_weights!(8),
+            rows!($relu, "0"),
+            rest!(8, $relu, "{a}", "16"),
+            rest!(8, $relu, "{a} + {s}", "17"),
+            rest!(8, $relu, "{a} + 2 * {s}", "18"),
+            rest!(8, $relu, "{a} + {s3}", "19"),
+            rows!($relu, "4"),
+            rest!(8, $relu, "{a} + 4 * {s}", "20"),
+            rest!(8, $relu, "{a} + {s5}", "21"),
+            rest!(8, $relu, "{a} + 2 * {s3}", "22"),
+            rest!(8, $relu, "{a} + {s7}", "23"),
+            "add {a}, 8\n",
+        )
+    };
+}
+
+macro_rules! groups {
+    ($width:tt, $relu:tt, $whole:ident, $rest:ident, $places:ident, $mask:ident, $terms:ident, $count:ident) => {
+        asm!(
+            "2:",
+            group!($width, $relu),
+            "dec {n}",
+            "jnz 2b",
+            a = inout(reg) $terms.a => _,
+            s = in(reg) $terms.a_pixel * 4,
+            s3 = in(reg) $terms.a_pixel * 12,
+            s5 = in(reg) $terms.a_pixel * 20,
+            s7 = in(reg) $terms.a_pixel * 28,
+            b = inout(reg) $terms.b => _,
+            c = in(reg) $terms.columns * 4,
+            c3 = in(reg) $terms.columns * 12,
+            n = inout(reg) $count => _,
+            m = in(kreg) $mask,
+            inout("zmm0") $whole[0][0],
+            inout("zmm1") $whole[0][1],
+            inout("zmm2") $whole[1][0],
+            inout("zmm3") $whole[1][1],
+            inout("zmm4") $whole[2][0],
+            inout("zmm5") $whole[2][1],
+            inout("zmm6") $whole[3][0],
+            inout("zmm7") $whole[3][1],
+            inout("zmm8") $whole[4][0],
+            inout("zmm9") $whole[4][1],
+            inout("zmm10") $whole[5][0],
+            inout("zmm11") $whole[5][1],
+            inout("zmm12") $whole[6][0],
+            inout("zmm13") $whole[6][1],
+            inout("zmm14") $whole[7][0],
+            inout("zmm15") $whole[7][1],
+            inout("zmm16") $rest[0],
+            inout("zmm17") $rest[1],
+            inout("zmm18") $rest[2],
+            inout("zmm19") $rest[3],
+            inout("zmm20") $rest[4],
+            inout("zmm21") $rest[5],
+            inout("zmm22") $rest[6],
+            inout("zmm23") $rest[7],
+            out("zmm24") _,
+            out("zmm25") _,
+            out("zmm26") _,
+            in("zmm27") $places,
+            out("zmm28") _,
+            in("zmm29") _mm512_setzero_ps(),
+            options(readonly, nostack),
+        )
+    };
+}
+
+/// See [`Simd::add_groups`](super::Simd::add_groups); `mask` has the lanes.
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+pub(super) unsafe fn add<const W: usize, const RELU: bool>(
+    whole: &mut [[__m512; 2]; 8],
+    rest: &mut [__m256; 8],
+    mask: __mmask16,
+    terms: Terms,
+) {
+    let count = terms.depth / const { 16 / W };
+    if count == 0 {
+        return;
+    }
+    let mut sums = [_mm512_setzero_ps(); 8];
+    for (sum, &rest) in sums.iter_mut().zip(rest.iter()) {
+        *sum = _mm512_zextps256_ps512(rest);
+    }
+    // Which factor of a group a lane is multiplied with.
+    let places = if const { W == 4 } {
+        _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3)
+    } else {
+        _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
+    };
+    // SAFETY: reads what the terms say: factors and weights of `count` groups.
+    unsafe {
+        match const { (W, RELU) } {
+            (4, false) => groups!(4, false, whole, sums, places, mask, terms, count),
+            (4, true) => groups!(4, true, whole, sums, places, mask, terms, count),
+            (_, false) => groups!(8, false, whole, sums, places, mask, terms, count),
+            (_, true) => groups!(8, true, whole, sums, places, mask, terms, count),
+        }
+    }
+    for (rest, &sum) in rest.iter_mut().zip(&sums) {
+        let halves = _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum));
+        *rest = if const { W == 4 } {
+            _mm256_zextps128_ps256(_mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves)))
+        } else {
+            halves
+        };
+    }
+}

@@ -1,0 +1,100 @@
+//! The terms of a tile of a matrix product.
+
+use super::strip::Strip;
+use crate::arch::{Simd, Terms};
+
+/// Elements that [`Simd::load_splats`] loads.
+const FACTORS: usize = 4;
+
+/// Whether a tile of `rows` rows, `whole` registers and `rest` of [`Simd::Rest`] is for [`Terms::add_in_groups`].
+pub(super) const fn in_groups<S: Simd>(rows: usize, whole: usize, rest: usize) -> bool {
+    S::GROUPS && rows == 8 && whole == 2 && rest == 1
+}
+
+/// All methods: the processor has the instruction set, the pointers cover the rows and the matrix `b` `[depth, columns]`.
+#[allow(clippy::missing_safety_doc)]
+impl Terms {
+    /// `sums + a · b`.
+    #[inline(always)]
+    pub unsafe fn add<
+        S: Simd,
+        const R: usize,
+        const V: usize,
+        const U: usize,
+        const PARTIAL: bool,
+        const RELU: bool,
+    >(
+        self,
+        mut sums: [Strip<S, V, U>; R],
+        lanes: usize,
+    ) -> [Strip<S, V, U>; R] {
+        let Self { a, a_pixel, depth, mut b, columns } = self;
+        let mut k = 0;
+        // SAFETY: the caller's promise.
+        unsafe {
+            while const { S::BY_LANE } && k + FACTORS <= depth {
+                let mut factors = [[S::splat(0.0); FACTORS]; R];
+                for (r, factors) in factors.iter_mut().enumerate() {
+                    *factors = S::load_splats::<RELU>(a.add(r * a_pixel + k));
+                }
+                for factor in 0..FACTORS {
+                    let weights = Strip::load::<PARTIAL>(b, lanes);
+                    for (sum, factors) in sums.iter_mut().zip(&factors) {
+                        *sum = sum.add_scaled(factors[factor], &weights);
+                    }
+                    b = b.add(columns);
+                }
+                k += FACTORS;
+            }
+            for k in k..depth {
+                let weights = Strip::load::<PARTIAL>(b, lanes);
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let mut x = Strip::<S, V, U>::factor(a.add(r * a_pixel + k));
+                    if RELU {
+                        x = S::relu(x);
+                    }
+                    *sum = sum.add_scaled(x, &weights);
+                }
+                b = b.add(columns);
+            }
+        }
+        sums
+    }
+
+    /// The same, with the columns behind two registers in groups of `W`.
+    #[inline(always)]
+    pub unsafe fn add_in_groups<
+        S: Simd,
+        const R: usize,
+        const V: usize,
+        const U: usize,
+        const W: usize,
+        const RELU: bool,
+    >(
+        self,
+        mut sums: [Strip<S, V, U>; R],
+        lanes: usize,
+    ) -> [Strip<S, V, U>; R] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (mut whole, mut rest) = ([[S::splat(0.0); 2]; 8], [S::Rest::splat(0.0); 8]);
+            for (r, sum) in sums.iter().enumerate() {
+                whole[r] = [sum.whole[0], sum.whole[1]];
+                rest[r] = sum.rest[0];
+            }
+            S::add_groups::<W, RELU>(&mut whole, &mut rest, lanes, self);
+            for (r, sum) in sums.iter_mut().enumerate() {
+                (sum.whole[0], sum.whole[1]) = (whole[r][0], whole[r][1]);
+                sum.rest[0] = rest[r];
+            }
+            let done = self.depth - self.depth % (S::LANES / W);
+            let left = Terms {
+                a: self.a.add(done),
+                depth: self.depth - done,
+                b: self.b.add(done * self.columns),
+                ..self
+            };
+            left.add::<S, R, V, U, true, RELU>(sums, lanes)
+        }
+    }
+}
