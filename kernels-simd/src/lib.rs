@@ -50,10 +50,10 @@ pub use denormals::flush_denormals;
 pub use isa::{Isa, IsaError};
 pub use kernels::Kernels;
 pub use ops::dense::DensePart;
-pub use ops::elementwise::MixTerm;
 pub use ops::int8::{ChannelFactors, Factor, Int8Depthwise, Int8Input, Int8Part, Int8Separable, Int8Target, Rescale};
+pub use ops::mix::MixTerm;
 pub use ops::norm::{
-    NORM_EPSILON, NORM_MOMENTUM, NormBackward, NormFold, norm_backward_coefficients, norm_fold_batch,
+    NORM_EPSILON, NORM_MOMENTUM, NormBackward, NormFold, NormTerm, norm_backward_coefficients, norm_fold_batch,
     norm_fold_running, norm_update_running,
 };
 pub use ops::pool::{PoolGradient, Pooling};

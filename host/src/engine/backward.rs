@@ -6,16 +6,16 @@
 
 use std::mem::{replace, take};
 
-use darts_kernels_simd::{NormSums, OutputGradient, SeparableInputGradient};
+use darts_kernels_simd::{NormSums, NormTerm, OutputGradient, SeparableInputGradient};
 
 use super::chunk::{Chunk, Values};
 use super::forward::mixing_weight;
 use super::parallel::Workers;
 use super::plan::{RegionPlan, Upstream, Written};
-use super::scratch::{Buffer, Scratch};
+use super::scratch::{Buffer, Scratch, TERMS};
 use super::stage::{GroupInput, InputGradient, StageGradients, Weights};
 use super::{Engine, Inputs, Network};
-use crate::graph::{INPUT, NormId, TensorId, TermWeight};
+use crate::graph::{INPUT, NormId, TensorId, Term, TermWeight};
 
 /// Where gradients go; everything is overwritten.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ impl Shared<'_> {
                 self.backward_stage(index, image, chunk, scratch);
             }
             for index in (0..graph.regions[self.region].mixes.len()).rev() {
-                self.backward_mix(index, image, chunk, &mut scratch.value);
+                self.backward_mix(index, image, chunk, &mut scratch.terms);
             }
         }
     }
@@ -347,7 +347,7 @@ impl Shared<'_> {
         Weights { flat: self.inputs.weights, transposed: &self.network.transposed }
     }
 
-    fn backward_mix(&self, index: usize, image: usize, chunk: &mut Chunk, value: &mut Buffer) {
+    fn backward_mix(&self, index: usize, image: usize, chunk: &mut Chunk, buffers: &mut [Buffer; TERMS]) {
         let network = self.network;
         let Network { graph, kernels, .. } = network;
         let node = &graph.mixes[graph.regions[self.region].mixes[index]];
@@ -363,29 +363,15 @@ impl Shared<'_> {
             chunk.gradients[network.slot(node.output)] = gradient;
             return;
         }
-        for (term, &Written { target, sums }) in node.terms.iter().zip(terms) {
-            let factor = network.drop_factor(term, self.inputs, chunk, image);
-            let start = sums.unwrap_or_default();
-            match term.source.norm {
-                Some(norm) => match chunk.values[term.source.tensor] {
-                    Values::Recomputed(stage) => {
-                        let sums = network.norm_sums(norm, factor, &mut chunk.sums[start..]);
-                        network.pool(stage).reduce(network, &chunk.values, image, dy, sums);
-                    }
-                    _ => {
-                        let z = network.value(&chunk.values, term.source.tensor, image, value);
-                        network.reduce(norm, dy, z, factor, &mut chunk.sums[start..]);
-                    }
-                },
-                None if matches!(term.weight, TermWeight::Alpha(_)) => {
-                    let z = network.value(&chunk.values, term.source.tensor, image, value);
-                    chunk.sums[start] += f64::from(factor) * kernels.dot(dy, z);
-                }
-                None => {}
-            }
+        let mut sums = take(&mut chunk.sums);
+        for (nodes, terms) in node.terms.chunks(TERMS).zip(terms.chunks(TERMS)) {
+            self.reduce_terms((nodes, terms), image, dy, chunk, (&mut sums, &mut *buffers));
+        }
+        chunk.sums = sums;
+        for (term, &Written { target, .. }) in node.terms.iter().zip(terms) {
             if let Some(target) = target {
+                let weight = mixing_weight(term, self.inputs) * network.drop_factor(term, self.inputs, chunk, image);
                 let dx = &mut chunk.gradients[network.slot(term.source.tensor)][place.clone()];
-                let weight = mixing_weight(term, self.inputs) * factor;
                 if !replace(&mut chunk.written[target], true) {
                     dx.fill(0.0);
                 }
@@ -393,5 +379,46 @@ impl Shared<'_> {
             }
         }
         chunk.gradients[network.slot(node.output)] = gradient;
+    }
+
+    /// Adds what the barrier needs to know of some terms of a mix whose gradient is `dy`.
+    fn reduce_terms(
+        &self,
+        (nodes, terms): (&[Term], &[Written]),
+        image: usize,
+        dy: &[f32],
+        chunk: &Chunk,
+        (mut sums, buffers): (&mut [f64], &mut [Buffer; TERMS]),
+    ) {
+        let network = self.network;
+        // Those behind a norm, in the order of their sums.
+        let none = || NormSums { mean: &[], scale: 0.0, sum: &mut [], dot: &mut [] };
+        let mut reductions = [(); TERMS].map(|()| NormTerm { z: &[], sums: none() });
+        let (mut count, mut start) = (0, 0);
+        for ((term, written), buffer) in nodes.iter().zip(terms).zip(buffers) {
+            let factor = network.drop_factor(term, self.inputs, chunk, image);
+            let own = written.sums.unwrap_or(start);
+            let (tensor, all) = (term.source.tensor, &chunk.values);
+            match (term.source.norm, &all[tensor]) {
+                (Some(norm), &Values::Recomputed(stage)) => {
+                    let sums = network.norm_sums(norm, factor, &mut sums[own - start..]);
+                    network.pool(stage).reduce(network, all, image, dy, sums);
+                }
+                (Some(norm), _) => {
+                    let len = 2 * network.graph.norms[norm].range.len();
+                    let (before, rest) = take(&mut sums).split_at_mut(own - start + len);
+                    let sums_of_term = network.norm_sums(norm, factor, &mut before[own - start..]);
+                    let z = network.value(all, tensor, image, buffer);
+                    reductions[count] = NormTerm { z, sums: sums_of_term };
+                    (count, start, sums) = (count + 1, own + len, rest);
+                }
+                (None, _) if matches!(term.weight, TermWeight::Alpha(_)) => {
+                    let z = network.value(all, tensor, image, buffer);
+                    sums[own - start] += f64::from(factor) * network.kernels.dot(dy, z);
+                }
+                (None, _) => {}
+            }
+        }
+        network.kernels.norm_backward_reduce_terms(dy, &mut reductions[..count]);
     }
 }

@@ -1,4 +1,4 @@
-//! Weighted sums, ReLU, scalings and reductions.
+//! ReLU, scalings and reductions of vectors.
 
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
@@ -7,34 +7,7 @@ use crate::ops::lanes::{load, store, with_lanes};
 use crate::ops::prelude::Prelude;
 use crate::shape::{ImageShape, Padding};
 
-/// One summand of [`Kernels::mix`]: a tensor and its factor per channel.
-#[derive(Clone, Copy, Debug)]
-pub struct MixTerm<'a> {
-    /// The tensor, `[P, C]`.
-    pub z: &'a [f32],
-    /// Factor of each channel, `[C]`.
-    pub scale: &'a [f32],
-}
-
 impl Kernels {
-    /// `y[p, c] (+)= shift[c] + Σ_t scale_t[c]·z_t[p, c]` over one image `[P, C]`, in one pass; `y` is overwritten unless
-    /// `accumulate`. This is a mixed operation, or a whole node, of normalised tensors: the normalisations and the weights
-    /// are folded into the factors.
-    ///
-    /// # Panics
-    ///
-    /// When the length of a tensor differs from that of `y`, or that of a factor from that of `shift`.
-    pub fn mix(self, terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32], accumulate: bool) {
-        let channels = shift.len();
-        assert!(y.len().is_multiple_of(channels), "mix: {} values are no image of {channels} channels", y.len());
-        for term in terms {
-            assert_eq!((term.z.len(), term.scale.len()), (y.len(), channels), "mix: z and scale of a term");
-        }
-        // SAFETY: all tensors have the same length, a multiple of the channels; all factors have one element per
-        // channel.
-        unsafe { dispatch!(self, mix_image(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32], accumulate: bool)) }
-    }
-
     /// `y = max(x, 0)`; `y` is overwritten.
     ///
     /// # Panics
@@ -89,61 +62,6 @@ impl Kernels {
     /// `Σ x²`, added up as in [`dot`](Self::dot).
     pub fn sum_of_squares(self, x: &[f32]) -> f64 {
         self.dot(x, x)
-    }
-}
-
-/// Pixels whose sums are held in registers while the terms pass by.
-const PIXELS: usize = 8;
-
-#[inline(always)]
-unsafe fn mix_image<S: Simd>(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32], accumulate: bool) {
-    let channels = shift.len();
-    let pixels = y.len() / channels;
-    let whole = pixels - pixels % PIXELS;
-    // SAFETY: the caller's lengths; each call is given pixels and channels inside them.
-    unsafe {
-        for first in (0..whole).step_by(PIXELS) {
-            mix_pixels::<S, PIXELS>(terms, shift, y, accumulate, first);
-        }
-        for first in whole..pixels {
-            mix_pixels::<S, 1>(terms, shift, y, accumulate, first);
-        }
-    }
-}
-
-/// `N` pixels from `first` on.
-#[inline(always)]
-unsafe fn mix_pixels<S: Simd, const N: usize>(
-    terms: &[MixTerm<'_>],
-    shift: &[f32],
-    y: &mut [f32],
-    accumulate: bool,
-    first: usize,
-) {
-    let channels = shift.len();
-    for c in (0..channels).step_by(S::LANES) {
-        with_lanes!(S, channels - c, PARTIAL, count, {
-            // SAFETY: the caller promises the pixels, and c + count <= channels.
-            unsafe {
-                let mut sums = [load::<S, PARTIAL>(shift.as_ptr().add(c), count); N];
-                let at = first * channels + c;
-                if accumulate {
-                    for (pixel, sum) in sums.iter_mut().enumerate() {
-                        *sum = S::add(*sum, load::<S, PARTIAL>(y.as_ptr().add(at + pixel * channels), count));
-                    }
-                }
-                for term in terms {
-                    let scale = load::<S, PARTIAL>(term.scale.as_ptr().add(c), count);
-                    for (pixel, sum) in sums.iter_mut().enumerate() {
-                        let z = load::<S, PARTIAL>(term.z.as_ptr().add(at + pixel * channels), count);
-                        *sum = S::mul_add(scale, z, *sum);
-                    }
-                }
-                for (pixel, sum) in sums.into_iter().enumerate() {
-                    store::<S, PARTIAL>(y.as_mut_ptr().add(at + pixel * channels), sum, count);
-                }
-            }
-        });
     }
 }
 

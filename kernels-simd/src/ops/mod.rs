@@ -3,15 +3,17 @@
 
 pub(crate) mod dense;
 mod depthwise;
-pub(crate) mod elementwise;
+mod elementwise;
 mod half;
 pub(crate) mod int8;
 mod lanes;
 mod linear;
 mod loss;
+pub(crate) mod mix;
 mod multiples;
 pub(crate) mod norm;
 mod peak;
+mod periodic;
 pub(crate) mod pool;
 mod prefetch;
 pub(crate) mod prelude;

@@ -88,12 +88,8 @@ impl Terms {
                 sum.rest[0] = rest[r];
             }
             let done = self.depth - self.depth % (S::LANES / W);
-            let left = Terms {
-                a: self.a.add(done),
-                depth: self.depth - done,
-                b: self.b.add(done * self.columns),
-                ..self
-            };
+            let left =
+                Terms { a: self.a.add(done), depth: self.depth - done, b: self.b.add(done * self.columns), ..self };
             left.add::<S, R, V, U, true, RELU>(sums, lanes)
         }
     }
