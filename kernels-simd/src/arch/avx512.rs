@@ -66,6 +66,16 @@ impl Simd for Avx512 {
         unsafe { groups::add::<W, RELU>(whole, rest, first(lanes), terms) }
     }
     #[inline(always)]
+    unsafe fn add_groups_transposed<const W: usize>(
+        whole: &mut [[__m512; 2]; 8],
+        rest: &mut [__m256; 8],
+        lanes: usize,
+        terms: Terms,
+    ) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { groups::add_transposed::<W>(whole, rest, first(lanes), terms) }
+    }
+    #[inline(always)]
     unsafe fn store(target: *mut f32, value: __m512) {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm512_storeu_ps(target, value) }

@@ -74,12 +74,22 @@ pub(crate) trait Simd: Copy {
     }
     /// The first lanes, as many as a register of [`Rest`](Self::Rest) has.
     unsafe fn rest(value: Self::Vector) -> <Self::Rest as Simd>::Vector;
-    /// Whether there is [`add_groups`](Self::add_groups).
+    /// Whether there are [`add_groups`](Self::add_groups) and [`add_groups_transposed`](Self::add_groups_transposed).
     const GROUPS: bool = false;
     /// Adds products to eight rows of two registers and `lanes` (`0 < lanes <= W`, `W` being 4 or 8) columns behind these, for
     /// as many factors as there are in whole groups of `LANES / W`: the columns behind are computed for a group at a time.
     #[inline(always)]
     unsafe fn add_groups<const W: usize, const RELU: bool>(
+        _whole: &mut [[Self::Vector; 2]; 8],
+        _rest: &mut [<Self::Rest as Simd>::Vector; 8],
+        _lanes: usize,
+        _terms: Terms,
+    ) {
+    }
+    /// The same, of a transposed matrix: the factors of neighbouring rows are neighbours, and those of one row `a_pixel` elements
+    /// apart.
+    #[inline(always)]
+    unsafe fn add_groups_transposed<const W: usize>(
         _whole: &mut [[Self::Vector; 2]; 8],
         _rest: &mut [<Self::Rest as Simd>::Vector; 8],
         _lanes: usize,

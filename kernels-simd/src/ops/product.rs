@@ -111,15 +111,12 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
                 let mut b = b.add(column);
                 for segment in 0..product.segments {
                     let a = a.add(row * product.a_pixel + segment * product.a_segment);
-                    let terms =
+                    let mut terms =
                         Terms { a, a_pixel: product.a_pixel, depth: product.depth, b, columns: product.columns };
-                    sums = if const { !in_groups::<S>(R, V, U) } {
-                        terms.add::<S, R, V, U, PARTIAL, RELU>(sums, lanes)
-                    } else if lanes <= 4 {
-                        terms.add_in_groups::<S, R, V, U, 4, RELU>(sums, lanes)
-                    } else {
-                        terms.add_in_groups::<S, R, V, U, 8, RELU>(sums, lanes)
-                    };
+                    if const { in_groups::<S>(R, V, U) } {
+                        (sums, terms) = terms.add_groups::<S, R, V, U, RELU, false>(sums, lanes);
+                    }
+                    sums = terms.add::<S, R, V, U, PARTIAL, RELU>(sums, lanes);
                     b = b.add(product.depth * product.columns);
                 }
             }
