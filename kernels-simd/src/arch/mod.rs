@@ -9,6 +9,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod groups;
+#[cfg(target_arch = "x86_64")]
+mod kept;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -96,6 +98,11 @@ pub(crate) trait Simd: Copy {
         _terms: Terms,
     ) {
     }
+    /// Whether there is [`add_kept`](Self::add_kept).
+    const KEPT: bool = false;
+    /// Adds to `sums` the products of eight rows of as many factors as there are `weights`; the rows are `a_pixel` elements apart.
+    #[inline(always)]
+    unsafe fn add_kept(_sums: &mut [Self::Vector; 8], _weights: &[Self::Vector; 16], _a: *const f32, _a_pixel: usize) {}
     unsafe fn store(target: *mut f32, value: Self::Vector);
     /// Loads the first `count` lanes (`0 < count < LANES`), zeros the rest and touches no memory behind them.
     unsafe fn load_partial(source: *const f32, count: usize) -> Self::Vector;

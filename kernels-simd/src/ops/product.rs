@@ -67,8 +67,20 @@ impl Product {
 
 #[inline(always)]
 unsafe fn rows<S: Simd>(sum: &Sum<'_, false>, pixels: usize) {
-    // SAFETY: promised by the caller.
-    unsafe { cover::<S, _>(sum, pixels, sum.product.columns) }
+    let product = sum.product;
+    // SAFETY: promised by the caller; what is left begins behind what is done.
+    unsafe {
+        if product.can_keep::<S>() && sum.others.is_empty() {
+            let done = product.keep_weights::<S>(pixels);
+            if done < pixels {
+                let a = product.a.add(done * product.a_pixel);
+                let left = Product { a, c: product.c.add(done * product.c_pixel), ..*product };
+                cover::<S, _>(&Sum { product: &left, ..*sum }, pixels - done, product.columns);
+            }
+        } else {
+            cover::<S, _>(sum, pixels, product.columns);
+        }
+    }
 }
 
 #[inline(always)]

@@ -1,5 +1,6 @@
 //! The terms of a tile of a matrix product.
 
+use super::lanes::MAX_LANES;
 use super::strip::Strip;
 use crate::arch::{Simd, Terms};
 
@@ -94,7 +95,7 @@ impl Terms {
                 (sum.whole[0], sum.whole[1]) = (whole[r][0], whole[r][1]);
                 sum.rest[0] = rest[r];
             }
-            let left = self.depth % (S::LANES / width);
+            let left = self.depth % (MAX_LANES / width);
             let done = self.depth - left;
             let a = self.a.add(if TRANSPOSED { done * self.a_pixel } else { done });
             (sums, Self { a, depth: left, b: self.b.add(done * self.columns), ..self })
