@@ -17,7 +17,7 @@ pub(super) const fn in_groups<S: Simd>(rows: usize, whole: usize, rest: usize) -
 impl Terms {
     /// `sums + a · b`.
     #[inline(always)]
-    pub unsafe fn add<
+    pub(super) unsafe fn add<
         S: Simd,
         const R: usize,
         const V: usize,
@@ -65,7 +65,7 @@ impl Terms {
     /// `sums + a · b` for the terms in whole groups, in a tile that is [`in_groups`], and the terms that are left. With
     /// `TRANSPOSED` neighbouring factors are those of neighbouring rows.
     #[inline(always)]
-    pub unsafe fn add_groups<
+    pub(super) unsafe fn add_groups<
         S: Simd,
         const R: usize,
         const V: usize,
