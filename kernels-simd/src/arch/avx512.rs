@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{Simd, Terms, groups};
+use super::{Simd, Terms, groups, kept};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
@@ -64,6 +64,22 @@ impl Simd for Avx512 {
     ) {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { groups::add::<W, RELU>(whole, rest, first(lanes), terms) }
+    }
+    #[inline(always)]
+    unsafe fn add_groups_transposed<const W: usize>(
+        whole: &mut [[__m512; 2]; 8],
+        rest: &mut [__m256; 8],
+        lanes: usize,
+        terms: Terms,
+    ) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { groups::add_transposed::<W>(whole, rest, first(lanes), terms) }
+    }
+    const KEPT: bool = true;
+    #[inline(always)]
+    unsafe fn add_kept(sums: &mut [__m512; 8], weights: &[__m512; 16], a: *const f32, a_pixel: usize) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { kept::add(sums, weights, a, a_pixel) }
     }
     #[inline(always)]
     unsafe fn store(target: *mut f32, value: __m512) {

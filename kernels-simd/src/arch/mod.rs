@@ -9,6 +9,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod groups;
+#[cfg(target_arch = "x86_64")]
+mod kept;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -74,7 +76,7 @@ pub(crate) trait Simd: Copy {
     }
     /// The first lanes, as many as a register of [`Rest`](Self::Rest) has.
     unsafe fn rest(value: Self::Vector) -> <Self::Rest as Simd>::Vector;
-    /// Whether there is [`add_groups`](Self::add_groups).
+    /// Whether there are [`add_groups`](Self::add_groups) and [`add_groups_transposed`](Self::add_groups_transposed).
     const GROUPS: bool = false;
     /// Adds products to eight rows of two registers and `lanes` (`0 < lanes <= W`, `W` being 4 or 8) columns behind these, for
     /// as many factors as there are in whole groups of `LANES / W`: the columns behind are computed for a group at a time.
@@ -86,6 +88,21 @@ pub(crate) trait Simd: Copy {
         _terms: Terms,
     ) {
     }
+    /// The same, of a transposed matrix: the factors of neighbouring rows are neighbours, and those of one row `a_pixel` elements
+    /// apart.
+    #[inline(always)]
+    unsafe fn add_groups_transposed<const W: usize>(
+        _whole: &mut [[Self::Vector; 2]; 8],
+        _rest: &mut [<Self::Rest as Simd>::Vector; 8],
+        _lanes: usize,
+        _terms: Terms,
+    ) {
+    }
+    /// Whether there is [`add_kept`](Self::add_kept).
+    const KEPT: bool = false;
+    /// Adds to `sums` the products of eight rows of as many factors as there are `weights`; the rows are `a_pixel` elements apart.
+    #[inline(always)]
+    unsafe fn add_kept(_sums: &mut [Self::Vector; 8], _weights: &[Self::Vector; 16], _a: *const f32, _a_pixel: usize) {}
     unsafe fn store(target: *mut f32, value: Self::Vector);
     /// Loads the first `count` lanes (`0 < count < LANES`), zeros the rest and touches no memory behind them.
     unsafe fn load_partial(source: *const f32, count: usize) -> Self::Vector;

@@ -8,8 +8,9 @@ use core::ptr;
 
 pub(super) use super::product::Product;
 use super::strip::Strip;
+use super::terms::in_groups;
 use super::tiles::{Tiles, cover};
-use crate::arch::Simd;
+use crate::arch::{Simd, Terms};
 use crate::kernels::{Kernels, dispatch};
 use crate::lengths::require;
 use crate::shape::DenseShape;
@@ -267,15 +268,20 @@ impl Tiles for OuterProducts {
             let mut sums = [Strip::<S, V, U>::zero(); R];
             let mut dy = self.dy.add(column);
             for y in 0..self.height {
-                let mut x = self.x.add(y * self.x_row + row);
-                for _ in 0..self.width {
-                    let gradients = Strip::load::<PARTIAL>(dy, lanes);
+                let x = self.x.add(y * self.x_row + row);
+                let (a_pixel, depth, columns) = (self.x_pixel, self.width, self.dy_pixel);
+                let mut terms = Terms { a: x, a_pixel, depth, b: dy, columns };
+                if const { in_groups::<S>(R, V, U) } {
+                    (sums, terms) = terms.add_groups::<S, R, V, U, false, true>(sums, lanes);
+                }
+                for pixel in 0..terms.depth {
+                    let gradients = Strip::load::<PARTIAL>(terms.b.add(pixel * columns), lanes);
+                    let x = terms.a.add(pixel * a_pixel);
                     for (r, sum) in sums.iter_mut().enumerate() {
                         *sum = sum.add_scaled(Strip::<S, V, U>::factor(x.add(r)), &gradients);
                     }
-                    x = x.add(self.x_pixel);
-                    dy = dy.add(self.dy_pixel);
                 }
+                dy = dy.add(self.width * self.dy_pixel);
             }
             for (r, sum) in sums.iter().enumerate() {
                 let dw = self.dw.add((row + r) * self.columns + column);

@@ -6,6 +6,7 @@ mod depthwise;
 mod elementwise;
 mod half;
 pub(crate) mod int8;
+mod kept;
 mod lanes;
 mod linear;
 mod loss;

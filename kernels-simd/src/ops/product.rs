@@ -67,8 +67,20 @@ impl Product {
 
 #[inline(always)]
 unsafe fn rows<S: Simd>(sum: &Sum<'_, false>, pixels: usize) {
-    // SAFETY: promised by the caller.
-    unsafe { cover::<S, _>(sum, pixels, sum.product.columns) }
+    let product = sum.product;
+    // SAFETY: promised by the caller; what is left begins behind what is done.
+    unsafe {
+        if product.can_keep::<S>() && sum.others.is_empty() {
+            let done = product.keep_weights::<S>(pixels);
+            if done < pixels {
+                let a = product.a.add(done * product.a_pixel);
+                let left = Product { a, c: product.c.add(done * product.c_pixel), ..*product };
+                cover::<S, _>(&Sum { product: &left, ..*sum }, pixels - done, product.columns);
+            }
+        } else {
+            cover::<S, _>(sum, pixels, product.columns);
+        }
+    }
 }
 
 #[inline(always)]
@@ -111,15 +123,12 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
                 let mut b = b.add(column);
                 for segment in 0..product.segments {
                     let a = a.add(row * product.a_pixel + segment * product.a_segment);
-                    let terms =
+                    let mut terms =
                         Terms { a, a_pixel: product.a_pixel, depth: product.depth, b, columns: product.columns };
-                    sums = if const { !in_groups::<S>(R, V, U) } {
-                        terms.add::<S, R, V, U, PARTIAL, RELU>(sums, lanes)
-                    } else if lanes <= 4 {
-                        terms.add_in_groups::<S, R, V, U, 4, RELU>(sums, lanes)
-                    } else {
-                        terms.add_in_groups::<S, R, V, U, 8, RELU>(sums, lanes)
-                    };
+                    if const { in_groups::<S>(R, V, U) } {
+                        (sums, terms) = terms.add_groups::<S, R, V, U, RELU, false>(sums, lanes);
+                    }
+                    sums = terms.add::<S, R, V, U, PARTIAL, RELU>(sums, lanes);
                     b = b.add(product.depth * product.columns);
                 }
             }

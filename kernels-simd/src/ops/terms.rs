@@ -1,12 +1,13 @@
 //! The terms of a tile of a matrix product.
 
+use super::lanes::MAX_LANES;
 use super::strip::Strip;
 use crate::arch::{Simd, Terms};
 
 /// Elements that [`Simd::load_splats`] loads.
 const FACTORS: usize = 4;
 
-/// Whether a tile of `rows` rows, `whole` registers and `rest` of [`Simd::Rest`] is for [`Terms::add_in_groups`].
+/// Whether a tile of `rows` rows, `whole` registers and `rest` of [`Simd::Rest`] is for [`Terms::add_groups`].
 pub(super) const fn in_groups<S: Simd>(rows: usize, whole: usize, rest: usize) -> bool {
     S::GROUPS && rows == 8 && whole == 2 && rest == 1
 }
@@ -16,7 +17,7 @@ pub(super) const fn in_groups<S: Simd>(rows: usize, whole: usize, rest: usize) -
 impl Terms {
     /// `sums + a · b`.
     #[inline(always)]
-    pub unsafe fn add<
+    pub(super) unsafe fn add<
         S: Simd,
         const R: usize,
         const V: usize,
@@ -61,20 +62,21 @@ impl Terms {
         sums
     }
 
-    /// The same, with the columns behind two registers in groups of `W`.
+    /// `sums + a · b` for the terms in whole groups, in a tile that is [`in_groups`], and the terms that are left. With
+    /// `TRANSPOSED` neighbouring factors are those of neighbouring rows.
     #[inline(always)]
-    pub unsafe fn add_in_groups<
+    pub(super) unsafe fn add_groups<
         S: Simd,
         const R: usize,
         const V: usize,
         const U: usize,
-        const W: usize,
         const RELU: bool,
+        const TRANSPOSED: bool,
     >(
         self,
         mut sums: [Strip<S, V, U>; R],
         lanes: usize,
-    ) -> [Strip<S, V, U>; R] {
+    ) -> ([Strip<S, V, U>; R], Self) {
         // SAFETY: the caller's promise.
         unsafe {
             let (mut whole, mut rest) = ([[S::splat(0.0); 2]; 8], [S::Rest::splat(0.0); 8]);
@@ -82,15 +84,21 @@ impl Terms {
                 whole[r] = [sum.whole[0], sum.whole[1]];
                 rest[r] = sum.rest[0];
             }
-            S::add_groups::<W, RELU>(&mut whole, &mut rest, lanes, self);
+            let width = if lanes <= 4 { 4 } else { 8 };
+            match (width, TRANSPOSED) {
+                (4, false) => S::add_groups::<4, RELU>(&mut whole, &mut rest, lanes, self),
+                (_, false) => S::add_groups::<8, RELU>(&mut whole, &mut rest, lanes, self),
+                (4, true) => S::add_groups_transposed::<4>(&mut whole, &mut rest, lanes, self),
+                (_, true) => S::add_groups_transposed::<8>(&mut whole, &mut rest, lanes, self),
+            }
             for (r, sum) in sums.iter_mut().enumerate() {
                 (sum.whole[0], sum.whole[1]) = (whole[r][0], whole[r][1]);
                 sum.rest[0] = rest[r];
             }
-            let done = self.depth - self.depth % (S::LANES / W);
-            let left =
-                Terms { a: self.a.add(done), depth: self.depth - done, b: self.b.add(done * self.columns), ..self };
-            left.add::<S, R, V, U, true, RELU>(sums, lanes)
+            let left = self.depth % (MAX_LANES / width);
+            let done = self.depth - left;
+            let a = self.a.add(if TRANSPOSED { done * self.a_pixel } else { done });
+            (sums, Self { a, depth: left, b: self.b.add(done * self.columns), ..self })
         }
     }
 }
