@@ -12,7 +12,7 @@ mod small;
 pub use buffer::{Guarded, guarded};
 pub use checksum::{CHECKSUM, fix_checksum};
 pub use compare::{absolute, assert_adjoint, assert_close, assert_gradient, assert_same};
-pub use instruction_sets::{channel_counts, images, int8_kernels, kernels};
+pub use instruction_sets::{channel_counts, images, int8_kernels, kernels, repeating_channel_counts};
 pub use model::{AlignedBytes, Filter, SampleModel};
 pub use random::Random;
 pub use small::small_images;

@@ -3,6 +3,7 @@
 use darts_kernels_simd::{Kernels, MixTerm, flush_denormals, reference};
 use darts_tests::{
     Guarded, Random, absolute, assert_adjoint, assert_close, assert_same, channel_counts, guarded, kernels,
+    repeating_channel_counts,
 };
 
 fn each_length(mut test: impl FnMut(Kernels, usize, &mut Random)) {
@@ -18,9 +19,9 @@ fn each_length(mut test: impl FnMut(Kernels, usize, &mut Random)) {
 fn mix() {
     let mut random = Random::new(10);
     for kernels in kernels() {
-        for channels in channel_counts(kernels) {
+        for channels in channel_counts(kernels).into_iter().chain(repeating_channel_counts(kernels)) {
             for pixels in [1, 2, 7, 8, 9, 49] {
-                for count in [0, 1, 2, 5, 35] {
+                for count in [0, 1, 2, 3, 4, 5, 8, 9, 35] {
                     let z: Vec<_> = (0..count).map(|_| guarded(&random.values(pixels * channels))).collect();
                     let scale: Vec<_> = (0..count).map(|_| guarded(&random.values(channels))).collect();
                     let terms: Vec<_> = z.iter().zip(&scale).map(|(z, scale)| MixTerm { z, scale }).collect();
@@ -77,6 +78,10 @@ fn scalings() {
         let (mut y, mut expected) = (guarded(&before), before.clone());
         kernels.axpy(0.3, &x, &mut y);
         reference::axpy(0.3, &x, &mut expected);
+        assert_close((kernels, len), &y, &expected, &size);
+        let (mut y, mut expected) = (Guarded::unwritten(len), vec![f32::NAN; len]);
+        kernels.scale(0.3, &x, &mut y);
+        reference::scale(0.3, &x, &mut expected);
         assert_close((kernels, len), &y, &expected, &size);
         let (mut y, mut expected) = (guarded(&before), before);
         kernels.scale_add(0.3, &x, -0.7, &mut y);

@@ -1,19 +1,21 @@
 //! Batch normalisation, against the reference and against its definition.
 
 use darts_kernels_simd::{
-    NORM_EPSILON, NORM_MOMENTUM, norm_backward_coefficients, norm_fold_batch, norm_fold_running, norm_update_running,
-    reference,
+    NORM_EPSILON, NORM_MOMENTUM, NormSums, NormTerm, norm_backward_coefficients, norm_fold_batch, norm_fold_running,
+    norm_update_running, reference,
 };
-use darts_tests::{Guarded, Random, absolute, assert_close, channel_counts, guarded, kernels};
+use darts_tests::{
+    Guarded, Random, absolute, assert_close, channel_counts, guarded, kernels, repeating_channel_counts,
+};
 
 /// Pixels of an image, on both sides of the blocks in which sums are taken.
-const PIXELS: [usize; 8] = [1, 2, 3, 31, 33, 100, 1024, 1100];
+const PIXELS: [usize; 9] = [1, 2, 3, 31, 33, 100, 1024, 1100, 2100];
 
 #[test]
 fn moments() {
     let mut random = Random::new(5);
     for kernels in kernels() {
-        for channels in channel_counts(kernels) {
+        for channels in channel_counts(kernels).into_iter().chain(repeating_channel_counts(kernels)) {
             for pixels in PIXELS {
                 let z = guarded(&random.values(pixels * channels));
                 let before = random.values_f64(channels);
@@ -34,7 +36,7 @@ fn moments() {
 fn backward_sums() {
     let mut random = Random::new(6);
     for kernels in kernels() {
-        for channels in channel_counts(kernels) {
+        for channels in channel_counts(kernels).into_iter().chain(repeating_channel_counts(kernels)) {
             for pixels in PIXELS {
                 let (dy, z) = (guarded(&random.values(pixels * channels)), guarded(&random.values(pixels * channels)));
                 let mean = guarded(&random.values(channels));
@@ -54,10 +56,47 @@ fn backward_sums() {
 }
 
 #[test]
+fn backward_sums_of_several_terms() {
+    let mut random = Random::new(11);
+    for kernels in kernels() {
+        for channels in channel_counts(kernels).into_iter().chain(repeating_channel_counts(kernels)) {
+            for (pixels, count) in [(3, 0), (100, 1), (9, 2), (1100, 3), (64, 4), (33, 5), (1, 8)] {
+                let dy = guarded(&random.values(pixels * channels));
+                let z: Vec<_> = (0..count).map(|_| guarded(&random.values(pixels * channels))).collect();
+                let mean: Vec<_> = (0..count).map(|_| guarded(&random.values(channels))).collect();
+                let scale = random.values(count);
+                let before: Vec<_> = (0..2 * count).map(|_| random.values_f64(channels)).collect();
+                let (mut actual, mut expected) = (before.clone(), before);
+                let mut terms: Vec<_> = actual
+                    .chunks_mut(2)
+                    .enumerate()
+                    .map(|(term, sums)| {
+                        let [sum, dot] = sums else { unreachable!("two sums a term") };
+                        let sums = NormSums { mean: &mean[term], scale: scale[term], sum, dot };
+                        NormTerm { z: &z[term], sums }
+                    })
+                    .collect();
+                kernels.norm_backward_reduce_terms(&dy, &mut terms);
+                let terms = expected.chunks_mut(2).enumerate().map(|(term, sums)| {
+                    let [sum, dot] = sums else { unreachable!("two sums a term") };
+                    (&z[term][..], &mean[term][..], scale[term], &mut sum[..], &mut dot[..])
+                });
+                reference::norm_backward_reduce_terms(&dy, terms);
+                // |dy| is at most 1, |z - mean| at most 2.
+                let size = vec![1.0 + 2.0 * pixels as f64; channels];
+                for (actual, expected) in actual.iter().zip(&expected) {
+                    assert_close((kernels, channels, pixels, count), actual, expected, &size);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn backward_apply() {
     let mut random = Random::new(7);
     for kernels in kernels() {
-        for channels in channel_counts(kernels) {
+        for channels in channel_counts(kernels).into_iter().chain(repeating_channel_counts(kernels)) {
             for pixels in [1, 7, 32, 33, 70] {
                 let (dy, z) = (guarded(&random.values(pixels * channels)), guarded(&random.values(pixels * channels)));
                 let [mean, p, q, r] = [(); 4].map(|()| guarded(&random.values(channels)));

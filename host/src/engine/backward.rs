@@ -228,8 +228,7 @@ impl Shared<'_> {
             None if weight * scale == 1.0 => OutputGradient::Ready(dy),
             None => {
                 let dz = buffers.gradient.sized(dy.len());
-                dz.fill(0.0);
-                kernels.axpy(weight * scale, dy, dz);
+                kernels.scale(weight * scale, dy, dz);
                 OutputGradient::Ready(dz)
             }
         }
@@ -372,10 +371,11 @@ impl Shared<'_> {
             if let Some(target) = target {
                 let weight = mixing_weight(term, self.inputs) * network.drop_factor(term, self.inputs, chunk, image);
                 let dx = &mut chunk.gradients[network.slot(term.source.tensor)][place.clone()];
-                if !replace(&mut chunk.written[target], true) {
-                    dx.fill(0.0);
+                if replace(&mut chunk.written[target], true) {
+                    kernels.axpy(weight, dy, dx);
+                } else {
+                    kernels.scale(weight, dy, dx);
                 }
-                kernels.axpy(weight, dy, dx);
             }
         }
         chunk.gradients[network.slot(node.output)] = gradient;

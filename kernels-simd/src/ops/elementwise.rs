@@ -37,6 +37,17 @@ impl Kernels {
         unsafe { dispatch!(self, axpy(a: f32, x: &[f32], y: &mut [f32])) }
     }
 
+    /// `y = a·x`; `y` is overwritten.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths differ.
+    pub fn scale(self, a: f32, x: &[f32], y: &mut [f32]) {
+        assert_eq!(x.len(), y.len(), "scale: lengths of x and y");
+        // SAFETY: the lengths are equal.
+        unsafe { dispatch!(self, scale(a: f32, x: &[f32], y: &mut [f32])) }
+    }
+
     /// `y = a·x + b·y`.
     ///
     /// # Panics
@@ -73,6 +84,19 @@ unsafe fn axpy<S: Simd>(a: f32, x: &[f32], y: &mut [f32]) {
             unsafe {
                 let before = load::<S, PARTIAL>(y.as_ptr().add(i), count);
                 let value = S::mul_add(S::splat(a), load::<S, PARTIAL>(x.as_ptr().add(i), count), before);
+                store::<S, PARTIAL>(y.as_mut_ptr().add(i), value, count);
+            }
+        });
+    }
+}
+
+#[inline(always)]
+unsafe fn scale<S: Simd>(a: f32, x: &[f32], y: &mut [f32]) {
+    for i in (0..x.len()).step_by(S::LANES) {
+        with_lanes!(S, x.len() - i, PARTIAL, count, {
+            // SAFETY: both slices have the same length, and i + count is not above it.
+            unsafe {
+                let value = S::mul(S::splat(a), load::<S, PARTIAL>(x.as_ptr().add(i), count));
                 store::<S, PARTIAL>(y.as_mut_ptr().add(i), value, count);
             }
         });

@@ -9,8 +9,8 @@ use core::ptr;
 
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
-use crate::ops::lanes::{MAX_LANES, load, store, with_lanes};
-use crate::ops::periodic::{registers, repeat, with_period};
+use crate::ops::lanes::{load, store, with_lanes};
+use crate::ops::periodic::{UNWRITTEN, registers, repeat, with_period};
 
 /// One summand of [`Kernels::mix`]: a tensor and its factor per channel.
 #[derive(Clone, Copy, Debug)]
@@ -69,13 +69,20 @@ unsafe fn pass<S: Simd>(
     y: &mut [f32],
     accumulate: bool,
 ) {
+    // Whole registers of channels that are some are read a column of a tile at a time: from memory 64 channels took 2.6 µs for eight
+    // terms of 16 KB, and 3.3 to 4.5 in the order of memory (AMD EPYC, Zen 5, 2026-11-28).
+    let columns = channels > S::LANES && channels.is_multiple_of(S::LANES) && channels <= 4 * S::LANES;
     // SAFETY: the caller's lengths, and the period is that of the channels.
     unsafe {
+        if columns {
+            pixels::<S>(terms, channels, shift, y, accumulate);
+            return;
+        }
         with_period!(
             S,
             channels,
             R,
-            periodic::<S, R>(terms, channels, shift, y, accumulate),
+            periodic::<S, R, { REGISTERS.div_ceil(R) * R }>(terms, shift, y, accumulate),
             pixels::<S>(terms, channels, shift, y, accumulate)
         );
     }
@@ -117,22 +124,18 @@ struct Tile {
     accumulate: bool,
 }
 
-/// Channels that begin again after `R` registers.
+/// Channels that begin again after `R` registers, `N` registers at a time.
 #[inline(always)]
-unsafe fn periodic<S: Simd, const R: usize>(
+unsafe fn periodic<S: Simd, const R: usize, const N: usize>(
     terms: &[MixTerm<'_>],
-    channels: usize,
     shift: Option<&[f32]>,
     y: &mut [f32],
     accumulate: bool,
 ) {
-    let (mut streams, mut repeated) = (Stream::of(terms), [[0.0; MAX_LANES]; TERMS]);
-    if channels < S::LANES {
-        for ((stream, repeated), term) in streams.iter_mut().zip(&mut repeated).zip(terms) {
-            // SAFETY: the channels, fewer than the lanes, divide these.
-            *repeated = unsafe { repeat::<S>(term.scale) };
-            stream.scale = repeated.as_ptr();
-        }
+    let (mut streams, mut repeated) = (Stream::of(terms), [UNWRITTEN; TERMS]);
+    for ((stream, repeated), term) in streams.iter_mut().zip(&mut repeated).zip(terms) {
+        // SAFETY: `R` is the period of the channels.
+        stream.scale = unsafe { repeat::<S, R>(term.scale, repeated) };
     }
     let streams = &streams[..terms.len()];
     let (len, y) = (y.len(), y.as_mut_ptr());
@@ -140,16 +143,24 @@ unsafe fn periodic<S: Simd, const R: usize>(
     unsafe {
         let start = shift.map_or([S::splat(0.0); R], |shift| registers::<S, R>(shift));
         let mut tile = Tile { at: 0, step: S::LANES, channel: 0, count: S::LANES, periodic: true, accumulate };
-        while tile.at + REGISTERS * S::LANES <= len {
-            sum::<S, R, REGISTERS, false>(streams, start, y, tile);
-            tile.at += REGISTERS * S::LANES;
+        while tile.at + N * S::LANES <= len {
+            sum::<S, R, N, false>(streams, start, y, tile);
+            tile.at += N * S::LANES;
         }
         while tile.at + R * S::LANES <= len {
             sum::<S, R, R, false>(streams, start, y, tile);
             tile.at += R * S::LANES;
         }
-        if tile.at < len {
-            sum::<S, R, 1, true>(streams, start, y, Tile { count: len - tile.at, ..tile });
+        // What is left is less than a period.
+        for (index, &start) in start.iter().enumerate() {
+            if tile.at >= len {
+                break;
+            }
+            with_lanes!(S, len - tile.at, PARTIAL, count, {
+                let tile = Tile { channel: index * S::LANES, count, ..tile };
+                sum::<S, 1, 1, PARTIAL>(streams, [start], y, tile);
+            });
+            tile.at += S::LANES;
         }
     }
 }

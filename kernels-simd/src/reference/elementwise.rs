@@ -37,6 +37,13 @@ pub fn axpy<T: Real>(a: T, x: &[T], y: &mut [T]) {
     }
 }
 
+/// `y = a·x`.
+pub fn scale<T: Real>(a: T, x: &[T], y: &mut [T]) {
+    for (x, y) in x.iter().zip(y) {
+        put(y, a.get() * x.get(), false);
+    }
+}
+
 /// `y = a·x + b·y`.
 pub fn scale_add<T: Real>(a: T, x: &[T], b: T, y: &mut [T]) {
     for (x, y) in x.iter().zip(y) {

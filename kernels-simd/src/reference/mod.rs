@@ -19,14 +19,14 @@ pub use convolution::{
     dense, dense_backward_input, dense_backward_weight, depthwise, depthwise_backward_input, depthwise_backward_weight,
     transpose,
 };
-pub use elementwise::{axpy, dot, mix, relu, relu_backward, scale_add, sum_of_squares};
+pub use elementwise::{axpy, dot, mix, relu, relu_backward, scale, scale_add, sum_of_squares};
 pub use half::{f16_to_f32, f32_to_f16};
 pub use int8::{
     int8_avg_pool, int8_dense, int8_global_avg_pool, int8_max_pool, int8_prelude, int8_rescale, int8_separable,
 };
 pub use linear::{linear, linear_backward};
 pub use loss::{softmax, softmax_cross_entropy};
-pub use norm::{channel_moments, norm_backward_apply, norm_backward_reduce};
+pub use norm::{channel_moments, norm_backward_apply, norm_backward_reduce, norm_backward_reduce_terms};
 pub use pool::{avg_pool, avg_pool_backward, global_avg_pool, global_avg_pool_backward, max_pool, max_pool_backward};
 pub use prelude::{prelude, prelude_backward};
 

@@ -23,6 +23,16 @@ pub fn norm_backward_reduce<T: Real>(dy: &[T], z: &[T], mean: &[T], scale: T, su
     }
 }
 
+/// [`norm_backward_reduce`] of each of `terms`: `z`, `mean`, `scale`, `sum` and `dot`.
+pub fn norm_backward_reduce_terms<'a, T: Real + 'a>(
+    dy: &[T],
+    terms: impl IntoIterator<Item = (&'a [T], &'a [T], T, &'a mut [f64], &'a mut [f64])>,
+) {
+    for (z, mean, scale, sum, dot) in terms {
+        norm_backward_reduce(dy, z, mean, scale, sum, dot);
+    }
+}
+
 /// `dz[p, c] = scale·p[c]·dy[p, c] + q[c]·(z[p, c] − mean[c]) + r[c]`; `dz` is overwritten.
 #[allow(clippy::too_many_arguments)]
 pub fn norm_backward_apply<T: Real>(dy: &[T], z: &[T], mean: &[T], p: &[T], q: &[T], r: &[T], scale: T, dz: &mut [T]) {

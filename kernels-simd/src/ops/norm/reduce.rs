@@ -6,7 +6,7 @@
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{MAX_LANES, load, with_lanes};
-use crate::ops::periodic::{MAX_PERIOD, add_lanes, registers, with_period};
+use crate::ops::periodic::{add_lanes, registers, with_period};
 use crate::ops::separable::NormSums;
 
 /// One of the values behind whose batch normalisation the same gradient stands.
@@ -82,7 +82,7 @@ impl Kernels {
 unsafe fn image<S: Simd>(dy: &[f32], terms: &mut [NormTerm<'_>], channels: usize) {
     // SAFETY: the caller's lengths, and the period is that of the channels.
     unsafe {
-        with_period!(S, channels, R, periodic::<S, R>(dy, terms), {
+        with_period!(S, channels, R, periodic::<S, R, { if R < 3 { CHAINS } else { R } }>(dy, terms), {
             for term in terms {
                 pixels::<S>(dy, term);
             }
@@ -90,31 +90,37 @@ unsafe fn image<S: Simd>(dy: &[f32], terms: &mut [NormTerm<'_>], channels: usize
     }
 }
 
-/// Partial sums kept side by side, so that additions do not wait for each other.
+/// Partial sums kept side by side, if the period does not ask for more, so that additions do not wait for each other.
 const CHAINS: usize = 4;
 
 /// Registers that each chain adds in one go.
 const SHORT: usize = 16;
 
 /// Elements of `dy` in a block, the sums over which go to `f64`: short sums in a row in each chain.
-const fn block(lanes: usize) -> usize {
-    16 * SHORT * CHAINS * lanes
+const fn block(lanes: usize, chains: usize) -> usize {
+    16 * SHORT * chains * lanes
 }
 
-/// Channels that begin again after `R` registers. Terms are taken in groups whose sums fit the registers; each term of a group
+/// Channels that begin again after `R` registers, in `N` chains. Terms are taken in groups whose sums fit the registers; each term of a group
 /// has loads of its own, by whose addresses the processor can tell what will be read (see [`mix`](Kernels::mix)).
 #[inline(always)]
-unsafe fn periodic<S: Simd, const R: usize>(dy: &[f32], terms: &mut [NormTerm<'_>]) {
+unsafe fn periodic<S: Simd, const R: usize, const N: usize>(dy: &[f32], terms: &mut [NormTerm<'_>]) {
     // AVX2 has 16 registers.
-    let group = if S::LANES == 8 { 2 } else { 4 };
+    let group = if N > 4 {
+        1
+    } else if S::LANES == 8 {
+        2
+    } else {
+        4
+    };
     for terms in terms.chunks_mut(group) {
         // SAFETY: promised by the caller.
         unsafe {
             match terms {
-                [a, b, c, d] => terms_of_group::<S, R, 4>(dy, [a, b, c, d]),
-                [a, b, c] => terms_of_group::<S, R, 3>(dy, [a, b, c]),
-                [a, b] => terms_of_group::<S, R, 2>(dy, [a, b]),
-                [a] => terms_of_group::<S, R, 1>(dy, [a]),
+                [a, b, c, d] => terms_of_group::<S, R, N, 4>(dy, [a, b, c, d]),
+                [a, b, c] => terms_of_group::<S, R, N, 3>(dy, [a, b, c]),
+                [a, b] => terms_of_group::<S, R, N, 2>(dy, [a, b]),
+                [a] => terms_of_group::<S, R, N, 1>(dy, [a]),
                 _ => {}
             }
         }
@@ -122,7 +128,10 @@ unsafe fn periodic<S: Simd, const R: usize>(dy: &[f32], terms: &mut [NormTerm<'_
 }
 
 #[inline(always)]
-unsafe fn terms_of_group<S: Simd, const R: usize, const T: usize>(dy: &[f32], mut terms: [&mut NormTerm<'_>; T]) {
+unsafe fn terms_of_group<S: Simd, const R: usize, const N: usize, const T: usize>(
+    dy: &[f32],
+    mut terms: [&mut NormTerm<'_>; T],
+) {
     // SAFETY: the caller promises that all images have the length of dy.
     unsafe {
         let mut means = [[S::splat(0.0); R]; T];
@@ -131,12 +140,12 @@ unsafe fn terms_of_group<S: Simd, const R: usize, const T: usize>(dy: &[f32], mu
                 *mean = registers::<S, R>(term.sums.mean);
             }
         }
-        for (index, dy) in dy.chunks(block(S::LANES)).enumerate() {
+        for (index, dy) in dy.chunks(block(S::LANES, N)).enumerate() {
             let mut z = [dy.as_ptr(); T];
             for (z, term) in z.iter_mut().zip(&terms) {
-                *z = term.z.as_ptr().add(index * block(S::LANES));
+                *z = term.z.as_ptr().add(index * block(S::LANES, N));
             }
-            let (sum, dots) = sums_of_block::<S, R, T>(dy, z, means);
+            let (sum, dots) = sums_of_block::<S, R, N, T>(dy, z, means);
             for (term, dot) in terms.iter_mut().zip(dots) {
                 let scale = f64::from(term.sums.scale);
                 add_lanes::<S, R>(scale, sum, term.sums.sum);
@@ -148,24 +157,24 @@ unsafe fn terms_of_group<S: Simd, const R: usize, const T: usize>(dy: &[f32], mu
 
 /// `Σ dy` and, of each term, `Σ dy·(z − mean)`, over a block.
 #[inline(always)]
-unsafe fn sums_of_block<S: Simd, const R: usize, const T: usize>(
+unsafe fn sums_of_block<S: Simd, const R: usize, const N: usize, const T: usize>(
     dy: &[f32],
     z: [*const f32; T],
     means: [[S::Vector; R]; T],
 ) -> ([S::Vector; R], [[S::Vector; R]; T]) {
-    const { assert!(CHAINS.is_multiple_of(R) && CHAINS == MAX_PERIOD) }
+    const { assert!(N.is_multiple_of(R)) }
     let (len, dy) = (dy.len(), dy.as_ptr());
     // SAFETY: all images have `len` elements, and what is loaded lies below.
     unsafe {
         let zero = S::splat(0.0);
         let (mut sum, mut dots) = ([zero; R], [[zero; R]; T]);
-        let step = CHAINS * S::LANES;
+        let step = N * S::LANES;
         let mut at = 0;
         while at < len {
-            let (mut sums, mut parts) = ([zero; CHAINS], [[zero; CHAINS]; T]);
+            let (mut sums, mut parts) = ([zero; N], [[zero; N]; T]);
             let end = len.min(at + SHORT * step);
             while at + step <= end {
-                for chain in 0..CHAINS {
+                for chain in 0..N {
                     let at = at + chain * S::LANES;
                     let dy = S::load(dy.add(at));
                     sums[chain] = S::add(sums[chain], dy);
@@ -176,7 +185,7 @@ unsafe fn sums_of_block<S: Simd, const R: usize, const T: usize>(
                 }
                 at += step;
             }
-            for chain in 0..CHAINS {
+            for chain in 0..N {
                 let at = at + chain * S::LANES;
                 if at < end {
                     with_lanes!(S, end - at, PARTIAL, count, {
@@ -191,9 +200,9 @@ unsafe fn sums_of_block<S: Simd, const R: usize, const T: usize>(
                 }
             }
             at = end;
-            fold::<S, R>(sums, &mut sum);
+            fold::<S, R, N>(sums, &mut sum);
             for term in 0..T {
-                fold::<S, R>(parts[term], &mut dots[term]);
+                fold::<S, R, N>(parts[term], &mut dots[term]);
             }
         }
         (sum, dots)
@@ -202,16 +211,18 @@ unsafe fn sums_of_block<S: Simd, const R: usize, const T: usize>(
 
 /// Adds the chains of the same channels.
 #[inline(always)]
-unsafe fn fold<S: Simd, const R: usize>(chains: [S::Vector; CHAINS], sums: &mut [S::Vector; R]) {
-    let [a, b, c, d] = chains;
+unsafe fn fold<S: Simd, const R: usize, const N: usize>(chains: [S::Vector; N], sums: &mut [S::Vector; R]) {
     // SAFETY: the caller promises the instruction set.
     unsafe {
         for (index, sum) in sums.iter_mut().enumerate() {
-            let part = match R {
-                1 => S::add(S::add(a, b), S::add(c, d)),
-                2 => S::add(chains[index], chains[index + 2]),
-                _ => chains[index],
-            };
+            let mut part = chains[index];
+            if N == 4 && R == 1 {
+                part = S::add(S::add(part, chains[1]), S::add(chains[2], chains[3]));
+            } else {
+                for chain in (index + R..N).step_by(R) {
+                    part = S::add(part, chains[chain]);
+                }
+            }
             *sum = S::add(*sum, part);
         }
     }
