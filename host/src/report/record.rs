@@ -191,7 +191,10 @@ impl RunRecord {
         };
         let epochs: Vec<EpochRecord> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let last = || epochs.last().and_then(|epoch| epoch.genotype.clone());
-        let genotype = fs::read_to_string(path.join(GENOTYPE)).ok().or_else(last).or_else(|| config.genotype.clone());
+        // A device in its place may have no end.
+        let file = Some(path.join(GENOTYPE)).filter(|file| file.is_file());
+        let genotype = file.and_then(|file| fs::read_to_string(file).ok());
+        let genotype = genotype.or_else(last).or_else(|| config.genotype.clone());
         let genotype = genotype.and_then(|text| Genotype::parse(text.trim()).ok());
         let last_file = last_file(&config.command).map(|name| path.join(name));
         let all_epochs =
