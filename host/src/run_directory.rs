@@ -3,6 +3,8 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,6 +30,10 @@ pub const EVENTS: &str = "events.out.tfevents.darts";
 pub const ALPHA: &str = "alpha.json";
 /// The weights of a derived network.
 pub const WEIGHTS: &str = "weights.safetensors";
+/// The results of a comparison, written last.
+pub const SUMMARY: &str = "summary.json";
+/// Drawings of the cells of a pipeline, written last.
+pub const DRAWINGS: [&str; 2] = ["normal.svg", "reduce.svg"];
 /// The model file.
 pub const MODEL: &str = "model.darts";
 /// Locked by the process whose run it is, as long as that lives; holds its number.
@@ -265,12 +271,22 @@ fn missing(path: &Path) -> Vec<PathBuf> {
     folders.map(Path::to_owned).collect()
 }
 
+/// How long a lock is waited for: who only looks whether it is taken (`darts runs`) holds it for a moment.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Takes the lock of the folder `path`. The system gives it back when the process ends, however it does.
 fn lock(path: &Path) -> Result<File, RunDirectoryError> {
     let io_error = |source| RunDirectoryError::Io { path: path.to_owned(), source };
     let mut options = File::options();
     let mut file = options.read(true).write(true).create(true).open(path.join(LOCK)).map_err(io_error)?;
-    match file.try_lock() {
+    let start = Instant::now();
+    let locked = loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if start.elapsed() < PATIENCE => thread::sleep(PATIENCE / 100),
+            locked => break locked,
+        }
+    };
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let process = fs::read_to_string(path.join(LOCK)).unwrap_or_default().trim().to_owned();
@@ -355,6 +371,19 @@ mod tests {
         drop(run);
         assert!(matches!(RunDirectory::create(Some(&path), "train"), Err(RunDirectoryError::NotEmpty(_))));
         assert!(matches!(RunDirectory::create(Some(&path.join(ALPHA)), "train"), Err(RunDirectoryError::Io { .. })));
+    }
+
+    #[test]
+    fn who_only_looks_at_a_lock_keeps_nobody_out() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let looking = File::create(parent.path().join(LOCK)).expect("writable");
+        looking.lock_shared().expect("nobody has it");
+        let other = thread::spawn(move || {
+            thread::sleep(PATIENCE / 20);
+            drop(looking);
+        });
+        RunDirectory::create(Some(parent.path()), "train").expect("the lock is waited for");
+        other.join().expect("no panic");
     }
 
     #[test]

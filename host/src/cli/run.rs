@@ -184,7 +184,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         core_f32: core(&f32)?,
         core_f16: core(&f16)?,
     };
-    for (name, cell) in [("normal.svg", &found.genotype.normal), ("reduce.svg", &found.genotype.reduce)] {
+    for (name, cell) in run_directory::DRAWINGS.into_iter().zip([&found.genotype.normal, &found.genotype.reduce]) {
         atomic::write(&directory.file(name), Drawing::from(cell).svg().as_bytes())?;
     }
     let report = Report {

@@ -20,8 +20,8 @@ use super::table::Table;
 /// List the runs below a folder, the latest first
 ///
 /// For each run: its folder, its command, whether it is running, finished or was interrupted, epochs, validation accuracy of the last
-/// epoch, skip connections of the normal and the reduction cell, when it last wrote something, and its size. Where the terminal is narrow
-/// the last columns are left out.
+/// epoch, skip connections of the normal and the reduction cell, when it last wrote something, and its size. Pipelines and comparisons
+/// (run, seeds, random) are listed beside their searches and trainings. Where the terminal is narrow the last columns are left out.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  darts runs\n  darts runs experiments --json")]
 pub struct Arguments {
@@ -74,11 +74,16 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// Collects the runs in `folder` and below it; a run holds no others.
+/// Collects the runs in `folder` and below it; of those only comparisons and pipelines hold others.
 fn find(folder: &Path, runs: &mut Vec<Row>) {
     if folder.join(CONFIG).exists() {
-        match RunRecord::read(folder) {
-            Ok(run) => return runs.push(row(&run)),
+        match RunRecord::read_any(folder) {
+            Ok(run) => {
+                runs.push(row(&run));
+                if !run.has_runs() {
+                    return;
+                }
+            }
             Err(error) if folder.join(METRICS).exists() => {
                 return stderr_line(format_args!("warning: {} is left out: {error}", folder.display()));
             }
@@ -150,7 +155,7 @@ fn cells(folder: &Path, run: &Row) -> [String; 8] {
     [
         path.display().to_string(),
         run.state.name().to_owned(),
-        run.planned_epochs.map_or_else(|| run.epochs.to_string(), |planned| format!("{}/{planned}", run.epochs)),
+        run.planned_epochs.map_or_else(none, |planned| format!("{}/{planned}", run.epochs)),
         run.valid_accuracy.map_or_else(none, |accuracy| format!("{:.2} %", 100.0 * accuracy)),
         run.command.clone(),
         skips.unwrap_or_else(none),

@@ -229,6 +229,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
 #[derive(Serialize, Deserialize)]
 pub struct AlphaRecord {
     pub complete_epochs: usize,
+    /// Whether the search came to its end, and with it the genotype beside this; false where Ctrl-C stopped it, and in records of
+    /// older versions.
+    #[serde(default)]
+    pub finished: bool,
     normal: Vec<Vec<f32>>,
     reduce: Vec<Vec<f32>>,
     /// β of normal, then of reduction cells, where edges are weighted.
@@ -240,7 +244,7 @@ impl From<&SearchOutcome> for AlphaRecord {
     fn from(outcome: &SearchOutcome) -> Self {
         let [normal, reduce] = alpha::rows(&outcome.alpha);
         let complete_epochs = outcome.went_back_to.map_or(outcome.epochs.len(), |epoch| epoch + 1);
-        Self { complete_epochs, normal, reduce, beta: outcome.beta.clone() }
+        Self { complete_epochs, finished: !outcome.interrupted, normal, reduce, beta: outcome.beta.clone() }
     }
 }
 

@@ -9,7 +9,7 @@ use darts_host::checkpoint::{Checkpoints, RestoreError};
 use darts_host::interrupt;
 use darts_host::observer::{Observer, StepProgress};
 use darts_host::progress::{Progress, Task};
-use darts_host::report::{self, Events, ProcessRecord, RunRecord};
+use darts_host::report::{self, Events, ProcessRecord, RunRecord, RunState};
 use darts_host::run_directory::{self, Metrics, RunDirectory};
 use darts_host::search::budget::BudgetRecord;
 use darts_host::search::run::{RunError, SearchEpoch};
@@ -163,15 +163,19 @@ impl<'a> Watch<'a> {
             *state.epochs = directory.records(log_bytes)?;
             checkpoint.restore(&mut state.values)?;
             *state.position = checkpoint.header.position;
-            let Position { epoch, step, .. } = *state.position;
-            let (folder, epochs) = (directory.path().display(), self.epochs);
-            self.progress.line(&if epoch < epochs {
-                format!("going on with {folder} behind step {step} of epoch {}/{epochs}", epoch + 1)
-            } else {
-                format!("{folder} is finished: all of its {epochs} epochs are done")
-            });
         }
         self.metrics = Some(directory.metrics(log_bytes)?);
+        if self.run.from.is_some() {
+            let Position { epoch, step, .. } = *state.position;
+            let (folder, epochs) = (directory.path().display(), self.epochs);
+            let finished = RunRecord::read(directory.path()).is_ok_and(|run| run.state == RunState::Finished);
+            self.progress.line(&match (finished, epoch < epochs) {
+                (true, true) => format!("{folder} is finished: it stopped behind epoch {epoch} of {epochs}"),
+                (true, false) => format!("{folder} is finished: all of its {epochs} epochs are done"),
+                (false, true) => format!("going on with {folder} behind step {step} of epoch {}/{epochs}", epoch + 1),
+                (false, false) => format!("going on with {folder} behind its last epoch"),
+            });
+        }
         Ok(())
     }
 

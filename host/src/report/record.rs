@@ -10,7 +10,7 @@ use darts_core::Genotype;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigFileError, RunConfig};
-use crate::run_directory::{CONFIG, GENOTYPE, LOCK, METRICS};
+use crate::run_directory::{ALPHA, CONFIG, DRAWINGS, GENOTYPE, LOCK, METRICS, SUMMARY};
 use crate::search::budget::BudgetRecord;
 use crate::search::early_stop::stop_epoch;
 
@@ -133,7 +133,7 @@ pub struct RunRecord {
     pub planned: Option<usize>,
     /// Whether it goes on.
     pub state: RunState,
-    /// When its measurements, or else its configuration, were last written.
+    /// When its results, measurements, or else its configuration, were last written.
     pub modified: Option<SystemTime>,
 }
 
@@ -143,6 +143,14 @@ pub enum RunRecordError {
     /// It has no configuration, or a damaged one.
     #[error(transparent)]
     Config(#[from] ConfigFileError),
+    /// It is a comparison or a pipeline.
+    #[error("{} is of darts {command} and has runs in it: give one of those; darts runs {} lists them", path.display(), path.display())]
+    Several {
+        /// The folder.
+        path: PathBuf,
+        /// The command.
+        command: String,
+    },
     /// The measurements cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Io {
@@ -158,8 +166,20 @@ impl RunRecord {
     /// may be half written.
     ///
     /// # Errors
-    /// If its configuration or the log of measurements cannot be read; that there is no log yet is none.
+    /// If its configuration or the log of measurements cannot be read; that there is no log yet is none. If it has runs in it.
     pub fn read(path: &Path) -> Result<Self, RunRecordError> {
+        let run = Self::read_any(path)?;
+        match run.has_runs() {
+            true => Err(RunRecordError::Several { path: run.path, command: run.config.command }),
+            false => Ok(run),
+        }
+    }
+
+    /// As [`read`](Self::read), of the folder of a comparison or a pipeline too, which has neither epochs nor cells of its own.
+    ///
+    /// # Errors
+    /// If its configuration or the log of measurements cannot be read.
+    pub fn read_any(path: &Path) -> Result<Self, RunRecordError> {
         let config_path = path.join(CONFIG);
         let config: RunConfig<toml::Table> = RunConfig::read(&config_path)?;
         let planned = config.settings.get("epochs").and_then(toml::Value::as_integer);
@@ -171,18 +191,33 @@ impl RunRecord {
         };
         let epochs: Vec<EpochRecord> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let last = || epochs.last().and_then(|epoch| epoch.genotype.clone());
-        let genotype = fs::read_to_string(path.join(GENOTYPE)).ok().or_else(last).or_else(|| config.genotype.clone());
+        // A device in its place may have no end.
+        let file = Some(path.join(GENOTYPE)).filter(|file| file.is_file());
+        let genotype = file.and_then(|file| fs::read_to_string(file).ok());
+        let genotype = genotype.or_else(last).or_else(|| config.genotype.clone());
         let genotype = genotype.and_then(|text| Genotype::parse(text.trim()).ok());
-        let state = match planned {
-            Some(planned) if epochs.len() >= planned || stopped_early(&config.settings, &epochs, planned) => {
-                RunState::Finished
-            }
-            _ if in_use(path) => RunState::Running,
-            _ => RunState::Interrupted,
+        let last_file = last_file(&config.command).map(|name| path.join(name));
+        let all_epochs =
+            planned.is_some_and(|planned| epochs.len() >= planned || stopped_early(&config.settings, &epochs, planned));
+        let finished = match &last_file {
+            Some(file) => file.exists(),
+            None => all_epochs && selected(&config.settings, path),
         };
-        let modified =
-            [&metrics_path, &config_path].into_iter().find_map(|path| fs::metadata(path).ok()?.modified().ok());
+        let state = if finished {
+            RunState::Finished
+        } else if in_use(path) {
+            RunState::Running
+        } else {
+            RunState::Interrupted
+        };
+        let mut written = last_file.iter().chain([&metrics_path, &config_path]);
+        let modified = written.find_map(|path| fs::metadata(path).ok()?.modified().ok());
         Ok(Self { path: path.to_owned(), config, genotype, epochs, planned, state, modified })
+    }
+
+    /// Whether it is a comparison or a pipeline, with runs below it.
+    pub fn has_runs(&self) -> bool {
+        last_file(&self.config.command).is_some()
     }
 
     /// The name of its folder.
@@ -221,6 +256,33 @@ fn stopped_early(settings: &toml::Table, epochs: &[EpochRecord], planned: usize)
     let factor = settings.get("stop_eigenvalue").and_then(toml::Value::as_float);
     let eigenvalues: Option<Vec<f64>> = epochs.iter().map(|epoch| epoch.lambda_max).collect();
     factor.zip(eigenvalues).is_some_and(|(factor, values)| stop_epoch(&values, planned, factor).is_some())
+}
+
+/// What a command that starts runs of its own writes last.
+fn last_file(command: &str) -> Option<&'static str> {
+    match command {
+        "run" => Some(DRAWINGS[1]),
+        "seeds" | "random" => Some(SUMMARY),
+        _ => None,
+    }
+}
+
+/// Whether the selection of cells that follows the epochs of some searches is done, if this is one of them.
+fn selected(settings: &toml::Table, path: &Path) -> bool {
+    /// Of the file that is written last. Those of older versions do not tell.
+    #[derive(Deserialize)]
+    struct End {
+        #[serde(default = "yes")]
+        finished: bool,
+    }
+    fn yes() -> bool {
+        true
+    }
+    if !settings.contains_key("select") {
+        return true;
+    }
+    let text = fs::read_to_string(path.join(ALPHA)).ok();
+    text.and_then(|text| serde_json::from_str(&text).ok()).is_some_and(|End { finished }| finished)
 }
 
 /// Whether a process has the lock of the run directory `path`.

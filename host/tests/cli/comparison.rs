@@ -132,6 +132,16 @@ fn searches_and_random_cells_are_trained_alike_and_told_with_mean_and_deviation(
 
     let file: Value = serde_json::from_str(&read(&out.join("summary.json"))).expect("JSON");
     assert_eq!(file, summary);
+    // It is listed beside its runs, and is none that a report could be made of.
+    let listed = json(darts(&["runs", "--json"]).arg(folder.path()));
+    let listed = listed["runs"].as_array().expect("a list");
+    let whole = listed.iter().find(|run| run["command"] == "seeds").expect("it is listed");
+    assert_eq!((&whole["state"], &whole["planned_epochs"]), (&"finished".into(), &Value::Null));
+    // Two searches, a training of each of the four cells, and those of the two that were chosen.
+    assert_eq!(listed.len(), 1 + 2 + 4 + 2);
+    assert!(listed.iter().all(|run| run["state"] == "finished"), "{listed:?}");
+    contains(&failure(darts(&["report"]).arg(&out)), &["is of darts seeds", "give one of those"]);
+    contains(&failure(darts(&["compare"]).args([&out, &out])), &["is of darts seeds"]);
     // A table of the same, without any more work.
     let table = success(darts(&["seeds", "--resume"]).arg(&out));
     contains(&table, &["seed-3", "random-2", "searched, test", "less the mean of random", "±", "Genotype(normal="]);
@@ -154,6 +164,35 @@ fn without_random_cells_only_the_chosen_one_sees_the_test_images() {
         assert_eq!(cell["test_accuracy"].is_number(), cell["name"] == summary["chosen"], "{cell}");
     }
     assert!(summary["searched"]["test_accuracy"].is_null() && summary["against_random"].is_null());
+}
+
+/// A comparison of one search with these options, whose cells are not those of its last epoch; its search directory.
+fn with_search_options(out: &Path, epochs: &str, options: &str) -> PathBuf {
+    let mut command = darts(&["seeds", "--seeds", "1", "--short-epochs", "1", "--search-epochs", epochs]);
+    let search = format!("--batch 10 --channels 1 --layers 1 --nodes 2 --multiplier 1 --order first {options}");
+    let summary = json(command.args(TRAINING).args(["--search-options", &search, "--out"]).arg(out));
+    let search = out.join("seed-1/search");
+    let (genotype, last) = (read(&search.join("genotype.txt")), lines(&search.join("metrics.jsonl")));
+    assert_eq!(cells(&summary, "searched")[0]["genotype"], genotype.trim());
+    assert_ne!(last.last().expect("there are epochs")["genotype"], genotype.trim());
+    search
+}
+
+#[test]
+fn the_cells_of_a_selection_are_trained_and_not_those_of_the_last_alpha() {
+    let folder = tempfile::tempdir().expect("a folder");
+    with_search_options(&folder.path().join("seeds"), "1", "--select perturbation");
+}
+
+#[test]
+fn a_search_that_stops_early_is_finished() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("seeds");
+    // At a factor of 0 it stops behind the seventeenth epoch and goes back to the eleventh; α learns fast, so that cells differ.
+    let search = with_search_options(&out, "19", "--space s2 --arch-learning-rate 0.3 --stop-eigenvalue 0");
+    assert_eq!(lines(&search.join("metrics.jsonl")).len(), 17);
+    let resumed = run(darts(&["search", "--resume"]).arg(&search));
+    contains(&String::from_utf8_lossy(&resumed.stderr), &["is finished: it stopped behind epoch 17 of 19"]);
 }
 
 #[test]

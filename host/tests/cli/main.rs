@@ -331,6 +331,25 @@ fn a_search_leaves_configuration_metrics_and_genotype_which_do_not_depend_on_the
 }
 
 #[test]
+fn guards_that_are_given_as_off_change_no_bit_and_are_not_written_down() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let off = [
+        ["--space", "darts"],
+        ["--warm-up", "0"],
+        ["--select", "alpha"],
+        ["--skip-dropout", "0"],
+        ["--auxiliary-skip", "off"],
+        ["--partial", "1"],
+    ];
+    let [plain, off] = [("plain", &[][..]), ("off", off.as_flattened())].map(|(name, options)| {
+        let out = folder.path().join(name);
+        success(darts(&TINY_SEARCH).args(options).arg("--out").arg(&out));
+        (measurements(&out), ["alpha.json", "genotype.txt", "config.toml"].map(|file| read(&out.join(file))))
+    });
+    assert_eq!(plain, off);
+}
+
+#[test]
 fn training_ends_with_weights_and_the_accuracy_on_the_test_set() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("run");
@@ -440,6 +459,7 @@ fn ctrl_c_in_a_search_saves_the_alpha_of_that_moment() {
     let alpha: Value = serde_json::from_str(&read(&out.join("alpha.json"))).expect("JSON");
     let epochs = lines(&metrics);
     assert_eq!(alpha["complete_epochs"], epochs.len());
+    assert_eq!(alpha["finished"], false);
     assert_eq!(alpha["normal"].as_array().map(Vec::len), Some(2));
     assert!(epochs.iter().all(|epoch| epoch["alpha_normal"] != alpha["normal"]), "{alpha}");
     let (_, checkpoint) = resume::last_checkpoint(&out);
@@ -486,6 +506,15 @@ fn the_whole_pipeline() {
     for file in report["files"].as_array().expect("a list") {
         assert!(fs::metadata(file.as_str().expect("a path")).expect("it is there").len() > 0, "{file}");
     }
+
+    // It is listed beside its search and its training.
+    let listed = json(darts(&["runs", "--json"]).arg(folder.path()));
+    let mut states: Vec<_> = listed["runs"].as_array().expect("a list").iter().collect();
+    states.sort_by_key(|run| run["command"].to_string());
+    let states: Vec<_> = states.into_iter().map(|run| (&run["command"], &run["state"])).collect();
+    let finished = Value::from("finished");
+    assert_eq!(states, ["run", "search", "train"].map(Value::from).each_ref().map(|command| (command, &finished)));
+    contains(&failure(darts(&["report"]).arg(&out)), &["is of darts run", "give one of those"]);
 
     // The model file says the same of itself as the pipeline did.
     let model = out.join("model.darts");

@@ -138,6 +138,25 @@ fn runs_are_listed_with_what_they_came_to() {
 }
 
 #[test]
+fn a_search_whose_cells_are_not_selected_yet_is_not_finished() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("run");
+    search(&out, &["--select", "perturbation"]);
+    let state = || json(darts(&["runs", "--json"]).arg(folder.path()))["runs"][0]["state"].clone();
+    assert_eq!(state(), "finished");
+    // As a process leaves it that ends between the last epoch and the selection.
+    let alpha = out.join("alpha.json");
+    let (text, stopped) = (read(&alpha), read(&alpha).replace("\"finished\": true", "\"finished\": false"));
+    assert_ne!(text, stopped);
+    fs::write(&alpha, stopped).expect("writable");
+    assert_eq!(state(), "interrupted");
+    fs::remove_file(&alpha).expect("it is there");
+    assert_eq!(state(), "interrupted");
+    success(darts(&["search", "--json", "--resume"]).arg(&out));
+    assert_eq!((state(), read(&alpha)), ("finished".into(), text));
+}
+
+#[test]
 fn runs_are_set_side_by_side() {
     let folder = tempfile::tempdir().expect("a folder");
     let [a, b] = ["a", "b"].map(|name| folder.path().join(name));

@@ -115,6 +115,19 @@ fn a_file_that_breaks_off_is_gone_on_with() {
 }
 
 #[test]
+fn a_server_that_hangs_up_is_asked_again_if_it_has_answered_before() {
+    let starts = comes_whole(&[Truncates(100_000), HangsUp, HangsUp], &[], PATIENT);
+    assert_eq!(starts, [0, 100_000, 100_000, 100_000]);
+    let (set, file) = gzipped_set();
+    let server = WebServer::start(&[(NAME, file.clone())], &vec![HangsUp; 50]);
+    refused(&set, &server, &[]);
+    assert_eq!(server.starts(), [0]);
+    let server = WebServer::start(&[(NAME, file)], &[&[Truncates(0)][..], &vec![HangsUp; 50]].concat());
+    refused(&set, &server, &[]);
+    assert_eq!(server.starts(), [0; 3], "three attempts that bring nothing");
+}
+
+#[test]
 fn a_server_that_stalls_is_given_up_and_asked_again() {
     let starts = comes_whole(&[Stalls(100_000)], &[], Duration::from_secs(2));
     assert_eq!(starts[0], 0);

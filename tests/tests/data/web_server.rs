@@ -15,6 +15,8 @@ pub enum Behaviour {
     Truncates(usize),
     /// Says nothing more after so many bytes of the body.
     Stalls(usize),
+    /// Closes the connection instead of an answer.
+    HangsUp,
     /// Sends one wrong bit.
     Corrupts,
     /// Sends the whole file whatever part was asked for, and closes after so many bytes.
@@ -103,6 +105,7 @@ fn answer(
     file: Option<&Vec<u8>>,
 ) -> std::io::Result<()> {
     match (behaviour, file) {
+        (HangsUp, _) => Ok(()),
         (Redirects(to), _) => write!(stream, "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"),
         (Status(status), _) => write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n"),
         (_, None) => write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),

@@ -17,7 +17,7 @@ use darts_core::Genotype;
 use darts_host::config::{DataConfig, MachineConfig, RunConfig};
 use darts_host::data::DataSource;
 use darts_host::interrupt::{self, Interrupted};
-use darts_host::run_directory::{self, RunDirectory};
+use darts_host::run_directory::{self, RunDirectory, SUMMARY};
 use darts_host::search::settings::SearchSettings;
 use darts_host::train::TrainSettings;
 use darts_host::weights::TrainedNetwork;
@@ -35,7 +35,7 @@ use super::{Failure, Outcome};
 use jobs::{Job, Jobs};
 use settings::{Cell, Source};
 use sub_run::{finished_search, finished_training};
-use summary::{CellResult, FinalResult, Origin, SUMMARY, Summary, best};
+use summary::{CellResult, FinalResult, Origin, Summary, best};
 
 /// The folders of the runs of a cell, in its own.
 const SEARCH: &str = "search";
@@ -291,7 +291,7 @@ impl Comparison<'_> {
             origin,
             parameters: self.settings().parameters(&genotype, self.source)?,
             genotype: genotype.to_string(),
-            valid_accuracy: done.last.valid_accuracy.ok_or(NothingHeldOut)?,
+            valid_accuracy: done.result.valid_accuracy.ok_or(NothingHeldOut)?,
             test_accuracy: None,
             search_seconds: None,
             train_seconds: done.seconds,
@@ -301,14 +301,13 @@ impl Comparison<'_> {
 
     /// The cell that the search in `folder` comes to, and its seconds.
     fn search(&self, name: &str, folder: &Path, settings: SearchSettings) -> Result<(Genotype, f64), Failure> {
-        let epochs = settings.epochs;
         self.lay_out(folder, &self.run_config("search", None, settings))?;
-        if finished_search(folder, epochs)?.is_none() {
+        if finished_search(folder)?.is_none() {
             let label = format!("{name}/{SEARCH}");
             self.run_job("search", folder, &label, Vec::new())?;
         }
-        let done = finished_search(folder, epochs)?.ok_or_else(|| NothingCame(folder.to_owned()))?;
-        Ok((Genotype::parse(&done.last.genotype)?, done.seconds))
+        let done = finished_search(folder)?.ok_or_else(|| NothingCame(folder.to_owned()))?;
+        Ok((done.result, done.seconds))
     }
 
     /// Trains `genotype` in `folder`.
@@ -326,7 +325,7 @@ impl Comparison<'_> {
             self.run_job("train", folder, label, arguments.collect())?;
         }
         let done = finished_training(folder, epochs)?.ok_or_else(|| NothingCame(folder.to_owned()))?;
-        let valid_accuracy = done.last.valid_accuracy.ok_or(NothingHeldOut)?;
+        let valid_accuracy = done.result.valid_accuracy.ok_or(NothingHeldOut)?;
         Ok(Trained { valid_accuracy, seconds: done.seconds })
     }
 

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use darts_core::Genotype;
 use darts_host::config::{RunConfig, differences};
 use darts_host::run_directory::{self, RunDirectory};
-use darts_host::search::run::SearchEpoch;
 use darts_host::train::TrainEpoch;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,38 +34,45 @@ pub fn lay_out<S: Serialize + DeserializeOwned>(folder: &Path, config: &RunConfi
 
 /// What a finished run came to.
 #[derive(Debug)]
-pub struct Finished<Epoch> {
-    /// Its last epoch.
-    pub last: Epoch,
+pub struct Finished<Result> {
+    /// The cells of a search, the last epoch of a training.
+    pub result: Result,
     /// Seconds of all epochs.
     pub seconds: f64,
 }
 
-/// The search of `epochs` epochs in `folder`, if all that it writes is there.
-pub fn finished_search(folder: &Path, epochs: usize) -> Result<Option<Finished<SearchEpoch>>, Failure> {
+/// The search in `folder`, if it came to its end: that may be before its last epoch, and its cells may be others than those of
+/// an epoch.
+pub fn finished_search(folder: &Path) -> Result<Option<Finished<Genotype>>, Failure> {
     let path = folder.join(run_directory::ALPHA);
     if !path.exists() {
         return Ok(None);
     }
     let text = fs::read_to_string(&path).map_err(FileError::new("read α", &path))?;
     let alpha: AlphaRecord = serde_json::from_str(&text).map_err(|error| damaged(&path, &error))?;
-    // Written last, but at Ctrl-C too.
-    if alpha.complete_epochs < epochs { Ok(None) } else { finished(folder, epochs, |last: &SearchEpoch| last.epoch) }
+    if !alpha.finished {
+        return Ok(None);
+    }
+    // Written before α.
+    let path = folder.join(run_directory::GENOTYPE);
+    let text = fs::read_to_string(&path).map_err(FileError::new("read the genotype", &path))?;
+    Ok(Some(Finished { result: Genotype::parse(text.trim())?, seconds: log(folder)?.1 }))
 }
 
 /// The training of `epochs` epochs in `folder`, if its last epoch is recorded, before which its weights are saved.
 pub fn finished_training(folder: &Path, epochs: usize) -> Result<Option<Finished<TrainEpoch>>, Failure> {
-    finished(folder, epochs, |last: &TrainEpoch| last.epoch)
+    let (last, seconds) = log(folder)?;
+    let Some(last) = last else { return Ok(None) };
+    let result: TrainEpoch =
+        serde_json::from_str(&last).map_err(|error| damaged(&folder.join(run_directory::METRICS), &error))?;
+    Ok((result.epoch + 1 >= epochs).then_some(Finished { result, seconds }))
 }
 
-fn finished<Epoch: DeserializeOwned>(
-    folder: &Path,
-    epochs: usize,
-    number: impl Fn(&Epoch) -> usize,
-) -> Result<Option<Finished<Epoch>>, Failure> {
+/// The last record of the run in `folder`, if there is one, and the seconds of all.
+fn log(folder: &Path) -> Result<(Option<String>, f64), Failure> {
     let path = folder.join(run_directory::METRICS);
     if !path.exists() {
-        return Ok(None);
+        return Ok((None, 0.0));
     }
     let text = fs::read_to_string(&path).map_err(FileError::new("read the measurements", &path))?;
     // A process that was killed may have left half a line behind.
@@ -75,9 +82,7 @@ fn finished<Epoch: DeserializeOwned>(
         let time: Seconds = serde_json::from_str(line).map_err(|error| damaged(&path, &error))?;
         (last, seconds) = (Some(line), seconds + time.seconds);
     }
-    let Some(last) = last else { return Ok(None) };
-    let last: Epoch = serde_json::from_str(last).map_err(|error| damaged(&path, &error))?;
-    Ok((number(&last) + 1 >= epochs).then_some(Finished { last, seconds }))
+    Ok((last.map(str::to_owned), seconds))
 }
 
 #[derive(serde::Deserialize)]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use darts_host::run_directory::SUMMARY;
 use darts_host::statistics::{Difference, DifferenceOfMeans, Statistics};
 use indicatif::HumanCount;
 use serde::{Deserialize, Serialize};
@@ -12,9 +13,6 @@ use super::super::Failure;
 use super::super::common::FileError;
 use super::super::table::Table;
 use super::sub_run::damaged;
-
-/// The summary in the folder of a comparison, which is there when it is finished.
-pub const SUMMARY: &str = "summary.json";
 
 /// The summary of the comparison in `folder`.
 pub fn read(folder: &Path) -> Result<Summary, Failure> {

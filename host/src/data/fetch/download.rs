@@ -97,8 +97,9 @@ fn from_mirror(
     let mut fruitless = 0;
     // What an earlier attempt left may be of another file: then everything is fetched once more.
     let mut pure = part.len() == 0;
+    let mut answered = false;
     loop {
-        match attempt(url, file, part, options, task) {
+        match attempt(url, file, part, options, task, &mut answered) {
             Ok(()) => match verify(file, part) {
                 Err(Fault::Passing(_)) if !pure => (pure, most, fruitless) = (true, 0, 0),
                 Err(Fault::Passing(reason)) => return Err(Fault::Lasting(reason)),
@@ -127,8 +128,15 @@ fn verify(file: &RemoteFile, part: &mut Part) -> Result<(), Fault> {
     Err(Fault::Passing(format!("what came has the SHA-256 {found} and should have {}", file.sha256)))
 }
 
-/// One request.
-fn attempt(url: &str, file: &RemoteFile, part: &mut Part, options: &FetchOptions, task: &Task) -> Result<(), Fault> {
+/// One request. `answered` says whether the server has ever answered.
+fn attempt(
+    url: &str,
+    file: &RemoteFile,
+    part: &mut Part,
+    options: &FetchOptions,
+    task: &Task,
+    answered: &mut bool,
+) -> Result<(), Fault> {
     if part.len() > file.bytes {
         part.clear()?;
     }
@@ -137,10 +145,11 @@ fn attempt(url: &str, file: &RemoteFile, part: &mut Part, options: &FetchOptions
     }
     let connection = Connection::open(url, part.len(), options.silence)?;
     let head = connection.head().map_err(|broken| match broken {
-        // Who cannot be reached now is not tried again: another mirror may be.
-        Broken::Failed(reason) => Fault::Lasting(reason),
+        // Who could not be reached from the start is not tried again: another mirror may be.
+        Broken::Failed(reason) if !*answered => Fault::Lasting(reason),
         broken => broken.into(),
     })?;
+    *answered = true;
     match head.status {
         200 => part.clear()?,
         206 if head.start == part.len() => {}
