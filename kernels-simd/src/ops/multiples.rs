@@ -2,7 +2,7 @@
 
 /// Addresses `base + n·distance`, for `n` that the compiler knows, out of few registers: addresses of x86-64 have a register times
 /// 1, 2, 4 or 8, so that odd multiples are enough. Left to itself the compiler computes every multiple outside of the loop, and keeps most
-/// of them in memory: rows of 3×3 at 16 channels took 7.5 cycles a pixel instead of 5.5 (AMD EPYC, Zen 5, separable stage, 2026-11-28).
+/// of them in memory: 32 pixels of a depthwise 5×5 with dilation 2 at 16 channels took 131 ns instead of 116 (AMD EPYC, Zen 5, 2026-11-28).
 #[derive(Clone, Copy)]
 pub(super) struct Multiples {
     /// 1, 3, 5 … times the distance, in bytes.
