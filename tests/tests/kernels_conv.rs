@@ -104,6 +104,16 @@ fn depthwise_over_long_rows_and_without_output() {
                 check_depthwise(kernels, DepthwiseShape { input, kernel: 3, stride, dilation: 1 }, &mut random);
             }
         }
+        // Rows in which blocks of pixels overlap, of channels that fill half a register, one, and more.
+        let lanes = kernels.isa().lanes();
+        for channels in [lanes.div_ceil(2), lanes, lanes + 1] {
+            for (kernel, dilation) in [(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)] {
+                for width in [21, 23, 28, 37] {
+                    let input = ImageShape::new(10, width, channels);
+                    check_depthwise(kernels, DepthwiseShape { input, kernel, stride: 1, dilation }, &mut random);
+                }
+            }
+        }
     }
 }
 

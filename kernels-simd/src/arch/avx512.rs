@@ -75,6 +75,12 @@ impl Simd for Avx512 {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { groups::add_transposed::<W>(whole, rest, first(lanes), terms) }
     }
+    const TWICE: bool = true;
+    #[inline(always)]
+    unsafe fn load_twice(source: *const f32) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_broadcast_f32x8(_mm256_loadu_ps(source)) }
+    }
     const KEPT: bool = true;
     #[inline(always)]
     unsafe fn add_kept(sums: &mut [__m512; 8], weights: &[__m512; 16], a: *const f32, a_pixel: usize) {

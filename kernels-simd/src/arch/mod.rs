@@ -98,6 +98,14 @@ pub(crate) trait Simd: Copy {
         _terms: Terms,
     ) {
     }
+    /// Whether there is [`load_twice`](Self::load_twice).
+    const TWICE: bool = false;
+    /// As many elements as a register of [`Rest`](Self::Rest) has, which is half a register, in both halves.
+    #[inline(always)]
+    unsafe fn load_twice(source: *const f32) -> Self::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { Self::load(source) }
+    }
     /// Whether there is [`add_kept`](Self::add_kept).
     const KEPT: bool = false;
     /// Adds to `sums` the products of eight rows of as many factors as there are `weights`; the rows are `a_pixel` elements apart.

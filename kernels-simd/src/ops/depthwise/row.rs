@@ -35,6 +35,7 @@ pub(in crate::ops) struct Window {
 }
 
 /// `pixels` pixels of the result, `target_step` elements apart, from places `source_step` elements apart.
+#[derive(Clone, Copy)]
 pub(in crate::ops) struct Row {
     pub window: Window,
     pub source: *const f32,
@@ -74,28 +75,73 @@ impl Row {
 /// Computes a row. Common patterns have code of their own, in which neighbouring pixels share what they read.
 #[inline(always)]
 unsafe fn row<S: Simd>(row: &Row, channels: usize) {
+    let mut row = *row;
     // SAFETY: promised by the caller.
     unsafe {
+        if const { S::TWICE } && 2 * channels == S::LANES && (row.source_step, row.target_step) == (channels, channels)
+        {
+            let done = pairs::<S>(&row);
+            row.source = row.source.wrapping_add(done * channels);
+            row.target = row.target.wrapping_add(done * channels);
+            row.pixels -= done;
+        }
+        let row = &row;
         if const { S::LANES > 1 } {
             match row.pattern() {
-                (2, 1, 1) => return for_registers!(S, 0..channels, blocks::<2, 1, 1>(row)),
-                (3, 1, 1) => return for_registers!(S, 0..channels, blocks::<3, 1, 1>(row)),
-                (5, 1, 1) => return for_registers!(S, 0..channels, blocks::<5, 1, 1>(row)),
-                (7, 1, 1) => return for_registers!(S, 0..channels, blocks::<7, 1, 1>(row)),
-                (3, 1, 2) => return for_registers!(S, 0..channels, blocks::<3, 1, 2>(row)),
-                (5, 1, 2) => return for_registers!(S, 0..channels, blocks::<5, 1, 2>(row)),
-                (3, 2, 1) => return for_registers!(S, 0..channels, blocks::<3, 2, 1>(row)),
-                (5, 2, 1) => return for_registers!(S, 0..channels, blocks::<5, 2, 1>(row)),
+                (2, 1, 1) => return for_registers!(S, 0..channels, blocks::<2, 1, 1, false>(row)),
+                (3, 1, 1) => return for_registers!(S, 0..channels, blocks::<3, 1, 1, false>(row)),
+                (5, 1, 1) => return for_registers!(S, 0..channels, blocks::<5, 1, 1, false>(row)),
+                (7, 1, 1) => return for_registers!(S, 0..channels, blocks::<7, 1, 1, false>(row)),
+                (3, 1, 2) => return for_registers!(S, 0..channels, blocks::<3, 1, 2, false>(row)),
+                (5, 1, 2) => return for_registers!(S, 0..channels, blocks::<5, 1, 2, false>(row)),
+                (3, 2, 1) => return for_registers!(S, 0..channels, blocks::<3, 2, 1, false>(row)),
+                (5, 2, 1) => return for_registers!(S, 0..channels, blocks::<5, 2, 1, false>(row)),
                 _ => {}
             }
         }
-        for_registers!(S, 0..channels, blocks::<1, 0, 0>(row));
+        for_registers!(S, 0..channels, blocks::<1, 0, 0, false>(row));
     }
+}
+
+/// Computes pixels in pairs, whose channels together fill a register: the taps then are in both halves of theirs. Returns how many pixels
+/// are done, none for uncommon patterns.
+///
+/// At 8 channels, 28×28, the forward pass of a separable stage takes 2.7 µs and not 3.1 with a filter of 3×3, and 3.5 and not 5.0 with one
+/// of 5×5 (AMD EPYC, Zen 5, AVX-512, 2026-11-28).
+#[inline(always)]
+unsafe fn pairs<S: Simd>(row: &Row) -> usize {
+    let pairs =
+        Row { source_step: 2 * row.source_step, target_step: 2 * row.target_step, pixels: row.pixels / 2, ..*row };
+    // SAFETY: promised by the caller; a pair is two pixels next to each other.
+    unsafe {
+        match pairs.pattern() {
+            (3, 1, 1) => blocks::<S, 3, 1, 1, true, false>(0, S::LANES, &pairs),
+            (5, 1, 1) => blocks::<S, 5, 1, 1, true, false>(0, S::LANES, &pairs),
+            (3, 2, 1) => blocks::<S, 3, 2, 1, true, false>(0, S::LANES, &pairs),
+            (5, 2, 1) => blocks::<S, 5, 2, 1, true, false>(0, S::LANES, &pairs),
+            _ => return 0,
+        }
+    }
+    2 * pairs.pixels
+}
+
+/// A tap, with `TWICE` in both halves of the register.
+#[inline(always)]
+unsafe fn load_tap<S: Simd, const TWICE: bool, const PARTIAL: bool>(source: *const f32, lanes: usize) -> S::Vector {
+    // SAFETY: promised by the caller.
+    unsafe { if TWICE { S::load_twice(source) } else { load::<S, PARTIAL>(source, lanes) } }
 }
 
 /// Splits a row into blocks of pixels that fit the registers. The last one may compute pixels of the one before again.
 #[inline(always)]
-unsafe fn blocks<S: Simd, const K: usize, const STEP: usize, const SPREAD: usize, const PARTIAL: bool>(
+unsafe fn blocks<
+    S: Simd,
+    const K: usize,
+    const STEP: usize,
+    const SPREAD: usize,
+    const TWICE: bool,
+    const PARTIAL: bool,
+>(
     channel: usize,
     lanes: usize,
     row: &Row,
@@ -104,24 +150,24 @@ unsafe fn blocks<S: Simd, const K: usize, const STEP: usize, const SPREAD: usize
     // SAFETY: every block ends at or before `pixels`; the rest is promised by the caller.
     unsafe {
         if const { S::LANES == 16 && K == 3 } && row.window.rows == 3 && row.pixels >= 8 {
-            return three_rows::<S, STEP, SPREAD, PARTIAL>(channel, lanes, row);
+            return three_rows::<S, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row);
         }
         while const { S::LANES > 1 } && row.pixels - pixel >= 8 {
-            block::<S, 8, K, STEP, SPREAD, PARTIAL>(channel, lanes, pixel, row);
+            block::<S, 8, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, pixel, row);
             pixel += 8;
         }
         if const { S::LANES > 1 } && row.pixels >= 8 && row.pixels - pixel > 4 {
-            return block::<S, 8, K, STEP, SPREAD, PARTIAL>(channel, lanes, row.pixels - 8, row);
+            return block::<S, 8, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row.pixels - 8, row);
         }
         while row.pixels - pixel >= 4 {
-            block::<S, 4, K, STEP, SPREAD, PARTIAL>(channel, lanes, pixel, row);
+            block::<S, 4, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, pixel, row);
             pixel += 4;
         }
         if row.pixels >= 4 && pixel < row.pixels {
-            return block::<S, 4, K, STEP, SPREAD, PARTIAL>(channel, lanes, row.pixels - 4, row);
+            return block::<S, 4, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row.pixels - 4, row);
         }
         for pixel in pixel..row.pixels {
-            block::<S, 1, 1, 0, 0, PARTIAL>(channel, lanes, pixel, row);
+            block::<S, 1, 1, 0, 0, TWICE, PARTIAL>(channel, lanes, pixel, row);
         }
     }
 }
@@ -129,7 +175,7 @@ unsafe fn blocks<S: Simd, const K: usize, const STEP: usize, const SPREAD: usize
 /// Computes all pixels of windows of 3×3, eight at a time, with all taps in registers: 32 pixels at 16 channels take 44 ns, and 53 where the
 /// taps of each row are read again (AMD EPYC, Zen 5, AVX-512, 2026-11-28).
 #[inline(always)]
-unsafe fn three_rows<S: Simd, const STEP: usize, const SPREAD: usize, const PARTIAL: bool>(
+unsafe fn three_rows<S: Simd, const STEP: usize, const SPREAD: usize, const TWICE: bool, const PARTIAL: bool>(
     channel: usize,
     lanes: usize,
     row: &Row,
@@ -142,7 +188,7 @@ unsafe fn three_rows<S: Simd, const STEP: usize, const SPREAD: usize, const PART
         for (i, taps) in taps.iter_mut().enumerate() {
             for (j, tap) in taps.iter_mut().enumerate() {
                 let at = i as isize * window.weight_row + j as isize * window.weight_column;
-                *tap = load::<S, PARTIAL>(row.weights.offset(at).add(channel), lanes);
+                *tap = load_tap::<S, TWICE, PARTIAL>(row.weights.offset(at).add(channel), lanes);
             }
             let back = if i >= window.rows_to_end { window.ring } else { 0 };
             rows[i] = rows[i].wrapping_add(i * window.source_row).wrapping_offset(-back);
@@ -180,6 +226,7 @@ unsafe fn block<
     const K: usize,
     const STEP: usize,
     const SPREAD: usize,
+    const TWICE: bool,
     const PARTIAL: bool,
 >(
     channel: usize,
@@ -201,12 +248,12 @@ unsafe fn block<
             if const { STEP > 0 } {
                 let mut taps = [S::splat(0.0); K];
                 for (j, tap) in taps.iter_mut().enumerate() {
-                    *tap = load::<S, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
+                    *tap = load_tap::<S, TWICE, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
                 }
                 row_of_taps::<S, P, K, STEP, SPREAD, PARTIAL>(lanes, places, source, &taps, &mut sums);
             } else {
                 for j in 0..window.columns {
-                    let tap = load::<S, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
+                    let tap = load_tap::<S, TWICE, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
                     let source = source.add(j * window.source_column);
                     for (p, sum) in sums.iter_mut().enumerate() {
                         let x = load::<S, PARTIAL>(source.add(p * row.source_step), lanes);
