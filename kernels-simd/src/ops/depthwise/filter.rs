@@ -73,7 +73,7 @@ unsafe fn filters<S: Simd>(gradient: &FilterGradient) {
                 let behind = done * gradient.channels;
                 let x = FilterInput {
                     rows: Ring { start: gradient.x.rows.start.add(behind), ..gradient.x.rows },
-                    outside: gradient.x.outside.add(behind),
+                    outside: gradient.x.outside.wrapping_add(behind),
                     ..gradient.x
                 };
                 let rest = FilterGradient { x, dy: gradient.dy.add(behind), width: 1, ..*gradient };
