@@ -11,7 +11,6 @@ mod lanes;
 mod linear;
 mod loss;
 pub(crate) mod mix;
-mod multiples;
 pub(crate) mod norm;
 mod peak;
 mod periodic;

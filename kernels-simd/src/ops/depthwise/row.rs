@@ -3,21 +3,6 @@
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{for_registers, load, store};
-use crate::ops::multiples::Multiples;
-
-/// `each!(N, index => body)`: the body for each index below `N`, at most 8. Loops would be unrolled too late for what depends on the index
-/// to be known where it is compiled.
-macro_rules! each {
-    ($n:expr, $index:ident => $body:expr) => {
-        each!(@ $n, $index => $body; 0 1 2 3 4 5 6 7)
-    };
-    (@ $n:expr, $index:ident => $body:expr; $($number:literal)*) => {{$(
-        if const { $number < $n } {
-            const $index: usize = $number;
-            $body;
-        }
-    )*}};
-}
 
 /// The taps of one pixel of the result. Tap `(i, j)` multiplies the element `i * source_row + j * source_column` behind
 /// the place of the pixel in the source with the weight `i * weight_row + j * weight_column` behind the first one.
@@ -193,16 +178,15 @@ unsafe fn three_rows<S: Simd, const STEP: usize, const SPREAD: usize, const TWIC
             let back = if i >= window.rows_to_end { window.ring } else { 0 };
             rows[i] = rows[i].wrapping_add(i * window.source_row).wrapping_offset(-back);
         }
-        let places = Multiples::new(row.source_step / STEP);
-        let targets = Multiples::new(row.target_step);
+        let unit = row.source_step / STEP;
         let mut target = row.target.add(channel);
         let mut left = row.pixels;
         loop {
             let mut sums = [S::splat(0.0); 8];
-            row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, places, rows[0], &taps[0], &mut sums);
-            row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, places, rows[1], &taps[1], &mut sums);
-            row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, places, rows[2], &taps[2], &mut sums);
-            store_pixels::<S, 8, PARTIAL>(lanes, targets, target, &sums);
+            row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, unit, rows[0], &taps[0], &mut sums);
+            row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, unit, rows[1], &taps[1], &mut sums);
+            row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, unit, rows[2], &taps[2], &mut sums);
+            store_pixels::<S, 8, PARTIAL>(lanes, row.target_step, target, &sums);
             left -= 8;
             if left == 0 {
                 return;
@@ -240,7 +224,7 @@ unsafe fn block<
         let mut source = row.source.add(pixel * row.source_step + channel);
         let mut weights = row.weights.add(channel);
         let mut sums = [S::splat(0.0); P];
-        let places = Multiples::new(row.source_step / const { if STEP > 0 { STEP } else { 1 } });
+        let unit = row.source_step / const { if STEP > 0 { STEP } else { 1 } };
         for i in 0..window.rows {
             if i == window.rows_to_end {
                 source = source.wrapping_offset(-window.ring);
@@ -250,7 +234,7 @@ unsafe fn block<
                 for (j, tap) in taps.iter_mut().enumerate() {
                     *tap = load_tap::<S, TWICE, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
                 }
-                row_of_taps::<S, P, K, STEP, SPREAD, PARTIAL>(lanes, places, source, &taps, &mut sums);
+                row_of_taps::<S, P, K, STEP, SPREAD, PARTIAL>(lanes, unit, source, &taps, &mut sums);
             } else {
                 for j in 0..window.columns {
                     let tap = load_tap::<S, TWICE, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
@@ -266,7 +250,7 @@ unsafe fn block<
             weights = weights.wrapping_offset(window.weight_row);
         }
         let target = row.target.add(pixel * row.target_step + channel);
-        store_pixels::<S, P, PARTIAL>(lanes, Multiples::new(row.target_step), target, &sums);
+        store_pixels::<S, P, PARTIAL>(lanes, row.target_step, target, &sums);
     }
 }
 
@@ -281,18 +265,20 @@ unsafe fn row_of_taps<
     const PARTIAL: bool,
 >(
     lanes: usize,
-    places: Multiples,
+    unit: usize,
     source: *const f32,
     taps: &[S::Vector; K],
     sums: &mut [S::Vector; P],
 ) {
     // SAFETY: promised by the caller.
     unsafe {
-        each!(P, PIXEL => each!(K, TAP => {
-            // The same place for several pixels and taps: the compiler loads it once.
-            let x = load::<S, PARTIAL>(places.add(source, const { PIXEL * STEP + TAP * SPREAD }), lanes);
-            sums[PIXEL] = S::mul_add(x, taps[TAP], sums[PIXEL]);
-        }));
+        for (p, sum) in sums.iter_mut().enumerate() {
+            for (j, tap) in taps.iter().enumerate() {
+                // The same place for several pixels and taps: the compiler loads it once.
+                let x = load::<S, PARTIAL>(source.add((p * STEP + j * SPREAD) * unit), lanes);
+                *sum = S::mul_add(x, *tap, *sum);
+            }
+        }
     }
 }
 
@@ -300,10 +286,14 @@ unsafe fn row_of_taps<
 #[inline(always)]
 unsafe fn store_pixels<S: Simd, const P: usize, const PARTIAL: bool>(
     lanes: usize,
-    places: Multiples,
+    step: usize,
     target: *mut f32,
     sums: &[S::Vector; P],
 ) {
     // SAFETY: promised by the caller.
-    unsafe { each!(P, PIXEL => store::<S, PARTIAL>(places.add(target, PIXEL).cast_mut(), sums[PIXEL], lanes)) }
+    unsafe {
+        for (p, sum) in sums.iter().enumerate() {
+            store::<S, PARTIAL>(target.add(p * step), *sum, lanes);
+        }
+    }
 }
