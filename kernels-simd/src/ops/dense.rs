@@ -272,7 +272,7 @@ impl Tiles for OuterProducts {
                 let (a_pixel, depth, columns) = (self.x_pixel, self.width, self.dy_pixel);
                 let mut terms = Terms { a: x, a_pixel, depth, b: dy, columns };
                 if const { in_groups::<S>(R, V, U) } {
-                    (sums, terms) = terms.add_groups::<S, R, V, U, false, true>(sums, lanes);
+                    terms = terms.add_groups::<S, R, V, U, false, true>(&mut sums, lanes);
                 }
                 for pixel in 0..terms.depth {
                     let gradients = Strip::load::<PARTIAL>(terms.b.add(pixel * columns), lanes);

@@ -70,15 +70,13 @@ unsafe fn rows<S: Simd>(sum: &Sum<'_, false>, pixels: usize) {
     let product = sum.product;
     // SAFETY: promised by the caller; what is left begins behind what is done.
     unsafe {
-        if product.can_keep::<S>() && sum.others.is_empty() {
-            let done = product.keep_weights::<S>(pixels);
-            if done < pixels {
-                let a = product.a.add(done * product.a_pixel);
-                let left = Product { a, c: product.c.add(done * product.c_pixel), ..*product };
-                cover::<S, _>(&Sum { product: &left, ..*sum }, pixels - done, product.columns);
-            }
-        } else {
-            cover::<S, _>(sum, pixels, product.columns);
+        let keeps = product.can_keep::<S>() && sum.others.is_empty();
+        let done = if keeps { product.keep_weights::<S>(pixels) } else { 0 };
+        // In one place: it is much code, and on the stack of an unoptimised program once for each.
+        if done < pixels {
+            let a = product.a.add(done * product.a_pixel);
+            let left = Product { a, c: product.c.add(done * product.c_pixel), ..*product };
+            cover::<S, _>(&Sum { product: &left, ..*sum }, pixels - done, product.columns);
         }
     }
 }
@@ -126,9 +124,9 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
                     let mut terms =
                         Terms { a, a_pixel: product.a_pixel, depth: product.depth, b, columns: product.columns };
                     if const { in_groups::<S>(R, V, U) } {
-                        (sums, terms) = terms.add_groups::<S, R, V, U, RELU, false>(sums, lanes);
+                        terms = terms.add_groups::<S, R, V, U, RELU, false>(&mut sums, lanes);
                     }
-                    sums = terms.add::<S, R, V, U, PARTIAL, RELU>(sums, lanes);
+                    terms.add::<S, R, V, U, PARTIAL, RELU>(&mut sums, lanes);
                     b = b.add(product.depth * product.columns);
                 }
             }

@@ -15,7 +15,7 @@ pub(super) const fn in_groups<S: Simd>(rows: usize, whole: usize, rest: usize) -
 /// All methods: the processor has the instruction set, the pointers cover the rows and the matrix `b` `[depth, columns]`.
 #[allow(clippy::missing_safety_doc)]
 impl Terms {
-    /// `sums + a · b`.
+    /// `sums += a · b`. In place: every array that is handed over is one more on the stack of an unoptimised program.
     #[inline(always)]
     pub(super) unsafe fn add<
         S: Simd,
@@ -26,9 +26,9 @@ impl Terms {
         const RELU: bool,
     >(
         self,
-        mut sums: [Strip<S, V, U>; R],
+        sums: &mut [Strip<S, V, U>; R],
         lanes: usize,
-    ) -> [Strip<S, V, U>; R] {
+    ) {
         let Self { a, a_pixel, depth, mut b, columns } = self;
         let mut k = 0;
         // SAFETY: the caller's promise.
@@ -59,10 +59,9 @@ impl Terms {
                 b = b.add(columns);
             }
         }
-        sums
     }
 
-    /// `sums + a · b` for the terms in whole groups, in a tile that is [`in_groups`], and the terms that are left. With
+    /// `sums += a · b` for the terms in whole groups, in a tile that is [`in_groups`]; returns the terms that are left. With
     /// `TRANSPOSED` neighbouring factors are those of neighbouring rows.
     #[inline(always)]
     pub(super) unsafe fn add_groups<
@@ -74,9 +73,9 @@ impl Terms {
         const TRANSPOSED: bool,
     >(
         self,
-        mut sums: [Strip<S, V, U>; R],
+        sums: &mut [Strip<S, V, U>; R],
         lanes: usize,
-    ) -> ([Strip<S, V, U>; R], Self) {
+    ) -> Self {
         // SAFETY: the caller's promise.
         unsafe {
             let (mut whole, mut rest) = ([[S::splat(0.0); 2]; 8], [S::Rest::splat(0.0); 8]);
@@ -98,7 +97,7 @@ impl Terms {
             let left = self.depth % (MAX_LANES / width);
             let done = self.depth - left;
             let a = self.a.add(if TRANSPOSED { done * self.a_pixel } else { done });
-            (sums, Self { a, depth: left, b: self.b.add(done * self.columns), ..self })
+            Self { a, depth: left, b: self.b.add(done * self.columns), ..self }
         }
     }
 }
