@@ -86,10 +86,12 @@ impl Engine {
     ) {
         self.begin_backward(workers, inputs.weights, &mut gradients);
         let len = self.network.graph.tensors[state].len();
-        for chunk in &mut self.chunks[..self.in_use] {
-            let dy = &dy[chunk.images.start * len..chunk.images.end * len];
-            chunk.gradients[self.network.slot(state)][..dy.len()].copy_from_slice(dy);
-        }
+        self.chunks.write(self.in_use, |chunks| {
+            for chunk in chunks {
+                let dy = &dy[chunk.images.start * len..chunk.images.end * len];
+                chunk.gradients[self.network.slot(state)][..dy.len()].copy_from_slice(dy);
+            }
+        });
         self.live[state] = true;
         self.backward_regions(workers, &inputs, gradients);
     }
@@ -120,22 +122,23 @@ impl Engine {
 
     fn backward_region(&mut self, workers: &Workers, index: usize, inputs: &Inputs, gradients: &mut Gradients) {
         let Self { network, chunks, in_use, live, .. } = self;
-        let chunks = &mut chunks[..*in_use];
         let plan = &network.plan.regions[index];
         let want_weights = gradients.weights.is_some();
-        let shared = Shared { network, region: index, plan, inputs, want_weights, live };
-        workers.run(chunks, |chunk, scratch| shared.backward_chunk(chunk, scratch));
-        if let Some(dw) = gradients.weights.as_deref_mut() {
-            let range = |&(stage, _): &(usize, usize)| network.plan.stages[stage].weights.clone();
-            workers.run_parts(&plan.weighted, dw, range, |&(_, start), dw| {
-                for chunk in &*chunks {
-                    network.kernels.axpy(1.0, &chunk.weights[start..start + dw.len()], dw);
-                }
-            });
-        }
-        for (&tensor, &written) in plan.targets.iter().zip(&chunks[0].written) {
-            live[tensor] = written;
-        }
+        chunks.write(*in_use, |chunks| {
+            let shared = Shared { network, region: index, plan, inputs, want_weights, live };
+            workers.run(chunks, |chunk, scratch| shared.backward_chunk(chunk, scratch));
+            if let Some(dw) = gradients.weights.as_deref_mut() {
+                let range = |&(stage, _): &(usize, usize)| network.plan.stages[stage].weights.clone();
+                workers.run_parts(&plan.weighted, dw, range, |&(_, start), dw| {
+                    for chunk in &*chunks {
+                        network.kernels.axpy(1.0, &chunk.weights[start..start + dw.len()], dw);
+                    }
+                });
+            }
+            for (&tensor, &written) in plan.targets.iter().zip(&chunks[0].written) {
+                live[tensor] = written;
+            }
+        });
         let sums = plan.sums_len;
         self.add_up_sums(sums);
         self.finish_reductions(index, inputs, gradients);

@@ -3,35 +3,35 @@
 
 use std::ops::Range;
 
-use super::aligned::AlignedBuffer;
+use super::memory::Parts;
 use super::plan::{Plan, Storage};
 use crate::graph::{Graph, Head, TensorId};
 
 /// Values of one tensor for the images of a chunk, `[N, H, W, C]`.
 #[derive(Debug)]
-pub(super) enum Values {
-    F32(AlignedBuffer),
+pub(super) enum Values<'m> {
+    F32(&'m mut [f32]),
     /// IEEE half precision.
-    F16(Vec<u16>),
+    F16(&'m mut [u16]),
     /// Computed again from the input of the stage with this index.
     Recomputed(usize),
 }
 
-impl Default for Values {
+impl Default for Values<'_> {
     fn default() -> Self {
-        Self::F32(AlignedBuffer::default())
+        Self::F32(&mut [])
     }
 }
 
 /// A chunk's memory, allotted once.
 #[derive(Debug)]
-pub(super) struct Chunk {
+pub(super) struct Chunk<'m> {
     /// Which images of the batch.
     pub images: Range<usize>,
     /// By tensor.
-    pub values: Vec<Values>,
+    pub values: Vec<Values<'m>>,
     /// By slot of the plan.
-    pub gradients: Vec<AlignedBuffer>,
+    pub gradients: Vec<&'m mut [f32]>,
     /// Sums over the chunk's images: moments in the forward, reductions in the backward pass.
     pub sums: Vec<f64>,
     /// Gradients of the weights of the region at hand.
@@ -42,14 +42,19 @@ pub(super) struct Chunk {
     pub written: Vec<bool>,
 }
 
-impl Chunk {
-    /// Memory for up to `images` images. Nothing of it is touched before the first pass.
-    pub fn new(graph: &Graph, plan: &Plan, images: usize) -> Self {
-        let values = graph.tensors.iter().zip(&plan.storage).map(|(shape, storage)| match *storage {
-            Storage::F32 => Values::F32(AlignedBuffer::new(shape.len() * images)),
-            Storage::F16 => Values::F16(vec![0; shape.len() * images]),
-            Storage::Recomputed(stage) => Values::Recomputed(stage),
+impl<'m> Chunk<'m> {
+    /// Memory for up to `images` images, values and gradients from `parts`.
+    pub fn new(graph: &Graph, plan: &Plan, images: usize, parts: &mut Parts<'m>) -> Self {
+        let values = graph.tensors.iter().zip(&plan.storage).map(|(shape, storage)| {
+            let part = parts.next(storage.floats(shape.len() * images));
+            match *storage {
+                Storage::F32 => Values::F32(part),
+                Storage::F16 => Values::F16(bytemuck::cast_slice_mut(part)),
+                Storage::Recomputed(stage) => Values::Recomputed(stage),
+            }
         });
+        let values = values.collect();
+        let gradients = plan.slot_lens.iter().map(|len| parts.next(len * images)).collect();
         let head_norms = |head: &Head| 2 * head.features;
         let heads = head_norms(&graph.head).max(graph.auxiliary.as_ref().map_or(0, head_norms));
         let sums = plan.regions.iter().map(|region| region.moments_len.max(region.sums_len)).max().unwrap_or(0);
@@ -57,13 +62,20 @@ impl Chunk {
         let auxiliary = graph.auxiliary.as_ref().map_or(0, |head| head.features);
         Self {
             images: 0..0,
-            values: values.collect(),
-            gradients: plan.slot_lens.iter().map(|len| AlignedBuffer::new(len * images)).collect(),
+            values,
+            gradients,
             sums: vec![0.0; sums.max(heads)],
             weights: vec![0.0; plan.weights_len()],
             features: [vec![0.0; graph.head.features * images], vec![0.0; auxiliary * images]],
             written: Vec::with_capacity(targets),
         }
+    }
+
+    /// Floats that a chunk for up to `images` images takes of the parts.
+    pub fn floats(graph: &Graph, plan: &Plan, images: usize) -> usize {
+        let values = graph.tensors.iter().zip(&plan.storage);
+        let values = values.map(|(shape, storage)| storage.floats(shape.len() * images));
+        values.chain(plan.slot_lens.iter().map(|len| len * images)).map(Parts::taken).sum()
     }
 
     /// Where the values of image `image` of the chunk lie in a buffer of a tensor.

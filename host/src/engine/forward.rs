@@ -40,18 +40,22 @@ impl Engine {
 
     fn forward_region(&mut self, workers: &Workers, region: usize, inputs: &Inputs, batch_statistics: bool) {
         let Self { network, chunks, in_use, images, .. } = self;
-        let chunks = &mut chunks[..*in_use];
-        workers.run(chunks, |chunk, scratch| network.forward_region(region, inputs, batch_statistics, chunk, scratch));
-        if batch_statistics {
-            let Network { graph, plan, norms, .. } = network;
-            for (&stage, &start) in graph.regions[region].stages.iter().zip(&plan.regions[region].moments) {
-                for &norm in &graph.stages[stage].norms {
-                    let norm = &graph.norms[norm];
-                    norms.add_up(norm, chunks.iter().map(|chunk| &chunk.sums[start..]));
-                    norms.fold_batch(graph, norm, *images, inputs.weights);
+        chunks.write(*in_use, |chunks| {
+            let task = |chunk: &mut Chunk, scratch: &mut Scratch| {
+                network.forward_region(region, inputs, batch_statistics, chunk, scratch);
+            };
+            workers.run(chunks, task);
+            if batch_statistics {
+                let Network { graph, plan, norms, .. } = network;
+                for (&stage, &start) in graph.regions[region].stages.iter().zip(&plan.regions[region].moments) {
+                    for &norm in &graph.stages[stage].norms {
+                        let norm = &graph.norms[norm];
+                        norms.add_up(norm, chunks.iter().map(|chunk| &chunk.sums[start..]));
+                        norms.fold_batch(graph, norm, *images, inputs.weights);
+                    }
                 }
             }
-        }
+        });
     }
 }
 

@@ -87,7 +87,7 @@ impl Shared<'_> {
         {
             let Some(target) = target else { continue };
             let slot = network.slot(term.source.tensor);
-            let mut gradient = take(&mut chunk.gradients[slot]);
+            let gradient = take(&mut chunk.gradients[slot]);
             let dx = &mut gradient[Chunk::place(&network.graph, term.source.tensor, image)];
             if !replace(&mut chunk.written[target], true) {
                 dx.fill(0.0);

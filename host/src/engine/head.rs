@@ -26,15 +26,16 @@ pub(super) struct HeadState {
 impl Engine {
     pub(super) fn forward_heads(&mut self, workers: &Workers, weights: &[f32]) {
         let Self { network, chunks, in_use, images, main, auxiliary, .. } = self;
-        let chunks = &mut chunks[..*in_use];
         for (index, state) in [main, auxiliary].into_iter().enumerate() {
             let Some(head) = network.head(index == 1) else { continue };
-            workers.run(chunks, |chunk, scratch| network.average(head, index, chunk, scratch));
             state.features.clear();
-            for chunk in &*chunks {
-                let features = &chunk.features[index][..chunk.images.len() * head.features];
-                state.features.extend_from_slice(features);
-            }
+            chunks.write(*in_use, |chunks| {
+                workers.run(chunks, |chunk, scratch| network.average(head, index, chunk, scratch));
+                for chunk in chunks {
+                    let features = &chunk.features[index][..chunk.images.len() * head.features];
+                    state.features.extend_from_slice(features);
+                }
+            });
             state.logits.resize(*images * network.graph.classes, 0.0);
             let (weight, bias) = (&weights[head.weight.clone()], &weights[head.bias.clone()]);
             network.kernels.linear(&state.features, weight, bias, &mut state.logits);
@@ -65,8 +66,8 @@ impl Engine {
             gradient[head.bias.clone()].copy_from_slice(d_bias);
         }
         let (d_features, begun) = (&*d_features, &*live);
-        workers.run(&mut chunks[..*in_use], |chunk, scratch| {
-            network.average_backward(head, d_features, begun, chunk, scratch);
+        chunks.write(*in_use, |chunks| {
+            workers.run(chunks, |chunk, scratch| network.average_backward(head, d_features, begun, chunk, scratch));
         });
         head.inputs.iter().for_each(|source| live[source.tensor] = true);
         let (inputs, features) = (head.inputs.len(), head.features);
@@ -127,7 +128,7 @@ impl Network {
             let mut sums = 0;
             for &source in &head.inputs {
                 let shape = self.graph.tensors[source.tensor];
-                let mut gradient = std::mem::take(&mut chunk.gradients[self.slot(source.tensor)]);
+                let gradient = std::mem::take(&mut chunk.gradients[self.slot(source.tensor)]);
                 let dx = &mut gradient[Chunk::place(&self.graph, source.tensor, image)];
                 let x = self.value(&chunk.values, source.tensor, image, value);
                 let spread = stage.input_gradient.sized(shape.len());

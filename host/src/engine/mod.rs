@@ -9,6 +9,7 @@ mod chunk;
 mod forward;
 mod gather;
 mod head;
+mod memory;
 mod norms;
 pub(crate) mod op;
 pub mod parallel;
@@ -28,6 +29,7 @@ pub use parallel::{Workers, WorkersError};
 use crate::graph::{Graph, INPUT, NormId, TensorId};
 use chunk::Chunk;
 use head::HeadState;
+use memory::Chunks;
 use norms::NormState;
 use parallel::{CHUNKS, chunk_images};
 use plan::{Plan, images_per_chunk};
@@ -89,7 +91,7 @@ pub struct Engine {
     network: Network,
     options: Options,
     batch: usize,
-    chunks: Vec<Chunk>,
+    chunks: Chunks,
     /// Chunks and images of the last forward pass.
     in_use: usize,
     images: usize,
@@ -121,10 +123,10 @@ impl Engine {
     /// Buffers for `graph` and batches of up to `batch` images.
     pub fn with_options(graph: Graph, batch: usize, kernels: Kernels, options: Options) -> Self {
         let plan = Plan::new(&graph, options, false);
-        let mut engine = Self {
+        Self {
             options,
             batch,
-            chunks: Vec::new(),
+            chunks: chunks(&graph, &plan, batch),
             in_use: 0,
             images: 0,
             main: HeadState::default(),
@@ -138,26 +140,16 @@ impl Engine {
                 graph,
                 kernels,
             },
-        };
-        engine.allot();
-        engine
-    }
-
-    /// Makes the chunks as the plan has them.
-    fn allot(&mut self) {
-        let Network { graph, plan, .. } = &self.network;
-        let images = images_per_chunk(self.batch);
-        self.chunks = (0..self.batch.min(CHUNKS)).map(|_| Chunk::new(graph, plan, images)).collect();
-        self.totals = vec![0.0; self.chunks.first().map_or(0, |chunk| chunk.sums.len())];
+        }
     }
 
     /// Deals `images` images out to the chunks.
     fn start_batch(&mut self, images: usize) {
         self.images = images;
         self.in_use = images.min(CHUNKS);
-        for (index, chunk) in self.chunks[..self.in_use].iter_mut().enumerate() {
-            chunk.images = chunk_images(images, index);
-        }
+        self.chunks.write(self.in_use, |chunks| {
+            chunks.iter_mut().enumerate().for_each(|(index, chunk)| chunk.images = chunk_images(images, index));
+        });
     }
 
     /// The graph.
@@ -189,11 +181,13 @@ impl Engine {
     pub fn activation(&self, tensor: TensorId) -> Vec<f32> {
         let mut buffer = Buffer::default();
         let mut values = Vec::with_capacity(self.images * self.graph().tensors[tensor].len());
-        for chunk in &self.chunks[..self.in_use] {
-            for image in 0..chunk.images.len() {
-                values.extend_from_slice(self.network.value(&chunk.values, tensor, image, &mut buffer));
+        self.chunks.read(self.in_use, |chunks| {
+            for chunk in chunks {
+                for image in 0..chunk.images.len() {
+                    values.extend_from_slice(self.network.value(&chunk.values, tensor, image, &mut buffer));
+                }
             }
-        }
+        });
         values
     }
 
@@ -208,13 +202,13 @@ impl Engine {
         let slot = self.network.plan.slots[INPUT].filter(|_| self.live[INPUT])?;
         let len = self.graph().input.len();
         let of_chunk = |chunk: &Chunk| chunk.gradients[slot][..chunk.images.len() * len].to_vec();
-        Some(self.chunks[..self.in_use].iter().flat_map(of_chunk).collect())
+        Some(self.chunks.read(self.in_use, |chunks| chunks.iter().flat_map(of_chunk).collect()))
     }
 
     /// Makes backward passes compute the gradient with respect to the input image.
     pub fn keep_input_gradient(&mut self) {
         self.network.plan = Plan::new(&self.network.graph, self.options, true);
-        self.allot();
+        self.chunks = chunks(&self.network.graph, &self.network.plan, self.batch);
     }
 
     /// Moves running statistics by those of the last forward pass in [`Mode::Batch`] (momentum 0.1).
@@ -228,4 +222,12 @@ impl Engine {
         let weights = graph.weights().saturating_mul(3 * size_of::<f32>());
         Plan::new(graph, options, false).bytes(graph, batch).saturating_add(weights)
     }
+}
+
+/// The chunks of batches of up to `batch` images.
+fn chunks(graph: &Graph, plan: &Plan, batch: usize) -> Chunks {
+    let (count, images) = (batch.min(CHUNKS), images_per_chunk(batch));
+    Chunks::map(count * Chunk::floats(graph, plan, images), |mut parts| {
+        (0..count).map(|_| Chunk::new(graph, plan, images, &mut parts)).collect()
+    })
 }

@@ -24,6 +24,17 @@ pub(super) enum Storage {
     Recomputed(usize),
 }
 
+impl Storage {
+    /// Floats whose place `len` values take.
+    pub fn floats(self, len: usize) -> usize {
+        match self {
+            Self::F32 => len,
+            Self::F16 => len.div_ceil(2),
+            Self::Recomputed(_) => 0,
+        }
+    }
+}
+
 /// What a region writes in either pass, and where.
 #[derive(Debug, Default)]
 pub(super) struct RegionPlan {
@@ -103,12 +114,7 @@ impl Plan {
     pub fn bytes(&self, graph: &Graph, batch: usize) -> usize {
         let mut image = self.slot_lens.iter().fold(0usize, |sum, &len| sum.saturating_add(len.saturating_mul(4)));
         for (shape, storage) in graph.tensors.iter().zip(&self.storage) {
-            let bytes = match storage {
-                Storage::F32 => 4,
-                Storage::F16 => 2,
-                Storage::Recomputed(_) => 0,
-            };
-            image = image.saturating_add(shape.len().saturating_mul(bytes));
+            image = image.saturating_add(storage.floats(shape.len()).saturating_mul(4));
         }
         let images = batch.min(CHUNKS).saturating_mul(images_per_chunk(batch));
         let weights = self.weights_len().saturating_mul(batch.min(CHUNKS)).saturating_add(graph.weights());

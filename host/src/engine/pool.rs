@@ -67,7 +67,7 @@ impl Shared<'_> {
         let Some(read) = self.plan.reads[work.index][0] else { return };
         let norm = self.add_up_terms(work, chunk, scratch);
         let slot = network.slot(pool.input);
-        let mut gradient = take(&mut chunk.gradients[slot]);
+        let gradient = take(&mut chunk.gradients[slot]);
         let accumulate = self.begin(read, chunk);
         let dx = &mut gradient[Chunk::place(&network.graph, pool.input, work.image)];
         let x = network.stored(&chunk.values, pool.input, work.image);

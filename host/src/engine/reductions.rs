@@ -13,10 +13,13 @@ use crate::graph::{NormId, TermWeight};
 impl Engine {
     /// Adds up the first `len` sums of all chunks, in order, to `totals`.
     pub(super) fn add_up_sums(&mut self, len: usize) {
-        self.totals[..len].fill(0.0);
-        for chunk in &self.chunks[..self.in_use] {
-            self.totals[..len].iter_mut().zip(&chunk.sums[..len]).for_each(|(total, part)| *total += part);
-        }
+        self.totals.clear();
+        self.totals.resize(len, 0.0);
+        self.chunks.read(self.in_use, |chunks| {
+            for chunk in chunks {
+                self.totals.iter_mut().zip(&chunk.sums[..len]).for_each(|(total, part)| *total += part);
+            }
+        });
     }
 
     pub(super) fn finish_reductions(&mut self, region: usize, inputs: &Inputs, gradients: &mut Gradients) {
