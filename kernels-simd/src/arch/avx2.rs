@@ -42,6 +42,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_ps(target, value) }
     }
     #[inline(always)]
+    unsafe fn stream(target: *mut f32, value: __m256) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm256_stream_ps(target, value) }
+    }
+    #[inline(always)]
     unsafe fn load_partial(source: *const f32, count: usize) -> __m256 {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm256_maskload_ps(source, first(count)) }

@@ -93,6 +93,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_ps(target, value) }
     }
     #[inline(always)]
+    unsafe fn stream(target: *mut f32, value: __m512) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_stream_ps(target, value) }
+    }
+    #[inline(always)]
     unsafe fn load_partial(source: *const f32, count: usize) -> __m512 {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm512_maskz_loadu_ps(first(count), source) }

@@ -112,6 +112,12 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     unsafe fn add_kept(_sums: &mut [Self::Vector; 8], _weights: &[Self::Vector; 16], _a: *const f32, _a_pixel: usize) {}
     unsafe fn store(target: *mut f32, value: Self::Vector);
+    /// Stores past the caches where the processor can; `target` lies on a boundary of a register.
+    #[inline(always)]
+    unsafe fn stream(target: *mut f32, value: Self::Vector) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::store(target, value) }
+    }
     /// Loads the first `count` lanes (`0 < count < LANES`), zeros the rest and touches no memory behind them.
     unsafe fn load_partial(source: *const f32, count: usize) -> Self::Vector;
     /// Stores the first `count` lanes (`0 < count < LANES`) and touches no memory behind them.

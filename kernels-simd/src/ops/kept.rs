@@ -42,7 +42,8 @@ impl Product {
                 }
                 S::add_kept(&mut sums, &weights, a, self.a_pixel);
                 for (r, z) in sums.iter().enumerate() {
-                    S::store(c.add(r * self.c_pixel), *z);
+                    let c = c.add(r * self.c_pixel);
+                    if self.stream { S::stream(c, *z) } else { S::store(c, *z) }
                 }
                 if !self.moments.is_null() {
                     for z in sums {

@@ -20,6 +20,7 @@ pub(crate) mod prelude;
 mod product;
 mod ring;
 pub(crate) mod separable;
+mod stream;
 mod strip;
 mod terms;
 mod tiles;

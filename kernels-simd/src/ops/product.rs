@@ -22,6 +22,8 @@ pub(super) struct Product {
     pub accumulate: bool,
     pub c: *mut f32,
     pub c_pixel: usize,
+    /// Whether `c`, for which [`can_stream`](super::stream::can_stream), is stored past the caches.
+    pub stream: bool,
     /// `[2, columns]`: each column's sum and sum of squares of `c` are added; null for none.
     pub moments: *mut f32,
 }
@@ -131,7 +133,12 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
                 }
             }
             for (r, sum) in sums.iter().enumerate() {
-                sum.store::<PARTIAL>(c.add(r * product.c_pixel), lanes);
+                let c = c.add(r * product.c_pixel);
+                if product.stream {
+                    sum.stream::<PARTIAL>(c, lanes);
+                } else {
+                    sum.store::<PARTIAL>(c, lanes);
+                }
             }
             if !product.moments.is_null() {
                 // Two chains each, so that additions do not wait for each other.

@@ -60,6 +60,23 @@ impl<S: Simd, const V: usize, const U: usize> Strip<S, V, U> {
         }
     }
 
+    /// Stores past the caches; `target` lies on a boundary of a register. What is cut off is stored as ever.
+    #[inline(always)]
+    pub unsafe fn stream<const PARTIAL: bool>(&self, target: *mut f32, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if PARTIAL {
+                return self.store::<PARTIAL>(target, lanes);
+            }
+            for (v, &whole) in self.whole.iter().enumerate() {
+                S::stream(target.add(v * S::LANES), whole);
+            }
+            for (u, &rest) in self.rest.iter().enumerate() {
+                S::Rest::stream(target.add(V * S::LANES + u * S::Rest::LANES), rest);
+            }
+        }
+    }
+
     /// `self + other`.
     #[inline(always)]
     pub unsafe fn add(mut self, other: &Self) -> Self {

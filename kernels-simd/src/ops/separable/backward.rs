@@ -10,6 +10,7 @@ use crate::ops::depthwise::{FilterGradient, FilterInput, InputGradient};
 use crate::ops::prefetch::Ahead;
 use crate::ops::prelude::Prelude;
 use crate::ops::ring::Ring;
+use crate::ops::stream::{can_stream, publish};
 use crate::shape::SeparableShape;
 
 /// The weights as the backward pass reads them.
@@ -75,6 +76,13 @@ pub struct SeparableInputGradient<'a> {
     pub accumulate: bool,
     /// Sums over the final `dx`: right where this is the last contribution to it.
     pub sums: Option<NormSums<'a>>,
+}
+
+impl SeparableInputGradient<'_> {
+    /// Whether the gradient is stored past the caches: with the sums for a batch norm it is read when the whole batch is done.
+    fn streams(&self) -> bool {
+        self.sums.as_ref().is_some_and(|sums| !self.accumulate && can_stream(self.dx.as_ptr(), sums.mean.len()))
+    }
 }
 
 /// The sums that the backward pass of a batch normalisation of `x` needs, as [`Kernels::norm_backward_reduce`].
@@ -231,6 +239,7 @@ impl<'a> Pass<'a> {
         let strip_rows = shape.backward_strip_rows();
         let (mut preluded, mut finished, mut summed) = (0, 0, 0);
         self.sums.fill(0.0);
+        let stream = dx.as_ref().is_some_and(SeparableInputGradient::streams);
         for first in (0..output.height).step_by(strip_rows) {
             let rows = strip_rows.min(output.height - first);
             let end = first + rows;
@@ -264,6 +273,9 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        if stream {
+            publish();
+        }
     }
 
     /// What the `rows` rows of the output from `first` on will read and write.
@@ -287,7 +299,12 @@ impl<'a> Pass<'a> {
             stream(dy, first, output_row, rows),
             stream(z, first, output_row, rows),
             stream(self.x, first * shape.stride + above, input_row, input_rows),
-            stream(dx.map_or(&[], |dx| &*dx.dx), (first * shape.stride).saturating_sub(above), input_row, input_rows),
+            stream(
+                dx.filter(|dx| !dx.streams()).map_or(&[], |dx| &*dx.dx),
+                (first * shape.stride).saturating_sub(above),
+                input_row,
+                input_rows,
+            ),
         ];
         Ahead::new(streams, rows * (2 + shape.stride) + 2)
     }
@@ -354,6 +371,7 @@ impl<'a> Pass<'a> {
                     accumulate: false,
                     c: self.middle_gradient.start.add(self.middle_gradient.offset(first + row) + left),
                     c_pixel: channels,
+                    stream: false,
                     moments: ptr::null_mut(),
                 };
                 product.compute(self.kernels, width);
@@ -408,6 +426,7 @@ impl<'a> Pass<'a> {
                 channels: shape.input.channels,
                 prelude: self.prelude,
                 accumulate: target.accumulate,
+                stream: target.streams(),
                 mean: target.sums.as_ref().map_or(ptr::null(), |sums| sums.mean.as_ptr()),
                 sums: self.sums.as_mut_ptr(),
             };

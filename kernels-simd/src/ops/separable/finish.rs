@@ -15,6 +15,8 @@ pub(super) struct Finish<'a> {
     pub channels: usize,
     pub prelude: Prelude<'a>,
     pub accumulate: bool,
+    /// Whether `dx`, for which [`can_stream`](crate::ops::stream::can_stream), is stored past the caches.
+    pub stream: bool,
     /// Null if no sums are wanted.
     pub mean: *const f32,
     /// `[2, channels]`: `Σ dx` and `Σ dx·(x − mean)` are added.
@@ -124,7 +126,11 @@ unsafe fn pixel<S: Simd, const RELU: bool, const SUMS: bool, const PARTIAL: bool
         if finish.accumulate {
             value = S::add(load::<S, PARTIAL>(dx, lanes), value);
         }
-        store::<S, PARTIAL>(dx, value, lanes);
+        if SUMS && !PARTIAL && finish.stream {
+            S::stream(dx, value);
+        } else {
+            store::<S, PARTIAL>(dx, value, lanes);
+        }
         if SUMS {
             *sum = S::add(*sum, value);
             *dot = S::mul_add(value, S::sub(x, mean), *dot);

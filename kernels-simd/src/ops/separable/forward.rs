@@ -8,6 +8,7 @@ use crate::ops::dense::Product;
 use crate::ops::depthwise::{Row, Window};
 use crate::ops::prelude::Prelude;
 use crate::ops::ring::Ring;
+use crate::ops::stream::{can_stream, publish};
 use crate::shape::SeparableShape;
 
 /// Where the sums that a batch normalisation needs go: both are added to, one element per channel.
@@ -100,6 +101,8 @@ unsafe fn forward(
     partial.fill(0.0);
     let left = shape.padding().left * shape.input.channels;
     let ring = Ring::new(ring, ring_rows, left..left + shape.input.width * shape.input.channels);
+    // What has moments is read through a batch norm, when the whole batch is done.
+    let stream = moments.is_some() && !accumulate && can_stream(z.as_ptr(), outputs);
     let (mut preluded, mut summed) = (0, 0);
     for first in (0..output.height).step_by(strip_rows.max(1)) {
         let rows = strip_rows.min(output.height - first);
@@ -125,6 +128,7 @@ unsafe fn forward(
                 accumulate,
                 c: z.as_mut_ptr().add(first * output.width * outputs),
                 c_pixel: outputs,
+                stream,
                 moments: if moments.is_some() { partial.as_mut_ptr() } else { ptr::null_mut() },
             };
             product.compute(kernels, pixels);
@@ -138,6 +142,9 @@ unsafe fn forward(
             partial.fill(0.0);
             summed = 0;
         }
+    }
+    if stream {
+        publish();
     }
 }
 
