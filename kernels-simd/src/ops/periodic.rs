@@ -79,6 +79,9 @@ pub(super) unsafe fn repeat<S: Simd, const R: usize>(values: &[f32], repeated: &
 pub(super) unsafe fn registers<S: Simd, const R: usize>(values: &[f32]) -> [S::Vector; R] {
     // SAFETY: promised by the caller; `R` registers stand there.
     unsafe {
+        if const { R == 1 && S::TWICE } && 2 * values.len() == S::LANES {
+            return [S::load_twice(values.as_ptr()); R];
+        }
         let mut repeated = UNWRITTEN;
         let source = repeat::<S, R>(values, &mut repeated);
         let mut registers = [S::splat(0.0); R];

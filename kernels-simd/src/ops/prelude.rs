@@ -4,6 +4,7 @@ use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::lengths::{part_mut, require};
 use crate::ops::lanes::{load, store, with_lanes};
+use crate::ops::periodic::{registers, with_period};
 use crate::shape::{ImageShape, Padding};
 
 /// What happens to each value before a convolution; slices hold one number per channel.
@@ -177,6 +178,58 @@ unsafe fn relu_row<S: Simd>(x: &[f32], y: &mut [f32]) {
 /// `y = max(floor, scale·x + shift)`.
 #[inline(always)]
 unsafe fn affine_row<S: Simd>(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
+    // SAFETY: promised by the caller, and the period is that of the channels.
+    unsafe {
+        with_period!(
+            S,
+            scale.len(),
+            R,
+            if const { R <= MOST_REGISTERS } {
+                affine_periodic::<S, R>(x, scale, shift, floor, y);
+            } else {
+                affine_columns::<S>(x, scale, shift, floor, y);
+            },
+            affine_columns::<S>(x, scale, shift, floor, y)
+        );
+    }
+}
+
+/// Registers of factors for which it pays to repeat channels in them, for a row.
+const MOST_REGISTERS: usize = 4;
+
+/// Channels that begin again after `R` registers, in the order of memory.
+#[inline(always)]
+unsafe fn affine_periodic<S: Simd, const R: usize>(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
+    let (len, x, y) = (x.len(), x.as_ptr(), y.as_mut_ptr());
+    // SAFETY: x and y have the same length, and all that is read and written lies below.
+    unsafe {
+        let (scale, shift, floor) = (registers::<S, R>(scale), registers::<S, R>(shift), S::splat(floor));
+        let mut at = 0;
+        while at + R * S::LANES <= len {
+            for index in 0..R {
+                let u = S::mul_add(S::load(x.add(at)), scale[index], shift[index]);
+                // In this order of arguments a NaN goes through.
+                S::store(y.add(at), S::max(floor, u));
+                at += S::LANES;
+            }
+        }
+        // What is left is less than a period.
+        for index in 0..R {
+            if at >= len {
+                break;
+            }
+            with_lanes!(S, len - at, PARTIAL, count, {
+                let u = S::mul_add(load::<S, PARTIAL>(x.add(at), count), scale[index], shift[index]);
+                store::<S, PARTIAL>(y.add(at), S::max(floor, u), count);
+            });
+            at += S::LANES;
+        }
+    }
+}
+
+/// Any channels, a register of them at a time.
+#[inline(always)]
+unsafe fn affine_columns<S: Simd>(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
     let channels = scale.len();
     for c in (0..channels).step_by(S::LANES) {
         with_lanes!(S, channels - c, PARTIAL, count, {
@@ -186,7 +239,6 @@ unsafe fn affine_row<S: Simd>(x: &[f32], scale: &[f32], shift: &[f32], floor: f3
                 let shift = load::<S, PARTIAL>(shift.as_ptr().add(c), count);
                 for at in (c..x.len()).step_by(channels) {
                     let u = S::mul_add(load::<S, PARTIAL>(x.as_ptr().add(at), count), scale, shift);
-                    // In this order of arguments a NaN goes through.
                     store::<S, PARTIAL>(y.as_mut_ptr().add(at), S::max(S::splat(floor), u), count);
                 }
             }
