@@ -175,14 +175,14 @@ impl Shared<'_> {
         if self.want_weights {
             chunk.weights[..self.plan.weights_len].fill(0.0);
         }
-        for image in 0..chunk.images.len() {
+        for images in self.plan.groups(chunk.images.len()) {
             chunk.written.clear();
             chunk.written.extend(self.plan.targets.iter().map(|&tensor| self.live[tensor]));
             for index in (0..graph.regions[self.region].stages.len()).rev() {
-                self.backward_stage(index, image, chunk, scratch);
+                chunk.each(images.clone(), |image, chunk| self.backward_stage(index, image, chunk, scratch));
             }
             for index in (0..graph.regions[self.region].mixes.len()).rev() {
-                self.backward_mix(index, image, chunk, &mut scratch.terms);
+                chunk.each(images.clone(), |image, chunk| self.backward_mix(index, image, chunk, &mut scratch.terms));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The part of a batch that one task works on, with all memory that only this task touches: what a chunk writes comes to
 //! lie near the core that writes it, and the tasks of a region share nothing that changes.
 
+use std::mem::take;
 use std::ops::Range;
 
 use super::memory::Parts;
@@ -40,6 +41,8 @@ pub(super) struct Chunk<'m> {
     pub features: [Vec<f32>; 2],
     /// Which targets of the region hold a gradient already.
     pub written: Vec<bool>,
+    /// The same as it was before the operation at hand.
+    written_before: Vec<bool>,
 }
 
 impl<'m> Chunk<'m> {
@@ -68,6 +71,7 @@ impl<'m> Chunk<'m> {
             weights: vec![0.0; plan.weights_len()],
             features: [vec![0.0; graph.head.features * images], vec![0.0; auxiliary * images]],
             written: Vec::with_capacity(targets),
+            written_before: Vec::with_capacity(targets),
         }
     }
 
@@ -76,6 +80,17 @@ impl<'m> Chunk<'m> {
         let values = graph.tensors.iter().zip(&plan.storage);
         let values = values.map(|(shape, storage)| storage.floats(shape.len() * images));
         values.chain(plan.slot_lens.iter().map(|len| len * images)).map(Parts::taken).sum()
+    }
+
+    /// Runs an operation of the backward pass on each of `images`; for each of them, the same targets are written before.
+    pub fn each(&mut self, images: Range<usize>, mut run: impl FnMut(usize, &mut Self)) {
+        let mut before = take(&mut self.written_before);
+        before.clone_from(&self.written);
+        for image in images {
+            self.written.clone_from(&before);
+            run(image, self);
+        }
+        self.written_before = before;
     }
 
     /// Where the values of image `image` of the chunk lie in a buffer of a tensor.

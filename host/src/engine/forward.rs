@@ -136,13 +136,17 @@ impl Network {
         }
         let plan = &self.plan.regions[region];
         chunk.sums[..plan.moments_len].fill(0.0);
-        for image in 0..chunk.images.len() {
+        for images in plan.groups(chunk.images.len()) {
             for &mix in &self.graph.regions[region].mixes {
-                self.forward_mix(mix, image, inputs, chunk, scratch);
+                for image in images.clone() {
+                    self.forward_mix(mix, image, inputs, chunk, scratch);
+                }
             }
             for (&stage, &start) in self.graph.regions[region].stages.iter().zip(&plan.moments) {
                 let moments = batch_statistics.then_some(start);
-                self.forward_stage(StageWork { stage, image, weights: inputs.weights, moments }, chunk, scratch);
+                for image in images.clone() {
+                    self.forward_stage(StageWork { stage, image, weights: inputs.weights, moments }, chunk, scratch);
+                }
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What the engine works out about a graph once: how each stage runs, how each value is kept from the forward to the
 //! backward pass, where each gradient lies, and what each region writes.
 
+use std::ops::Range;
+
 use super::parallel::CHUNKS;
 use super::stage::StagePlan;
 use super::{Options, Saved};
@@ -55,7 +57,15 @@ pub(super) struct RegionPlan {
     pub reads: Vec<Vec<Option<Written>>>,
     /// For each mix, its own target, and what becomes of each of its terms.
     pub mixes: Vec<(usize, Vec<Written>)>,
+    /// Images that are taken through the region together, operation by operation.
+    group: usize,
 }
+
+/// Elements that as many images of a tensor may have as are taken through a region together: 128 KiB. More operations
+/// in a row find their code and their weights in the caches, and the states that the next ones read are still there. A pass at
+/// 8 channels takes 2 to 3 % less than image by image, at 16 channels 1 % less (AMD EPYC, Zen 5, 1 MB of second cache, `darts
+/// bench step`, 2026-11-29).
+const GROUP_LEN: usize = 1 << 15;
 
 /// Where the gradient of something that is read goes.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +144,8 @@ pub(super) fn images_per_chunk(batch: usize) -> usize {
 
 impl RegionPlan {
     fn new(graph: &Graph, stages: &[StagePlan], is_state: &[bool], region: &Region) -> Self {
-        let mut plan = Self::default();
+        let largest = region.stages.iter().map(|&stage| graph.tensors[graph.stages[stage].output].len()).max();
+        let mut plan = Self { group: (GROUP_LEN / largest.unwrap_or(1).max(1)).max(1), ..Self::default() };
         for &stage in &region.stages {
             plan.add_stage(graph, &graph.stages[stage], &stages[stage]);
         }
@@ -158,6 +169,12 @@ impl RegionPlan {
             plan.mixes.push((own, terms));
         }
         plan
+    }
+
+    /// The images of a chunk, `images` in all, in groups that are taken through the region together.
+    pub fn groups(&self, images: usize) -> impl Iterator<Item = Range<usize>> {
+        let group = self.group;
+        (0..images).step_by(group).map(move |first| first..images.min(first + group))
     }
 
     fn add_stage(&mut self, graph: &Graph, stage: &Stage, plan: &StagePlan) {
