@@ -17,6 +17,8 @@ struct Results {
     logits: Vec<f32>,
     weights: Vec<f32>,
     mix_weights: Vec<f32>,
+    /// The same from a backward pass that gives no gradient of the weights.
+    mix_weights_alone: Vec<f32>,
 }
 
 fn run(graph: &Graph, options: Options) -> Results {
@@ -35,10 +37,13 @@ fn run(graph: &Graph, options: Options) -> Results {
         logits: engine.logits().to_vec(),
         weights: vec![0.0; weights.len()],
         mix_weights: vec![0.0; mix_weights.len()],
+        mix_weights_alone: vec![0.0; mix_weights.len()],
     };
     let gradients = Gradients { weights: Some(&mut results.weights), mix_weights: &mut results.mix_weights };
     let auxiliary = graph.auxiliary.as_ref().map(|_| dlogits.as_slice());
     engine.backward(&workers, inputs, &dlogits, auxiliary, gradients);
+    let alone = Gradients { weights: None, mix_weights: &mut results.mix_weights_alone };
+    engine.backward(&workers, inputs, &dlogits, auxiliary, alone);
     results
 }
 
@@ -94,6 +99,16 @@ fn fused_stages_are_the_operations_one_by_one() {
     for (name, graph) in graphs() {
         let expected = run(&graph, Options { fused: false, ..Options::default() });
         assert_near(&run(&graph, Options::default()), &expected, 1e-4, name);
+    }
+}
+
+#[test]
+fn mixing_weights_have_the_same_gradient_without_that_of_the_weights() {
+    for (name, graph) in graphs() {
+        for fused in [false, true] {
+            let results = run(&graph, Options { fused, ..Options::default() });
+            assert_eq!(results.mix_weights, results.mix_weights_alone, "{name}, fused: {fused}");
+        }
     }
 }
 

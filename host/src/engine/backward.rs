@@ -240,7 +240,8 @@ impl Shared<'_> {
     fn backward_stage(&self, index: usize, image: usize, chunk: &mut Chunk, scratch: &mut Scratch) {
         let Network { graph, plan, .. } = self.network;
         let stage = graph.regions[self.region].stages[index];
-        if !plan.upstream[stage].iter().any(|&upstream| self.is_live(stage, upstream)) {
+        let live = plan.upstream[stage].iter().any(|&upstream| self.is_live(stage, upstream));
+        if !live || !self.is_wanted(graph.stages[stage].output) {
             return;
         }
         let work = Work { index, stage, image };
@@ -340,6 +341,11 @@ impl Shared<'_> {
         }
     }
 
+    /// Whether anything depends on a tensor's gradient.
+    pub(super) fn is_wanted(&self, tensor: TensorId) -> bool {
+        self.want_weights || self.network.plan.mixed[tensor]
+    }
+
     /// Whether a gradient that is about to be written is begun already; it is from now on.
     pub(super) fn begin(&self, written: Written, chunk: &mut Chunk) -> bool {
         written.target.is_some_and(|target| replace(&mut chunk.written[target], true))
@@ -371,7 +377,7 @@ impl Shared<'_> {
         }
         chunk.sums = sums;
         for (term, &Written { target, .. }) in node.terms.iter().zip(terms) {
-            if let Some(target) = target {
+            if let Some(target) = target.filter(|_| self.is_wanted(term.source.tensor)) {
                 let weight = mixing_weight(term, self.inputs) * network.drop_factor(term, self.inputs, chunk, image);
                 let dx = &mut chunk.gradients[network.slot(term.source.tensor)][place.clone()];
                 if replace(&mut chunk.written[target], true) {

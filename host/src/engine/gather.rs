@@ -85,7 +85,7 @@ impl Shared<'_> {
         for ((term, &Written { target, .. }), (channels, runs)) in
             mix.terms.iter().zip(terms).zip(network.sources(mix, gather))
         {
-            let Some(target) = target else { continue };
+            let Some(target) = target.filter(|_| self.is_wanted(term.source.tensor)) else { continue };
             let slot = network.slot(term.source.tensor);
             let gradient = take(&mut chunk.gradients[slot]);
             let dx = &mut gradient[Chunk::place(&network.graph, term.source.tensor, image)];

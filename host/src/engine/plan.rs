@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::parallel::CHUNKS;
 use super::stage::StagePlan;
 use super::{Options, Saved};
-use crate::graph::{Graph, INPUT, NormId, Region, Source, Stage, TensorId};
+use crate::graph::{Graph, INPUT, NormId, Region, Source, Stage, TensorId, Term, TermWeight};
 
 /// Where the gradient with respect to a stage's (normalised) output comes from.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +95,9 @@ pub(super) struct Plan {
     /// By tensor.
     pub storage: Vec<Storage>,
     pub regions: Vec<RegionPlan>,
+    /// By tensor: whether it depends on mixing weights, or on the image if the gradient with respect to that is wanted. A
+    /// backward pass that gives no gradient of the weights has no use for the gradients of others.
+    pub mixed: Vec<bool>,
     /// The region after whose backward pass a tensor's gradient is read no more.
     pub last_reader: Vec<usize>,
     /// Buffer of each tensor's gradient; tensors whose gradients never live at the same time share one.
@@ -117,7 +120,8 @@ impl Plan {
         let last_reader = last_readers(graph);
         let (slots, slot_lens) = gradient_slots(graph, &regions, &last_reader);
         let storage = storage(graph, &stages, options.saved);
-        Self { stages, weighted, upstream: upstream(graph), storage, regions, last_reader, slots, slot_lens }
+        let mixed = mixed(graph, input_gradient);
+        Self { stages, weighted, upstream: upstream(graph), storage, regions, mixed, last_reader, slots, slot_lens }
     }
 
     /// Bytes of all buffers of an engine for batches of `batch` images.
@@ -218,6 +222,21 @@ fn upstream(graph: &Graph) -> Vec<Vec<Upstream>> {
         terms => terms,
     };
     graph.stages.iter().map(upstream).collect()
+}
+
+fn mixed(graph: &Graph, input_gradient: bool) -> Vec<bool> {
+    let mut mixed = vec![false; graph.tensors.len()];
+    mixed[INPUT] = input_gradient;
+    for region in &graph.regions {
+        for mix in region.mixes.iter().map(|&mix| &graph.mixes[mix]) {
+            let of_term = |term: &Term| matches!(term.weight, TermWeight::Alpha(_)) || mixed[term.source.tensor];
+            mixed[mix.output] = mix.terms.iter().any(of_term);
+        }
+        for stage in region.stages.iter().map(|&stage| &graph.stages[stage]) {
+            mixed[stage.output] = stage.inputs.iter().any(|source| mixed[source.tensor]);
+        }
+    }
+    mixed
 }
 
 /// A pool of a stored image costs about what it takes to read its result from memory. States are kept as they are: they are
