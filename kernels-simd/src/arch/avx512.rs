@@ -81,6 +81,26 @@ impl Simd for Avx512 {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm512_broadcast_f32x8(_mm256_loadu_ps(source)) }
     }
+    const SPLAT_HALVES: bool = true;
+    #[inline(always)]
+    unsafe fn splat_halves(source: *const f32) -> [__m512; 8] {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe {
+            let all = _mm512_loadu_ps(source);
+            // The first, and the last four elements of each half, twice.
+            let (first, last) = (_mm512_shuffle_f32x4::<0xa0>(all, all), _mm512_shuffle_f32x4::<0xf5>(all, all));
+            [
+                _mm512_permute_ps::<0x00>(first),
+                _mm512_permute_ps::<0x55>(first),
+                _mm512_permute_ps::<0xaa>(first),
+                _mm512_permute_ps::<0xff>(first),
+                _mm512_permute_ps::<0x00>(last),
+                _mm512_permute_ps::<0x55>(last),
+                _mm512_permute_ps::<0xaa>(last),
+                _mm512_permute_ps::<0xff>(last),
+            ]
+        }
+    }
     const KEPT: bool = true;
     #[inline(always)]
     unsafe fn add_kept(sums: &mut [__m512; 8], weights: &[__m512; 16], a: *const f32, a_pixel: usize) {

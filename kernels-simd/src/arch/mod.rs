@@ -106,6 +106,15 @@ pub(crate) trait Simd: Copy {
         // SAFETY: the caller's promise.
         unsafe { Self::load(source) }
     }
+    /// Whether there is [`splat_halves`](Self::splat_halves).
+    const SPLAT_HALVES: bool = false;
+    /// Of as many elements as a register has, each of the lower half in all lanes of the lower half of a register, whose upper half has
+    /// the element at the same place of the upper one.
+    #[inline(always)]
+    unsafe fn splat_halves(source: *const f32) -> [Self::Vector; 8] {
+        // SAFETY: the caller's promise.
+        unsafe { [Self::load(source); 8] }
+    }
     /// Whether there is [`add_kept`](Self::add_kept).
     const KEPT: bool = false;
     /// Adds to `sums` the products of eight rows of as many factors as there are `weights`; the rows are `a_pixel` elements apart.

@@ -253,8 +253,19 @@ impl OuterProducts {
 
 #[inline(always)]
 unsafe fn outer_products<S: Simd>(products: &OuterProducts, depth: usize) {
-    // SAFETY: promised by the caller.
-    unsafe { cover::<S, _>(products, depth, products.columns) }
+    // SAFETY: promised by the caller; what is left begins behind what is done.
+    unsafe {
+        let done = if products.can_halve::<S>(depth) { products.halve::<S>() } else { 0 };
+        if done < products.width {
+            let left = OuterProducts {
+                x: products.x.add(done * products.x_pixel),
+                dy: products.dy.add(done * products.dy_pixel),
+                width: products.width - done,
+                ..*products
+            };
+            cover::<S, _>(&left, depth, products.columns);
+        }
+    }
 }
 
 impl Tiles for OuterProducts {

@@ -5,6 +5,7 @@ pub(crate) mod dense;
 mod depthwise;
 mod elementwise;
 mod half;
+mod halves;
 pub(crate) mod int8;
 mod kept;
 mod lanes;

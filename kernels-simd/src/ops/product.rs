@@ -72,8 +72,11 @@ unsafe fn rows<S: Simd>(sum: &Sum<'_, false>, pixels: usize) {
     let product = sum.product;
     // SAFETY: promised by the caller; what is left begins behind what is done.
     unsafe {
-        let keeps = product.can_keep::<S>() && sum.others.is_empty();
-        let done = if keeps { product.keep_weights::<S>(pixels) } else { 0 };
+        let done = match sum.others {
+            [] if product.can_keep::<S>() => product.keep_weights::<S>(pixels),
+            [] if product.can_halve::<S>() => product.halve::<S>(pixels),
+            _ => 0,
+        };
         // In one place: it is much code, and on the stack of an unoptimised program once for each.
         if done < pixels {
             let a = product.a.add(done * product.a_pixel);
