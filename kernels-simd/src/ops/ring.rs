@@ -19,13 +19,9 @@ impl Ring {
     pub fn new(storage: &mut [f32], rows: usize, inside: Range<usize>) -> Self {
         debug_assert!(storage.len().is_multiple_of(rows), "whole rows");
         let row_len = storage.len().checked_div(rows).unwrap_or_default();
-        storage.get_mut(..inside.start).unwrap_or_default().fill(0.0);
-        // What is behind one row and before the next is one piece.
-        let mut rest = storage.get_mut(inside.end..).unwrap_or_default();
-        while !rest.is_empty() {
-            let (between, next) = rest.split_at_mut(rest.len().min(inside.start + row_len - inside.end));
-            between.fill(0.0);
-            rest = next.get_mut(inside.len()..).unwrap_or_default();
+        for row in storage.chunks_exact_mut(row_len.max(1)) {
+            row.get_mut(..inside.start).unwrap_or_default().fill(0.0);
+            row.get_mut(inside.end..).unwrap_or_default().fill(0.0);
         }
         Self { start: storage.as_mut_ptr(), rows, row_len }
     }
