@@ -1,6 +1,6 @@
 //! The memory of all chunks: one mapping, planned and made once, of which nothing is touched before a task writes to it. In one
-//! piece it can lie in huge pages where the system has them; a pass goes through gigabytes, and a search step takes 4 to 8 %
-//! less with them (docs/performance.md).
+//! piece it can lie in huge pages where the system has them; a pass goes through gigabytes, and looking up small pages took 1 to
+//! 3 % of it (docs/performance.md).
 
 use std::fmt::{Debug, Formatter, Result};
 use std::mem::take;

@@ -170,6 +170,7 @@ unsafe fn forward(
                 accumulate,
                 c: y.as_mut_ptr().add(row * pixels * shape.output_pixel_stride),
                 c_pixel: shape.output_pixel_stride,
+                gaps: None,
                 stream: false,
                 moments: ptr::null_mut(),
             };
@@ -217,6 +218,7 @@ unsafe fn backward_input(
                 accumulate: accumulate || !merged,
                 c: dx.as_mut_ptr().add((y * input.width + x) * input.channels),
                 c_pixel: shape.stride_width * input.channels,
+                gaps: None,
                 stream: false,
                 moments: ptr::null_mut(),
             };

@@ -15,7 +15,10 @@ const REGISTERS: usize = 8;
 impl Product {
     /// Whether it is one of these.
     pub(super) fn can_halve<S: Simd>(&self) -> bool {
-        S::SPLAT_HALVES && [self.depth, self.columns, self.a_pixel, self.c_pixel] == [SIZE; 4] && self.segments == 1
+        S::SPLAT_HALVES
+            && [self.depth, self.columns, self.a_pixel, self.c_pixel] == [SIZE; 4]
+            && self.segments == 1
+            && self.gaps.is_none_or(|gaps| gaps.width.is_multiple_of(2))
     }
 
     /// Computes the first rows of `c`, as many as there are in pairs, and returns how many these are.
@@ -73,8 +76,9 @@ impl Product {
                 }
             }
             let stream = self.stream && self.c.add(at).addr().is_multiple_of(S::LANES * size_of::<f32>());
+            let mut targets = self.targets(2 * pair);
             for (index, &z) in sums.iter().enumerate() {
-                let c = self.c.add(at + index * S::LANES);
+                let c = if self.gaps.is_some() { targets.next(2) } else { self.c.add(at + index * S::LANES) };
                 if stream { S::stream(c, z) } else { S::store(c, z) }
             }
             if !self.moments.is_null() {

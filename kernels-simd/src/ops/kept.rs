@@ -12,7 +12,7 @@ const ROWS: usize = 8;
 impl Product {
     /// Whether the weights fit the registers.
     pub(super) fn can_keep<S: Simd>(&self) -> bool {
-        S::KEPT && (self.depth, self.columns, self.segments) == (SIZE, SIZE, 1)
+        S::KEPT && (self.depth, self.columns, self.segments) == (SIZE, SIZE, 1) && self.gaps.is_none()
     }
 
     /// Computes the first rows of `c`, as many as there are in whole blocks, and returns how many these are.

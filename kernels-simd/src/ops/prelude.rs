@@ -180,6 +180,10 @@ unsafe fn relu_row<S: Simd>(x: &[f32], y: &mut [f32]) {
 unsafe fn affine_row<S: Simd>(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
     // SAFETY: promised by the caller, and the period is that of the channels.
     unsafe {
+        // Without vectors every channel is a register, and code is what is short.
+        if const { S::LANES == 1 } {
+            return affine_columns::<S>(x, scale, shift, floor, y);
+        }
         with_period!(
             S,
             scale.len(),
@@ -206,20 +210,20 @@ unsafe fn affine_periodic<S: Simd, const R: usize>(x: &[f32], scale: &[f32], shi
         let (scale, shift, floor) = (registers::<S, R>(scale), registers::<S, R>(shift), S::splat(floor));
         let mut at = 0;
         while at + R * S::LANES <= len {
-            for index in 0..R {
-                let u = S::mul_add(S::load(x.add(at)), scale[index], shift[index]);
+            for (&scale, &shift) in scale.iter().zip(&shift) {
+                let u = S::mul_add(S::load(x.add(at)), scale, shift);
                 // In this order of arguments a NaN goes through.
                 S::store(y.add(at), S::max(floor, u));
                 at += S::LANES;
             }
         }
         // What is left is less than a period.
-        for index in 0..R {
+        for (&scale, &shift) in scale.iter().zip(&shift) {
             if at >= len {
                 break;
             }
             with_lanes!(S, len - at, PARTIAL, count, {
-                let u = S::mul_add(load::<S, PARTIAL>(x.add(at), count), scale[index], shift[index]);
+                let u = S::mul_add(load::<S, PARTIAL>(x.add(at), count), scale, shift);
                 store::<S, PARTIAL>(y.add(at), S::max(floor, u), count);
             });
             at += S::LANES;

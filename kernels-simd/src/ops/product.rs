@@ -6,6 +6,7 @@ use super::terms::in_groups;
 use super::tiles::{Tiles, cover};
 use crate::arch::{Simd, Terms};
 use crate::kernels::{Kernels, dispatch};
+use crate::shape::divide;
 
 /// `c[p, :] (+)= bias + Σ_s a_s[p, :] · b_s` for the `s`-th of `segments` pairs of matrices: `a_s` `[pixels, depth]`, `b_s`
 /// `[depth, columns]`, one behind the other.
@@ -22,13 +23,60 @@ pub(super) struct Product {
     pub accumulate: bool,
     pub c: *mut f32,
     pub c_pixel: usize,
+    /// Where `c` is no one row of pixels; then it is overwritten.
+    pub gaps: Option<Gaps>,
     /// Whether `c`, for which [`can_stream`](super::stream::can_stream), is stored past the caches.
     pub stream: bool,
     /// `[2, columns]`: each column's sum and sum of squares of `c` are added; null for none.
     pub moments: *mut f32,
 }
 
+/// Rows of pixels with gaps between them.
+#[derive(Clone, Copy)]
+pub(super) struct Gaps {
+    /// Pixels of a row.
+    pub width: usize,
+    /// Elements between two rows.
+    pub len: usize,
+}
+
+/// Where pixels start, one after the other.
+pub(super) struct Targets<'a> {
+    product: &'a Product,
+    next: *mut f32,
+    /// Pixels before the next gap.
+    left: usize,
+}
+
+impl Targets<'_> {
+    /// Where the next `pixels` pixels start, between which there is no gap.
+    #[inline(always)]
+    pub fn next(&mut self, pixels: usize) -> *mut f32 {
+        if let (0, Some(Gaps { width, len })) = (self.left, self.product.gaps) {
+            self.next = self.next.wrapping_add(len);
+            self.left = width;
+        }
+        let target = self.next;
+        self.next = target.wrapping_add(pixels * self.product.c_pixel);
+        self.left -= pixels;
+        target
+    }
+}
+
 impl Product {
+    /// Where pixel `pixel` and those behind it start in `c`.
+    #[inline(always)]
+    pub fn targets(&self, pixel: usize) -> Targets<'_> {
+        let (before, left) = match self.gaps {
+            Some(Gaps { width, len }) => {
+                let rows = divide(pixel, width);
+                (rows * len, (rows + 1) * width - pixel)
+            }
+            None => (0, usize::MAX),
+        };
+        Targets { product: self, next: self.c.wrapping_add(pixel * self.c_pixel + before), left }
+    }
+
     /// Computes `pixels` rows of `c`.
     ///
     /// # Safety
@@ -57,10 +105,10 @@ impl Product {
         // SAFETY: promised by the caller.
         unsafe {
             if relu {
-                let sum = &Sum::<true> { product, others, offset };
+                let sum = &Sum::<true> { product, others, offset, first: 0 };
                 dispatch!(kernels, rows_of_relu(sum: &Sum<'_, true>, pixels: usize))
             } else {
-                let sum = &Sum::<false> { product, others, offset };
+                let sum = &Sum::<false> { product, others, offset, first: 0 };
                 dispatch!(kernels, rows(sum: &Sum<'_, false>, pixels: usize))
             }
         }
@@ -79,9 +127,7 @@ unsafe fn rows<S: Simd>(sum: &Sum<'_, false>, pixels: usize) {
         };
         // In one place: it is much code, and on the stack of an unoptimised program once for each.
         if done < pixels {
-            let a = product.a.add(done * product.a_pixel);
-            let left = Product { a, c: product.c.add(done * product.c_pixel), ..*product };
-            cover::<S, _>(&Sum { product: &left, ..*sum }, pixels - done, product.columns);
+            cover::<S, _>(&Sum { first: done, ..*sum }, pixels - done, product.columns);
         }
     }
 }
@@ -97,6 +143,8 @@ struct Sum<'a, const RELU: bool> {
     product: &'a Product,
     others: &'a [DensePart<'a>],
     offset: usize,
+    /// Pixels that are done.
+    first: usize,
 }
 
 impl<const RELU: bool> Tiles for Sum<'_, RELU> {
@@ -107,7 +155,7 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
         column: usize,
         lanes: usize,
     ) {
-        let product = self.product;
+        let (product, row) = (self.product, self.first + row);
         // SAFETY: the pointers cover the matrices, and the tile lies inside.
         unsafe {
             let c = product.c.add(row * product.c_pixel + column);
@@ -135,12 +183,20 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
                     b = b.add(product.depth * product.columns);
                 }
             }
-            for (r, sum) in sums.iter().enumerate() {
-                let c = c.add(r * product.c_pixel);
-                if product.stream {
-                    sum.stream::<PARTIAL>(c, lanes);
-                } else {
-                    sum.store::<PARTIAL>(c, lanes);
+            let mut targets = product.targets(row);
+            if targets.left >= R {
+                let c = targets.next(R).add(column);
+                for (r, sum) in sums.iter().enumerate() {
+                    let c = c.add(r * product.c_pixel);
+                    if product.stream {
+                        sum.stream::<PARTIAL>(c, lanes);
+                    } else {
+                        sum.store::<PARTIAL>(c, lanes);
+                    }
+                }
+            } else {
+                for sum in &sums {
+                    sum.store::<PARTIAL>(targets.next(1).add(column), lanes);
                 }
             }
             if !product.moments.is_null() {

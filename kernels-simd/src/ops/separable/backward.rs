@@ -9,6 +9,7 @@ use crate::ops::dense::{OuterProducts, Product};
 use crate::ops::depthwise::{FilterGradient, FilterInput, InputGradient};
 use crate::ops::prefetch::Ahead;
 use crate::ops::prelude::Prelude;
+use crate::ops::product::Gaps;
 use crate::ops::ring::Ring;
 use crate::ops::stream::{can_stream, publish};
 use crate::shape::SeparableShape;
@@ -106,6 +107,9 @@ pub struct SeparableWeightGradient<'a> {
     /// `[C, C_out]`.
     pub pointwise: &'a mut [f32],
 }
+
+/// Pixels of the tiles of a product, or of most of them.
+const TILE: usize = 8;
 
 impl Kernels {
     /// Gradients of [`Kernels::separable`] on one image `x` `[H, W, C]`, with respect to what the prelude's ReLU is
@@ -306,7 +310,7 @@ impl<'a> Pass<'a> {
                 input_rows,
             ),
         ];
-        Ahead::new(streams, rows * (2 + shape.stride) + 2)
+        Ahead::new(streams, rows * (1 + shape.stride) + rows.div_ceil(self.rows_of_product(rows)) + 2)
     }
 
     /// The gradient of `rows` rows of the output.
@@ -350,14 +354,22 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Of `rows` rows, those that are one product: all where tiles do not divide a row.
+    fn rows_of_product(&self, rows: usize) -> usize {
+        if self.shape.output().width.is_multiple_of(TILE) { 1 } else { rows }
+    }
+
     /// Computes the gradient of the depthwise convolution's output.
     unsafe fn middle_gradient(&mut self, dz: *const f32, first: usize, rows: usize) {
         let (shape, channels) = (self.shape, self.shape.input.channels);
         let (width, outputs) = (shape.output().width, shape.output_channels);
         let left = shape.depthwise().backward_padding() * channels;
-        for row in 0..rows {
+        let ring = self.middle_gradient;
+        let rows_of_call = self.rows_of_product(rows);
+        for row in (0..rows).step_by(rows_of_call) {
             self.ahead.ask();
-            // SAFETY: a row of the ring has zeros on both sides of the row of the gradient.
+            // SAFETY: a row of the ring has zeros on both sides of the row of the gradient, and those of a strip are one behind
+            // the other.
             unsafe {
                 let product = Product {
                     a: dz.add(row * width * outputs),
@@ -369,12 +381,13 @@ impl<'a> Pass<'a> {
                     columns: channels,
                     bias: ptr::null(),
                     accumulate: false,
-                    c: self.middle_gradient.start.add(self.middle_gradient.offset(first + row) + left),
+                    c: ring.start.add(ring.offset(first + row) + left),
                     c_pixel: channels,
+                    gaps: (rows_of_call > 1).then_some(Gaps { width, len: ring.row_len - width * channels }),
                     stream: false,
                     moments: ptr::null_mut(),
                 };
-                product.compute(self.kernels, width);
+                product.compute(self.kernels, rows_of_call * width);
             }
         }
     }

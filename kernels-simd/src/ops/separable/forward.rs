@@ -128,6 +128,7 @@ unsafe fn forward(
                 accumulate,
                 c: z.as_mut_ptr().add(first * output.width * outputs),
                 c_pixel: outputs,
+                gaps: None,
                 stream,
                 moments: if moments.is_some() { partial.as_mut_ptr() } else { ptr::null_mut() },
             };
