@@ -37,6 +37,7 @@ impl Ring {
     }
 
     /// `window` over rows `step` rows of the image apart from `first` on.
+    #[inline(always)]
     pub fn window(&self, first: usize, step: usize, window: Window) -> Window {
         Window {
             source_row: step * self.row_len,

@@ -1,8 +1,11 @@
 //! The gradient with respect to the input.
 
+use core::ops::Range;
+
 use super::pairs::{Column, Pairs};
 use super::row::{Row, Window};
 use crate::kernels::Kernels;
+use crate::ops::prefetch::Ahead;
 use crate::ops::ring::Ring;
 use crate::shape::{DepthwiseShape, Padding, divide};
 
@@ -41,7 +44,10 @@ pub(super) unsafe fn backward_input(
             copied += 1;
         }
         // SAFETY: the lengths fit the shape, and all rows of `dy` that reach this one are copied.
-        unsafe { gradient.row(kernels, ring, y, dx.as_mut_ptr().add((y * input.width + padding.left) * channels)) };
+        unsafe {
+            let target = dx.as_mut_ptr().add((y * input.width + padding.left) * channels);
+            gradient.rows(kernels, ring, y..y + 1, target, None);
+        }
     }
 }
 
@@ -80,46 +86,84 @@ impl<'a> InputGradient<'a> {
         Self { w, shape, padding, output_height: shape.output().height, output_step, window, columns }
     }
 
-    /// Computes row `y` from the rows of the gradient of the output, each with [`DepthwiseShape::backward_padding`] zeros on the
-    /// left in a row of [`DepthwiseShape::backward_width`].
+    /// Computes the rows `rows`, one behind the other without the padding, from those of the gradient of the output, each with
+    /// [`DepthwiseShape::backward_padding`] zeros on the left in a row of [`DepthwiseShape::backward_width`].
     ///
     /// # Safety
     ///
-    /// The ring holds all rows that reach this one, the weights fit the shape, and `target` has such a row.
-    pub unsafe fn row(&self, kernels: Kernels, dy: Ring, y: usize, target: *mut f32) {
+    /// The ring holds all rows that reach these, the weights fit the shape, and `target` has such rows.
+    pub unsafe fn rows(
+        &self,
+        kernels: Kernels,
+        dy: Ring,
+        rows: Range<usize>,
+        target: *mut f32,
+        mut ahead: Option<&mut Ahead>,
+    ) {
         let Self { shape, padding, .. } = *self;
         let (stride, channels) = (shape.stride, shape.input.channels);
-        let rows = Reach::new(y, shape, self.output_height);
-        let window = dy.window(rows.first_output, self.output_step, Window { rows: rows.taps, ..self.window });
-        let source = dy.start.wrapping_add(dy.offset(rows.first_output)).cast_const();
-        let weights = self.w.as_ptr().wrapping_add(rows.last_tap * shape.kernel * channels);
         let pixels = shape.input.width - padding.left - padding.right;
-        let mut start = 0;
-        if stride == 2 {
-            let pairs = Pairs { window, source, weights, columns: &self.columns, target, pairs: pixels / 2, channels };
+        let targets = (0..).map(|index| target.wrapping_add(index * pixels * channels));
+        let rows = rows.zip(targets).map(|(y, target)| self.row(dy, y, target));
+        if stride == 1 {
+            let rows = rows.map(|row| Row { pixels, ..self.place(row, 0) });
             // SAFETY: the padding covers what the taps reach; the rest is promised by the caller.
-            if unsafe { pairs.compute(kernels) } {
-                start = pixels - pixels % 2;
+            return unsafe { Row::compute_all(rows, kernels, channels, ahead) };
+        }
+        for row in rows {
+            if let Some(ahead) = &mut ahead {
+                ahead.ask();
+            }
+            let mut start = 0;
+            if stride == 2 {
+                let Row { window, source, weights, target, .. } = row;
+                let pairs =
+                    Pairs { window, source, weights, columns: &self.columns, target, pairs: pixels / 2, channels };
+                // SAFETY: as above.
+                if unsafe { pairs.compute(kernels) } {
+                    start = pixels - pixels % 2;
+                }
+            }
+            for x in start..(start + stride).min(pixels) {
+                let row = Row { pixels: (pixels - x).div_ceil(stride), ..self.place(row, x) };
+                // SAFETY: as above.
+                unsafe { Row::compute_all(core::iter::once(row), kernels, channels, None) }
             }
         }
-        for x in start..(start + stride).min(pixels) {
-            let Column { taps, source: place, weight } = match x - start {
-                first @ (0 | 1) => self.columns[first],
-                _ => column(shape, padding.left + x),
-            };
-            // SAFETY: as above.
-            unsafe {
-                let row = Row {
-                    window: Window { columns: taps, ..window },
-                    source: source.wrapping_add((place + divide(start, stride)) * channels),
-                    source_step: channels,
-                    weights: weights.wrapping_add(weight),
-                    target: target.add(x * channels),
-                    target_step: stride * channels,
-                    pixels: (pixels - x).div_ceil(stride),
-                };
-                row.compute(kernels, channels);
-            }
+    }
+
+    /// Row `y`, before it is known which columns of taps reach which pixels.
+    #[inline(always)]
+    fn row(&self, dy: Ring, y: usize, target: *mut f32) -> Row {
+        let (shape, channels) = (self.shape, self.shape.input.channels);
+        let rows = Reach::new(y, shape, self.output_height);
+        Row {
+            window: dy.window(rows.first_output, self.output_step, Window { rows: rows.taps, ..self.window }),
+            source: dy.start.wrapping_add(dy.offset(rows.first_output)),
+            source_step: channels,
+            weights: self.w.as_ptr().wrapping_add(rows.last_tap * shape.kernel * channels),
+            target,
+            target_step: shape.stride * channels,
+            pixels: 0,
+        }
+    }
+
+    /// The row from pixel `x` on.
+    #[inline(always)]
+    fn place(&self, row: Row, x: usize) -> Row {
+        let Self { shape, padding, .. } = *self;
+        let (first, class) = (x - x % shape.stride, x % shape.stride);
+        let Column { taps, source, weight } = match class {
+            0 | 1 => self.columns[class],
+            _ => column(shape, padding.left + class),
+        };
+        let channels = shape.input.channels;
+        Row {
+            window: Window { columns: taps, ..row.window },
+            source: row.source.wrapping_add((source + divide(first, shape.stride)) * channels),
+            weights: row.weights.wrapping_add(weight),
+            target: row.target.wrapping_add(x * channels),
+            ..row
         }
     }
 }

@@ -1,8 +1,12 @@
-//! Pixels of a row, each from a window of taps.
+//! Pixels of rows, each from a window of taps.
+
+use core::mem::MaybeUninit;
 
 use crate::arch::Simd;
+use crate::isa::Isa;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{for_registers, load, store};
+use crate::ops::prefetch::Ahead;
 
 /// The taps of one pixel of the result. Tap `(i, j)` multiplies the element `i * source_row + j * source_column` behind
 /// the place of the pixel in the source with the weight `i * weight_row + j * weight_column` behind the first one.
@@ -31,16 +35,48 @@ pub(in crate::ops) struct Row {
     pub pixels: usize,
 }
 
+/// Rows that are one call.
+const BATCH: usize = 8;
+
 impl Row {
-    /// Computes all pixels of `channels` channels.
+    /// Computes all pixels of `channels` channels of `rows`, which differ in the places and the rows of their windows at most: a call
+    /// for each takes as long as eight pixels.
     ///
     /// # Safety
     ///
     /// The pointers cover all windows, weights and pixels.
-    pub unsafe fn compute(&self, kernels: Kernels, channels: usize) {
-        let row_of = self;
-        // SAFETY: promised by the caller.
-        unsafe { dispatch!(kernels, row(row_of: &Row, channels: usize)) }
+    #[inline(always)]
+    pub unsafe fn compute_all(
+        mut rows: impl Iterator<Item = Self>,
+        kernels: Kernels,
+        channels: usize,
+        mut ahead: Option<&mut Ahead>,
+    ) {
+        let mut batch = [const { MaybeUninit::uninit() }; BATCH];
+        loop {
+            let mut len = 0;
+            for (slot, row) in batch.iter_mut().zip(&mut rows) {
+                slot.write(row);
+                len += 1;
+            }
+            if len == 0 {
+                return;
+            }
+            // SAFETY: the first `len` are written; the rest is promised by the caller.
+            unsafe {
+                let rows = core::slice::from_raw_parts(batch.as_ptr().cast(), len);
+                compute(rows, kernels, channels, ahead.as_deref_mut());
+            }
+        }
+    }
+
+    /// Whether there is code for pairs of pixels.
+    fn has_pairs(&self, kernels: Kernels, channels: usize, pattern: (usize, usize, usize)) -> bool {
+        kernels.isa() == Isa::Avx512
+            && 2 * channels == Isa::Avx512.lanes()
+            && [self.source_step, self.target_step] == [channels; 2]
+            && self.pixels.is_multiple_of(2)
+            && matches!(pattern, (3 | 5, 1, 1 | 2))
     }
 
     /// Columns of taps, and the distances between pixels and between columns in units of the smaller one, if that is 1
@@ -57,57 +93,123 @@ impl Row {
     }
 }
 
-/// Computes a row. Common patterns have code of their own, in which neighbouring pixels share what they read.
-#[inline(always)]
-unsafe fn row<S: Simd>(row: &Row, channels: usize) {
-    let mut row = *row;
-    // SAFETY: promised by the caller.
-    unsafe {
-        if const { S::TWICE } && 2 * channels == S::LANES && (row.source_step, row.target_step) == (channels, channels)
-        {
-            let done = pairs::<S>(&row);
-            row.source = row.source.wrapping_add(done * channels);
-            row.target = row.target.wrapping_add(done * channels);
-            row.pixels -= done;
-        }
-        let row = &row;
-        if const { S::LANES > 1 } {
-            match row.pattern() {
-                (2, 1, 1) => return for_registers!(S, 0..channels, blocks::<2, 1, 1, false>(row)),
-                (3, 1, 1) => return for_registers!(S, 0..channels, blocks::<3, 1, 1, false>(row)),
-                (5, 1, 1) => return for_registers!(S, 0..channels, blocks::<5, 1, 1, false>(row)),
-                (7, 1, 1) => return for_registers!(S, 0..channels, blocks::<7, 1, 1, false>(row)),
-                (3, 1, 2) => return for_registers!(S, 0..channels, blocks::<3, 1, 2, false>(row)),
-                (5, 1, 2) => return for_registers!(S, 0..channels, blocks::<5, 1, 2, false>(row)),
-                (3, 2, 1) => return for_registers!(S, 0..channels, blocks::<3, 2, 1, false>(row)),
-                (5, 2, 1) => return for_registers!(S, 0..channels, blocks::<5, 2, 1, false>(row)),
-                _ => {}
+/// `patterns!(name: columns, step, spread; …)`: a function for each common pattern, in which neighbouring pixels share what they read. In
+/// one function for all the compiler runs out of registers.
+macro_rules! patterns {
+    ($($name:ident: $columns:literal, $step:literal, $spread:literal;)*) => {
+        $(
+            #[inline(always)]
+            unsafe fn $name<S: Simd>(rows: &[Row], channels: usize, mut ahead: Option<&mut Ahead>) {
+                // SAFETY: promised by the caller.
+                unsafe {
+                    match rows {
+                        // With distances that it knows the compiler needs no registers for them.
+                        [Row { source_step: 16, target_step: 16, .. }, ..] if S::LANES == 16 && channels == 16 => {
+                            each::<S, $columns, $step, $spread, false, false>(0, 16, rows, 16, 16, ahead);
+                        }
+                        [Row { source_step, target_step, .. }, ..] => for_registers!(
+                            S,
+                            0..channels,
+                            each::<$columns, $step, $spread, false>(rows, *source_step, *target_step, ahead.as_deref_mut())
+                        ),
+                        [] => {}
+                    }
+                }
+            }
+        )*
+
+        /// Computes rows.
+        unsafe fn compute(rows: &[Row], kernels: Kernels, channels: usize, ahead: Option<&mut Ahead>) {
+            let [first, ..] = rows else { return };
+            // SAFETY: promised by the caller.
+            unsafe {
+                match first.pattern() {
+                    pattern if first.has_pairs(kernels, channels, pattern) => {
+                        dispatch!(kernels, pairs(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>));
+                    }
+                    $(($columns, $step, $spread) => dispatch!(kernels, $name(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>)),)*
+                    _ => dispatch!(kernels, others(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>)),
+                }
             }
         }
-        for_registers!(S, 0..channels, blocks::<1, 0, 0, false>(row));
+    };
+}
+
+patterns! {
+    two: 2, 1, 1;
+    three: 3, 1, 1;
+    five: 5, 1, 1;
+    seven: 7, 1, 1;
+    three_dilated: 3, 1, 2;
+    five_dilated: 5, 1, 2;
+    three_strided: 3, 2, 1;
+    five_strided: 5, 2, 1;
+}
+
+#[inline(always)]
+unsafe fn others<S: Simd>(rows: &[Row], channels: usize, mut ahead: Option<&mut Ahead>) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        if let [Row { source_step, target_step, .. }, ..] = rows {
+            for_registers!(
+                S,
+                0..channels,
+                each::<1, 0, 0, false>(rows, *source_step, *target_step, ahead.as_deref_mut())
+            );
+        }
     }
 }
 
-/// Computes pixels in pairs, whose channels together fill a register: the taps then are in both halves of theirs. Returns how many pixels
-/// are done, none for uncommon patterns.
+/// Computes pixels in pairs, whose channels together fill a register: the taps then are in both halves of theirs.
 ///
 /// At 8 channels, 28×28, the forward pass of a separable stage takes 2.7 µs and not 3.1 with a filter of 3×3, and 3.5 and not 5.0 with one
 /// of 5×5 (AMD EPYC, Zen 5, AVX-512, 2026-11-28).
 #[inline(always)]
-unsafe fn pairs<S: Simd>(row: &Row) -> usize {
-    let pairs =
-        Row { source_step: 2 * row.source_step, target_step: 2 * row.target_step, pixels: row.pixels / 2, ..*row };
-    // SAFETY: promised by the caller; a pair is two pixels next to each other.
-    unsafe {
-        match pairs.pattern() {
-            (3, 1, 1) => blocks::<S, 3, 1, 1, true, false>(0, S::LANES, &pairs),
-            (5, 1, 1) => blocks::<S, 5, 1, 1, true, false>(0, S::LANES, &pairs),
-            (3, 2, 1) => blocks::<S, 3, 2, 1, true, false>(0, S::LANES, &pairs),
-            (5, 2, 1) => blocks::<S, 5, 2, 1, true, false>(0, S::LANES, &pairs),
-            _ => return 0,
+unsafe fn pairs<S: Simd>(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>) {
+    if const { S::TWICE }
+        && let [Row { window, .. }, ..] = rows
+    {
+        // SAFETY: promised by the caller; a pair is two pixels next to each other.
+        unsafe {
+            match (window.columns, window.source_column == channels) {
+                (3, true) => each::<S, 3, 2, 1, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
+                (3, false) => each::<S, 3, 1, 1, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
+                (5, true) => each::<S, 5, 2, 1, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
+                _ => each::<S, 5, 1, 1, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
+            }
         }
     }
-    2 * pairs.pixels
+}
+
+/// Computes rows of pixels in blocks.
+#[inline(always)]
+unsafe fn each<
+    S: Simd,
+    const K: usize,
+    const STEP: usize,
+    const SPREAD: usize,
+    const TWICE: bool,
+    const PARTIAL: bool,
+>(
+    channel: usize,
+    lanes: usize,
+    rows: &[Row],
+    source_step: usize,
+    target_step: usize,
+    mut ahead: Option<&mut Ahead>,
+) {
+    for row in rows {
+        if let (0, Some(ahead)) = (channel, &mut ahead) {
+            ahead.ask();
+        }
+        // SAFETY: promised by the caller.
+        unsafe { blocks::<S, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row, source_step, target_step) }
+    }
+}
+
+/// Pixels that are computed as one.
+const fn pixels_per_register(twice: bool) -> usize {
+    if twice { 2 } else { 1 }
 }
 
 /// A tap, with `TWICE` in both halves of the register.
@@ -130,29 +232,46 @@ unsafe fn blocks<
     channel: usize,
     lanes: usize,
     row: &Row,
+    source_step: usize,
+    target_step: usize,
 ) {
+    let pixels = row.pixels / const { pixels_per_register(TWICE) };
     let mut pixel = 0;
     // SAFETY: every block ends at or before `pixels`; the rest is promised by the caller.
     unsafe {
-        if const { S::LANES == 16 && K == 3 } && row.window.rows == 3 && row.pixels >= 8 {
-            return three_rows::<S, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row);
+        if const { S::LANES == 16 && K == 3 } && row.window.rows == 3 && pixels >= 8 {
+            return three_rows::<S, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row, source_step, target_step);
         }
-        while const { S::LANES > 1 } && row.pixels - pixel >= 8 {
-            block::<S, 8, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, pixel, row);
+        while const { S::LANES > 1 } && pixels - pixel >= 8 {
+            block::<S, 8, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, pixel, row, source_step, target_step);
             pixel += 8;
         }
-        if const { S::LANES > 1 } && row.pixels >= 8 && row.pixels - pixel > 4 {
-            return block::<S, 8, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row.pixels - 8, row);
+        if const { S::LANES > 1 } && pixels >= 8 && pixels - pixel > 4 {
+            return block::<S, 8, K, STEP, SPREAD, TWICE, PARTIAL>(
+                channel,
+                lanes,
+                pixels - 8,
+                row,
+                source_step,
+                target_step,
+            );
         }
-        while row.pixels - pixel >= 4 {
-            block::<S, 4, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, pixel, row);
+        while pixels - pixel >= 4 {
+            block::<S, 4, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, pixel, row, source_step, target_step);
             pixel += 4;
         }
-        if row.pixels >= 4 && pixel < row.pixels {
-            return block::<S, 4, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row.pixels - 4, row);
+        if pixels >= 4 && pixel < pixels {
+            return block::<S, 4, K, STEP, SPREAD, TWICE, PARTIAL>(
+                channel,
+                lanes,
+                pixels - 4,
+                row,
+                source_step,
+                target_step,
+            );
         }
-        for pixel in pixel..row.pixels {
-            block::<S, 1, 1, 0, 0, TWICE, PARTIAL>(channel, lanes, pixel, row);
+        for pixel in pixel..pixels {
+            block::<S, 1, 1, 0, 0, TWICE, PARTIAL>(channel, lanes, pixel, row, source_step, target_step);
         }
     }
 }
@@ -164,6 +283,8 @@ unsafe fn three_rows<S: Simd, const STEP: usize, const SPREAD: usize, const TWIC
     channel: usize,
     lanes: usize,
     row: &Row,
+    source_step: usize,
+    target_step: usize,
 ) {
     let window = &row.window;
     // SAFETY: the pointers of `row` cover all windows.
@@ -178,15 +299,15 @@ unsafe fn three_rows<S: Simd, const STEP: usize, const SPREAD: usize, const TWIC
             let back = if i >= window.rows_to_end { window.ring } else { 0 };
             rows[i] = rows[i].wrapping_add(i * window.source_row).wrapping_offset(-back);
         }
-        let unit = row.source_step / STEP;
+        let unit = source_step / STEP;
         let mut target = row.target.add(channel);
-        let mut left = row.pixels;
+        let mut left = row.pixels / const { pixels_per_register(TWICE) };
         loop {
             let mut sums = [S::splat(0.0); 8];
             row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, unit, rows[0], &taps[0], &mut sums);
             row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, unit, rows[1], &taps[1], &mut sums);
             row_of_taps::<S, 8, 3, STEP, SPREAD, PARTIAL>(lanes, unit, rows[2], &taps[2], &mut sums);
-            store_pixels::<S, 8, PARTIAL>(lanes, row.target_step, target, &sums);
+            store_pixels::<S, 8, PARTIAL>(lanes, target_step, target, &sums);
             left -= 8;
             if left == 0 {
                 return;
@@ -194,9 +315,9 @@ unsafe fn three_rows<S: Simd, const STEP: usize, const SPREAD: usize, const TWIC
             // The last block may compute pixels of the one before again.
             let step = if left < 8 { core::mem::replace(&mut left, 8) } else { 8 };
             for source in &mut rows {
-                *source = source.add(step * row.source_step);
+                *source = source.add(step * source_step);
             }
-            target = target.add(step * row.target_step);
+            target = target.add(step * target_step);
         }
     }
 }
@@ -217,14 +338,16 @@ unsafe fn block<
     lanes: usize,
     pixel: usize,
     row: &Row,
+    source_step: usize,
+    target_step: usize,
 ) {
     let window = &row.window;
     // SAFETY: the pointers of `row` cover all windows.
     unsafe {
-        let mut source = row.source.add(pixel * row.source_step + channel);
+        let mut source = row.source.add(pixel * source_step + channel);
         let mut weights = row.weights.add(channel);
         let mut sums = [S::splat(0.0); P];
-        let unit = row.source_step / const { if STEP > 0 { STEP } else { 1 } };
+        let unit = source_step / const { if STEP > 0 { STEP } else { 1 } };
         for i in 0..window.rows {
             if i == window.rows_to_end {
                 source = source.wrapping_offset(-window.ring);
@@ -240,7 +363,7 @@ unsafe fn block<
                     let tap = load_tap::<S, TWICE, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
                     let source = source.add(j * window.source_column);
                     for (p, sum) in sums.iter_mut().enumerate() {
-                        let x = load::<S, PARTIAL>(source.add(p * row.source_step), lanes);
+                        let x = load::<S, PARTIAL>(source.add(p * source_step), lanes);
                         *sum = S::mul_add(x, tap, *sum);
                     }
                 }
@@ -249,8 +372,8 @@ unsafe fn block<
             source = source.wrapping_add(window.source_row);
             weights = weights.wrapping_offset(window.weight_row);
         }
-        let target = row.target.add(pixel * row.target_step + channel);
-        store_pixels::<S, P, PARTIAL>(lanes, row.target_step, target, &sums);
+        let target = row.target.add(pixel * target_step + channel);
+        store_pixels::<S, P, PARTIAL>(lanes, target_step, target, &sums);
     }
 }
 

@@ -1,9 +1,10 @@
 //! The backward pass.
 
+use core::ops::Range;
 use core::ptr;
 
 use super::finish::Finish;
-use super::forward::{SUMMED_PIXELS, depthwise_row, prelude_rows};
+use super::forward::{SUMMED_PIXELS, depthwise_rows, prelude_rows};
 use crate::kernels::Kernels;
 use crate::ops::dense::{OuterProducts, Product};
 use crate::ops::depthwise::{FilterGradient, FilterInput, InputGradient};
@@ -182,14 +183,16 @@ struct Pass<'a> {
     middle_gradient: Ring,
     /// The gradient of the input from those.
     input_gradient: InputGradient<'a>,
-    /// One strip of the depthwise convolution's output, later one row of the gradient of the input before the ReLU.
+    /// One strip of the depthwise convolution's output, later a few rows of the gradient of the input before the ReLU.
     middle: *mut f32,
+    /// Rows of the gradient of the input that are computed together, as many as that buffer holds.
+    rows_of_gradient: usize,
     /// One strip of the gradient of the output.
     output_gradient: &'a mut [f32],
     /// `[2, C]`.
     sums: &'a mut [f32],
     /// What the next strip will read and write.
-    ahead: Ahead<4>,
+    ahead: Ahead,
 }
 
 impl<'a> Pass<'a> {
@@ -223,6 +226,7 @@ impl<'a> Pass<'a> {
             zeros: zeros.as_ptr(),
             middle_gradient,
             input_gradient: InputGradient::new(weights.depthwise, depthwise, shape.padding()),
+            rows_of_gradient: (shape.backward_buffer() / (shape.input.width * channels).max(1)).max(1),
             middle: take(shape.backward_buffer()).as_mut_ptr(),
             output_gradient: take(shape.strip_len(strip_rows, shape.output_channels)),
             sums: take(2 * channels),
@@ -265,8 +269,8 @@ impl<'a> Pass<'a> {
                     // Rows of the padded input that no later row of the output reaches.
                     let complete = if end == output.height { usize::MAX } else { end * shape.stride };
                     let complete = complete.saturating_sub(shape.padding().top).min(shape.input.height);
-                    for h in finished..complete {
-                        self.input_row(h, dx);
+                    for h in (finished..complete).step_by(self.rows_of_gradient) {
+                        self.input_rows(h..complete.min(h + self.rows_of_gradient), dx);
                     }
                     summed += (complete - finished) * shape.input.width;
                     finished = complete;
@@ -289,7 +293,7 @@ impl<'a> Pass<'a> {
         dx: Option<&SeparableInputGradient<'_>>,
         first: usize,
         rows: usize,
-    ) -> Ahead<4> {
+    ) -> Ahead {
         let (shape, output, input) = (self.shape, self.shape.output(), self.shape.input);
         let output_row = output.width * output.channels;
         let input_row = input.width * input.channels;
@@ -333,11 +337,8 @@ impl<'a> Pass<'a> {
         let width = shape.output().width;
         // SAFETY: the buffers have a strip, and the ring the rows that it needs.
         unsafe {
-            for row in 0..rows {
-                self.ahead.ask();
-                let target = self.middle.add(row * width * channels);
-                depthwise_row(self.kernels, shape, self.preluded, first + row, self.weights.depthwise, target);
-            }
+            let (depthwise, ahead) = (self.weights.depthwise, Some(&mut self.ahead));
+            depthwise_rows(self.kernels, shape, self.preluded, first..first + rows, depthwise, self.middle, ahead);
             let products = OuterProducts {
                 x: self.middle,
                 x_row: 0,
@@ -423,19 +424,26 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Computes row `h` of the gradient of the input.
-    unsafe fn input_row(&mut self, h: usize, target: &mut SeparableInputGradient<'_>) {
+    /// Computes the rows `rows` of the gradient of the input.
+    unsafe fn input_rows(&mut self, rows: Range<usize>, target: &mut SeparableInputGradient<'_>) {
         let shape = self.shape;
-        let start = h * shape.input.width * shape.input.channels;
-        self.ahead.ask();
-        // SAFETY: the ring has the rows that reach this one, and the buffer a row; `dx` has the shape of the input.
+        let row = shape.input.width * shape.input.channels;
+        // SAFETY: the ring has the rows that reach these, and the buffer has such rows; `dx` has the shape of the input.
         unsafe {
-            self.input_gradient.row(self.kernels, self.middle_gradient, h + shape.padding().top, self.middle);
+            let top = shape.padding().top;
+            let (first, last) = (rows.start + top, rows.end + top);
+            self.input_gradient.rows(
+                self.kernels,
+                self.middle_gradient,
+                first..last,
+                self.middle,
+                Some(&mut self.ahead),
+            );
             let finish = Finish {
-                x: self.x.as_ptr().add(start),
+                x: self.x.as_ptr().add(rows.start * row),
                 gradient: self.middle,
-                dx: target.dx.as_mut_ptr().add(start),
-                pixels: shape.input.width,
+                dx: target.dx.as_mut_ptr().add(rows.start * row),
+                pixels: rows.len() * shape.input.width,
                 channels: shape.input.channels,
                 prelude: self.prelude,
                 accumulate: target.accumulate,

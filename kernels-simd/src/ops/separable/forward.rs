@@ -1,11 +1,13 @@
 //! The forward pass.
 
+use core::ops::Range;
 use core::ptr;
 
 use crate::kernels::Kernels;
 use crate::lengths::{part, require};
 use crate::ops::dense::Product;
 use crate::ops::depthwise::{Row, Window};
+use crate::ops::prefetch::Ahead;
 use crate::ops::prelude::Prelude;
 use crate::ops::ring::Ring;
 use crate::ops::stream::{can_stream, publish};
@@ -112,10 +114,7 @@ unsafe fn forward(
             let needed = shape.rows_needed(first + rows - 1);
             prelude_rows(kernels, x, shape, prelude, ring, preluded..needed);
             preluded = preluded.max(needed);
-            for row in 0..rows {
-                let target = strip.as_mut_ptr().add(row * output.width * shape.input.channels);
-                depthwise_row(kernels, shape, ring, first + row, depthwise, target);
-            }
+            depthwise_rows(kernels, shape, ring, first..first + rows, depthwise, strip.as_mut_ptr(), None);
             let product = Product {
                 a: strip.as_ptr(),
                 a_pixel: shape.input.channels,
@@ -167,7 +166,7 @@ pub(super) unsafe fn prelude_rows(
     shape: SeparableShape,
     prelude: Prelude<'_>,
     ring: Ring,
-    rows: core::ops::Range<usize>,
+    rows: Range<usize>,
 ) {
     let len = shape.input.width * shape.input.channels;
     for h in rows {
@@ -180,45 +179,46 @@ pub(super) unsafe fn prelude_rows(
     }
 }
 
-/// Computes row `row` of the output of the depthwise convolution from the rows in the ring.
+/// Computes the rows `rows` of the output of the depthwise convolution from those in the ring.
 ///
 /// # Safety
 ///
-/// The ring holds the rows of the image under the window, `depthwise` the weights, and `target` has a row of the
+/// The ring holds the rows of the image under the windows, `depthwise` the weights, and `target` has such rows of the
 /// output.
-pub(super) unsafe fn depthwise_row(
+pub(super) unsafe fn depthwise_rows(
     kernels: Kernels,
     shape: SeparableShape,
     ring: Ring,
-    row: usize,
+    rows: Range<usize>,
     depthwise: &[f32],
     target: *mut f32,
+    ahead: Option<&mut Ahead>,
 ) {
-    let channels = shape.input.channels;
-    // Taps above and below the image are left out.
-    let taps = shape.taps(row);
-    let h = row * shape.stride + taps.start * shape.dilation - shape.padding().top;
-    let window = Window {
-        rows: taps.len(),
-        columns: shape.kernel,
-        source_row: 0,
-        source_column: shape.dilation * channels,
-        weight_row: (shape.kernel * channels) as isize,
-        weight_column: channels as isize,
-        rows_to_end: 0,
-        ring: 0,
-    };
-    // SAFETY: promised by the caller.
-    unsafe {
-        let pixels = Row {
-            window: ring.window(h, shape.dilation, window),
-            source: ring.start.add(ring.offset(h)),
-            source_step: shape.stride * channels,
-            weights: depthwise.as_ptr().add(taps.start * shape.kernel * channels),
-            target,
-            target_step: channels,
-            pixels: shape.output().width,
+    let (channels, width) = (shape.input.channels, shape.output().width);
+    let rows = rows.enumerate().map(|(index, row)| {
+        // Taps above and below the image are left out.
+        let taps = shape.taps(row);
+        let h = row * shape.stride + taps.start * shape.dilation - shape.padding().top;
+        let window = Window {
+            rows: taps.len(),
+            columns: shape.kernel,
+            source_row: 0,
+            source_column: shape.dilation * channels,
+            weight_row: (shape.kernel * channels) as isize,
+            weight_column: channels as isize,
+            rows_to_end: 0,
+            ring: 0,
         };
-        pixels.compute(kernels, channels);
-    }
+        Row {
+            window: ring.window(h, shape.dilation, window),
+            source: ring.start.wrapping_add(ring.offset(h)),
+            source_step: shape.stride * channels,
+            weights: depthwise.as_ptr().wrapping_add(taps.start * shape.kernel * channels),
+            target: target.wrapping_add(index * width * channels),
+            target_step: channels,
+            pixels: width,
+        }
+    });
+    // SAFETY: promised by the caller.
+    unsafe { Row::compute_all(rows, kernels, channels, ahead) }
 }
