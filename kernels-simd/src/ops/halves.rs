@@ -125,7 +125,7 @@ impl OuterProducts {
 
 /// Adds both halves of a register to the eight elements at `target`.
 #[inline(always)]
-unsafe fn add_halves<S: Simd>(value: S::Vector, target: *mut f32) {
+pub(super) unsafe fn add_halves<S: Simd>(value: S::Vector, target: *mut f32) {
     let mut lanes = [0.0; 2 * SIZE];
     // SAFETY: the register has as many lanes, and the caller promises the elements.
     unsafe {

@@ -61,6 +61,20 @@ pub(super) unsafe fn load<S: Simd, const PARTIAL: bool>(source: *const f32, coun
     unsafe { if PARTIAL { S::load_partial(source, count) } else { S::load(source) } }
 }
 
+/// What there is for each channel: with `TWICE` as many as half a register has, in both halves of it, else as [`load`].
+///
+/// # Safety
+///
+/// As for [`Simd::load_twice`] and [`load`].
+#[inline(always)]
+pub(super) unsafe fn load_channels<S: Simd, const TWICE: bool, const PARTIAL: bool>(
+    source: *const f32,
+    count: usize,
+) -> S::Vector {
+    // SAFETY: the caller's promise.
+    unsafe { if TWICE { S::load_twice(source) } else { load::<S, PARTIAL>(source, count) } }
+}
+
 /// A register to memory: all lanes, or with `PARTIAL` the first `count` (`0 < count < LANES`).
 ///
 /// # Safety

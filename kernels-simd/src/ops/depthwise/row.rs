@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use crate::arch::Simd;
 use crate::isa::Isa;
 use crate::kernels::{Kernels, dispatch};
-use crate::ops::lanes::{for_registers, load, store};
+use crate::ops::lanes::{for_registers, load, load_channels, store};
 use crate::ops::prefetch::Ahead;
 
 /// The taps of one pixel of the result. Tap `(i, j)` multiplies the element `i * source_row + j * source_column` behind
@@ -212,13 +212,6 @@ const fn pixels_per_register(twice: bool) -> usize {
     if twice { 2 } else { 1 }
 }
 
-/// A tap, with `TWICE` in both halves of the register.
-#[inline(always)]
-unsafe fn load_tap<S: Simd, const TWICE: bool, const PARTIAL: bool>(source: *const f32, lanes: usize) -> S::Vector {
-    // SAFETY: promised by the caller.
-    unsafe { if TWICE { S::load_twice(source) } else { load::<S, PARTIAL>(source, lanes) } }
-}
-
 /// Splits a row into blocks of pixels that fit the registers. The last one may compute pixels of the one before again.
 #[inline(always)]
 unsafe fn blocks<
@@ -294,7 +287,7 @@ unsafe fn three_rows<S: Simd, const STEP: usize, const SPREAD: usize, const TWIC
         for (i, taps) in taps.iter_mut().enumerate() {
             for (j, tap) in taps.iter_mut().enumerate() {
                 let at = i as isize * window.weight_row + j as isize * window.weight_column;
-                *tap = load_tap::<S, TWICE, PARTIAL>(row.weights.offset(at).add(channel), lanes);
+                *tap = load_channels::<S, TWICE, PARTIAL>(row.weights.offset(at).add(channel), lanes);
             }
             let back = if i >= window.rows_to_end { window.ring } else { 0 };
             rows[i] = rows[i].wrapping_add(i * window.source_row).wrapping_offset(-back);
@@ -355,12 +348,13 @@ unsafe fn block<
             if const { STEP > 0 } {
                 let mut taps = [S::splat(0.0); K];
                 for (j, tap) in taps.iter_mut().enumerate() {
-                    *tap = load_tap::<S, TWICE, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
+                    *tap = load_channels::<S, TWICE, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
                 }
                 row_of_taps::<S, P, K, STEP, SPREAD, PARTIAL>(lanes, unit, source, &taps, &mut sums);
             } else {
                 for j in 0..window.columns {
-                    let tap = load_tap::<S, TWICE, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
+                    let tap =
+                        load_channels::<S, TWICE, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
                     let source = source.add(j * window.source_column);
                     for (p, sum) in sums.iter_mut().enumerate() {
                         let x = load::<S, PARTIAL>(source.add(p * source_step), lanes);

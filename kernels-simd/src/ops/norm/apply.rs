@@ -2,7 +2,7 @@
 
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
-use crate::ops::lanes::{load, store, with_lanes};
+use crate::ops::lanes::{load, load_channels, store, with_lanes};
 
 impl Kernels {
     /// `dz = scale·p·dy + q·(z − mean) + r` over one image `[P, C]`, all but `scale` per channel; `dz` is overwritten.
@@ -62,27 +62,65 @@ unsafe fn image<S: Simd>(
     scale: f32,
     dz: &mut [f32],
 ) {
-    let channels = mean.len();
-    let pixels = dz.len() / channels;
-    for first in (0..pixels).step_by(TILE) {
-        let tile = first..pixels.min(first + TILE);
-        for c in (0..channels).step_by(S::LANES) {
-            with_lanes!(S, channels - c, PARTIAL, count, {
-                // SAFETY: pixels and channels are inside, and the per-channel slices have `channels` elements.
-                unsafe {
-                    let mean = load::<S, PARTIAL>(mean.as_ptr().add(c), count);
-                    let p = S::mul(S::splat(scale), load::<S, PARTIAL>(p.as_ptr().add(c), count));
-                    let q = load::<S, PARTIAL>(q.as_ptr().add(c), count);
-                    let r = load::<S, PARTIAL>(r.as_ptr().add(c), count);
-                    for pixel in tile.clone() {
-                        let at = pixel * channels + c;
-                        let dy = load::<S, PARTIAL>(dy.as_ptr().add(at), count);
-                        let centred = S::sub(load::<S, PARTIAL>(z.as_ptr().add(at), count), mean);
-                        let value = S::mul_add(p, dy, S::mul_add(q, centred, r));
-                        store::<S, PARTIAL>(dz.as_mut_ptr().add(at), value, count);
+    let (len, channels) = (dz.len(), mean.len());
+    let (dy, z, dz) = (dy.as_ptr(), z.as_ptr(), dz.as_mut_ptr());
+    // SAFETY: elements and channels are inside, and the per-channel slices have `channels` elements.
+    unsafe {
+        if const { S::TWICE } && 2 * channels == S::LANES {
+            let factors = Factors::<S>::load::<true, false>([mean, p, q, r], scale, 0, S::LANES);
+            for at in (0..len).step_by(S::LANES) {
+                with_lanes!(S, len - at, PARTIAL, count, {
+                    factors.apply::<PARTIAL>(dy.add(at), z.add(at), dz.add(at), count);
+                });
+            }
+            return;
+        }
+        for first in (0..len).step_by(TILE * channels) {
+            let end = len.min(first + TILE * channels);
+            for c in (0..channels).step_by(S::LANES) {
+                with_lanes!(S, channels - c, PARTIAL, count, {
+                    let factors = Factors::<S>::load::<false, PARTIAL>([mean, p, q, r], scale, c, count);
+                    for at in (first + c..end).step_by(channels) {
+                        factors.apply::<PARTIAL>(dy.add(at), z.add(at), dz.add(at), count);
                     }
-                }
-            });
+                });
+            }
+        }
+    }
+}
+
+/// What there is for each channel of a register.
+struct Factors<S: Simd> {
+    mean: S::Vector,
+    p: S::Vector,
+    q: S::Vector,
+    r: S::Vector,
+}
+
+impl<S: Simd> Factors<S> {
+    /// Those of the channels from `channel` on, of means, `p`, `q` and `r`.
+    #[inline(always)]
+    unsafe fn load<const TWICE: bool, const PARTIAL: bool>(
+        channels: [&[f32]; 4],
+        scale: f32,
+        channel: usize,
+        count: usize,
+    ) -> Self {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let [mean, p, q, r] =
+                channels.map(|values| load_channels::<S, TWICE, PARTIAL>(values.as_ptr().add(channel), count));
+            Self { mean, p: S::mul(S::splat(scale), p), q, r }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn apply<const PARTIAL: bool>(&self, dy: *const f32, z: *const f32, dz: *mut f32, count: usize) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let centred = S::sub(load::<S, PARTIAL>(z, count), self.mean);
+            let value = S::mul_add(self.p, load::<S, PARTIAL>(dy, count), S::mul_add(self.q, centred, self.r));
+            store::<S, PARTIAL>(dz, value, count);
         }
     }
 }

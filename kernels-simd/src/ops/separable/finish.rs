@@ -3,7 +3,8 @@
 
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
-use crate::ops::lanes::{for_registers, load, store};
+use crate::ops::halves::add_halves;
+use crate::ops::lanes::{for_registers, load, load_channels, store};
 use crate::ops::prelude::Prelude;
 
 /// `dx (+)= gradient` where the prelude lets `x` through, over some pixels.
@@ -42,13 +43,16 @@ const CHAINS: usize = 4;
 #[inline(always)]
 unsafe fn finish_pixels<S: Simd>(finish: &Finish<'_>) {
     let relu = matches!(finish.prelude, Prelude::Relu | Prelude::AffineRelu { .. });
+    let in_pairs = const { S::TWICE } && 2 * finish.channels == S::LANES && finish.pixels.is_multiple_of(2);
     // SAFETY: promised by the caller.
     unsafe {
         match (relu, finish.mean.is_null()) {
-            (false, true) => for_registers!(S, 0..finish.channels, pixels::<false, false>(finish)),
-            (false, false) => for_registers!(S, 0..finish.channels, pixels::<false, true>(finish)),
-            (true, true) => for_registers!(S, 0..finish.channels, pixels::<true, false>(finish)),
-            (true, false) => for_registers!(S, 0..finish.channels, pixels::<true, true>(finish)),
+            (true, true) if in_pairs => pixels::<S, true, false, true, false>(0, S::LANES, finish),
+            (true, false) if in_pairs => pixels::<S, true, true, true, false>(0, S::LANES, finish),
+            (false, true) => for_registers!(S, 0..finish.channels, pixels::<false, false, false>(finish)),
+            (false, false) => for_registers!(S, 0..finish.channels, pixels::<false, true, false>(finish)),
+            (true, true) => for_registers!(S, 0..finish.channels, pixels::<true, false, false>(finish)),
+            (true, false) => for_registers!(S, 0..finish.channels, pixels::<true, true, false>(finish)),
         }
     }
 }
@@ -60,11 +64,12 @@ struct Channels<S: Simd> {
     shift: S::Vector,
     mean: S::Vector,
     lanes: usize,
+    stream: bool,
 }
 
-/// All pixels of one register of channels.
+/// All pixels of one register of channels; with `TWICE` of half a register of them, two pixels at a time.
 #[inline(always)]
-unsafe fn pixels<S: Simd, const RELU: bool, const SUMS: bool, const PARTIAL: bool>(
+unsafe fn pixels<S: Simd, const RELU: bool, const SUMS: bool, const TWICE: bool, const PARTIAL: bool>(
     channel: usize,
     lanes: usize,
     finish: &Finish<'_>,
@@ -75,31 +80,39 @@ unsafe fn pixels<S: Simd, const RELU: bool, const SUMS: bool, const PARTIAL: boo
         // With 1 and 0 the sum is exact.
         let (scale, shift) = match finish.prelude {
             Prelude::AffineRelu { scale, shift } => (
-                load::<S, PARTIAL>(scale.as_ptr().add(channel), lanes),
-                load::<S, PARTIAL>(shift.as_ptr().add(channel), lanes),
+                load_channels::<S, TWICE, PARTIAL>(scale.as_ptr().add(channel), lanes),
+                load_channels::<S, TWICE, PARTIAL>(shift.as_ptr().add(channel), lanes),
             ),
             _ => (S::splat(1.0), zero),
         };
-        let mean = if SUMS { load::<S, PARTIAL>(finish.mean.add(channel), lanes) } else { zero };
-        let constants = Channels::<S> { scale, shift, mean, lanes };
+        let mean = if SUMS { load_channels::<S, TWICE, PARTIAL>(finish.mean.add(channel), lanes) } else { zero };
+        let boundary = !TWICE || finish.dx.addr().is_multiple_of(S::LANES * size_of::<f32>());
+        let stream = finish.stream && boundary;
+        let constants = Channels::<S> { scale, shift, mean, lanes, stream };
         let (mut sums, mut dots) = ([zero; CHAINS], [zero; CHAINS]);
-        let whole = finish.pixels - finish.pixels % CHAINS;
+        let together = if TWICE { 2 } else { 1 };
+        let (step, count) = (together * finish.channels, finish.pixels / together);
+        let whole = count - count % CHAINS;
         let mut at = channel;
         for _ in (0..whole).step_by(CHAINS) {
             for (sum, dot) in sums.iter_mut().zip(&mut dots) {
                 pixel::<S, RELU, SUMS, PARTIAL>(at, constants, finish, sum, dot);
-                at += finish.channels;
+                at += step;
             }
         }
-        for _ in whole..finish.pixels {
+        for _ in whole..count {
             pixel::<S, RELU, SUMS, PARTIAL>(at, constants, finish, &mut sums[0], &mut dots[0]);
-            at += finish.channels;
+            at += step;
         }
         if SUMS {
             for (target, [a, b, c, d]) in [(0, sums), (finish.channels, dots)] {
                 let value = S::add(S::add(a, b), S::add(c, d));
                 let target = finish.sums.add(target + channel);
-                store::<S, PARTIAL>(target, S::add(load::<S, PARTIAL>(target, lanes), value), lanes);
+                if TWICE {
+                    add_halves::<S>(value, target);
+                } else {
+                    store::<S, PARTIAL>(target, S::add(load::<S, PARTIAL>(target, lanes), value), lanes);
+                }
             }
         }
     }
@@ -109,7 +122,7 @@ unsafe fn pixels<S: Simd, const RELU: bool, const SUMS: bool, const PARTIAL: boo
 #[inline(always)]
 unsafe fn pixel<S: Simd, const RELU: bool, const SUMS: bool, const PARTIAL: bool>(
     at: usize,
-    Channels { scale, shift, mean, lanes }: Channels<S>,
+    Channels { scale, shift, mean, lanes, stream }: Channels<S>,
     finish: &Finish<'_>,
     sum: &mut S::Vector,
     dot: &mut S::Vector,
@@ -126,7 +139,7 @@ unsafe fn pixel<S: Simd, const RELU: bool, const SUMS: bool, const PARTIAL: bool
         if finish.accumulate {
             value = S::add(load::<S, PARTIAL>(dx, lanes), value);
         }
-        if SUMS && !PARTIAL && finish.stream {
+        if SUMS && !PARTIAL && stream {
             S::stream(dx, value);
         } else {
             store::<S, PARTIAL>(dx, value, lanes);
