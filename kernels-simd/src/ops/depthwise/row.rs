@@ -80,10 +80,11 @@ impl Row {
     }
 
     /// Columns of taps, and the distances between pixels and between columns in units of the smaller one, if that is 1
-    /// or 2.
-    fn pattern(&self) -> (usize, usize, usize) {
+    /// or 2. Without vectors nothing is common, and code is what is short.
+    fn pattern(&self, kernels: Kernels) -> (usize, usize, usize) {
         let (step, spread) = (self.source_step, self.window.source_column);
         let ratio = match () {
+            () if kernels.isa() == Isa::Scalar => (0, 0),
             () if step == spread => (1, 1),
             () if 2 * step == spread => (1, 2),
             () if step == 2 * spread => (2, 1),
@@ -123,7 +124,7 @@ macro_rules! patterns {
             let [first, ..] = rows else { return };
             // SAFETY: promised by the caller.
             unsafe {
-                match first.pattern() {
+                match first.pattern(kernels) {
                     pattern if first.has_pairs(kernels, channels, pattern) => {
                         dispatch!(kernels, pairs(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>));
                     }
@@ -147,6 +148,7 @@ patterns! {
 }
 
 #[inline(always)]
+#[allow(clippy::needless_option_as_deref)] // It is passed on more than once.
 unsafe fn others<S: Simd>(rows: &[Row], channels: usize, mut ahead: Option<&mut Ahead>) {
     // SAFETY: promised by the caller.
     unsafe {
