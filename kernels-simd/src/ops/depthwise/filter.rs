@@ -1,5 +1,6 @@
 //! The gradient with respect to the weights.
 
+use super::pixels_per_register;
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{MAX_LANES, for_registers, load, opaque, store};
@@ -83,11 +84,6 @@ unsafe fn filters<S: Simd>(gradient: &FilterGradient) {
         }
         for_registers!(S, 0..gradient.channels, filter(gradient))
     }
-}
-
-/// Pixels whose channels stand in a register, one behind the other.
-const fn pixels_per_register(twice: bool) -> usize {
-    if twice { 2 } else { 1 }
 }
 
 /// What whole pairs of pixels, whose channels together fill a register, contribute; false for uncommon filters, of which nothing

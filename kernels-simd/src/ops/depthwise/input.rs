@@ -106,7 +106,7 @@ impl<'a> InputGradient<'a> {
         let targets = (0..).map(|index| target.wrapping_add(index * pixels * channels));
         let rows = rows.zip(targets).map(|(y, target)| self.row(dy, y, target));
         if stride == 1 {
-            let rows = rows.map(|row| Row { pixels, ..self.place(row, 0) });
+            let rows = rows.map(|row| Row { pixels, ..self.place(row, 0, 0) });
             // SAFETY: the padding covers what the taps reach; the rest is promised by the caller.
             return unsafe { Row::compute_all(rows, kernels, channels, ahead) };
         }
@@ -124,8 +124,9 @@ impl<'a> InputGradient<'a> {
                     start = pixels - pixels % 2;
                 }
             }
-            for x in start..(start + stride).min(pixels) {
-                let row = Row { pixels: (pixels - x).div_ceil(stride), ..self.place(row, x) };
+            for class in 0..stride.min(pixels - start) {
+                let pixels = (pixels - start - class).div_ceil(stride);
+                let row = Row { pixels, ..self.place(row, start, class) };
                 // SAFETY: as above.
                 unsafe { Row::compute_all(core::iter::once(row), kernels, channels, None) }
             }
@@ -148,11 +149,10 @@ impl<'a> InputGradient<'a> {
         }
     }
 
-    /// The row from pixel `x` on.
+    /// The row from pixel `first + class` on, where `first` is a multiple of the stride and `class` is below it.
     #[inline(always)]
-    fn place(&self, row: Row, x: usize) -> Row {
+    fn place(&self, row: Row, first: usize, class: usize) -> Row {
         let Self { shape, padding, .. } = *self;
-        let (first, class) = (x - x % shape.stride, x % shape.stride);
         let Column { taps, source, weight } = match class {
             0 | 1 => self.columns[class],
             _ => column(shape, padding.left + class),
@@ -162,7 +162,7 @@ impl<'a> InputGradient<'a> {
             window: Window { columns: taps, ..row.window },
             source: row.source.wrapping_add((source + divide(first, shape.stride)) * channels),
             weights: row.weights.wrapping_add(weight),
-            target: row.target.wrapping_add(x * channels),
+            target: row.target.wrapping_add((first + class) * channels),
             ..row
         }
     }

@@ -82,6 +82,11 @@ impl Kernels {
     }
 }
 
+/// Pixels that are computed as one, `twice` for those whose channels fill half a register.
+const fn pixels_per_register(twice: bool) -> usize {
+    if twice { 2 } else { 1 }
+}
+
 /// Whether the lengths fit the shape.
 #[must_use]
 fn check(name: &str, shape: DepthwiseShape, input: usize, output: usize, weights: usize) -> bool {

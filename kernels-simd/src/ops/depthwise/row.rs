@@ -2,6 +2,7 @@
 
 use core::mem::MaybeUninit;
 
+use super::pixels_per_register;
 use crate::arch::Simd;
 use crate::isa::Isa;
 use crate::kernels::{Kernels, dispatch};
@@ -35,12 +36,13 @@ pub(in crate::ops) struct Row {
     pub pixels: usize,
 }
 
-/// Rows that are one call.
+/// Rows that are one call: as many as a strip has of 28 and of 14 pixels, and all of 7 or 8. Both gradients of a separable 3×3 stage take
+/// 3.2 µs in place of 3.6 at 16 channels, 14×14 (AMD EPYC, Zen 5, AVX-512, 2026-11-29).
 const BATCH: usize = 8;
 
 impl Row {
-    /// Computes all pixels of `channels` channels of `rows`, which differ in the places and the rows of their windows at most: a call
-    /// for each takes as long as eight pixels.
+    /// Computes all pixels of `channels` channels of `rows`, which differ in the places and the rows of their windows at most.
+    /// `ahead` is asked before each.
     ///
     /// # Safety
     ///
@@ -207,11 +209,6 @@ unsafe fn each<
         // SAFETY: promised by the caller.
         unsafe { blocks::<S, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row, source_step, target_step) }
     }
-}
-
-/// Pixels that are computed as one.
-const fn pixels_per_register(twice: bool) -> usize {
-    if twice { 2 } else { 1 }
 }
 
 /// Splits a row into blocks of pixels that fit the registers. The last one may compute pixels of the one before again.

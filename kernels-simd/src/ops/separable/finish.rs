@@ -43,6 +43,7 @@ const CHAINS: usize = 4;
 #[inline(always)]
 unsafe fn finish_pixels<S: Simd>(finish: &Finish<'_>) {
     let relu = matches!(finish.prelude, Prelude::Relu | Prelude::AffineRelu { .. });
+    // Stages of a search have a ReLU: others do without pairs.
     let in_pairs = const { S::TWICE } && 2 * finish.channels == S::LANES && finish.pixels.is_multiple_of(2);
     // SAFETY: promised by the caller.
     unsafe {
