@@ -81,24 +81,34 @@ impl Simd for Avx512 {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm512_broadcast_f32x8(_mm256_loadu_ps(source)) }
     }
-    const SPLAT_HALVES: bool = true;
     #[inline(always)]
-    unsafe fn splat_halves(source: *const f32) -> [__m512; 8] {
+    unsafe fn join_halves(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_shuffle_f32x4::<0x4e>(a, b) }
+    }
+    const IN_TURN: bool = true;
+    #[inline(always)]
+    unsafe fn load_in_turn(source: *const f32) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm512_castpd_ps(_mm512_set1_pd(source.cast::<f64>().read_unaligned())) }
+    }
+    #[inline(always)]
+    unsafe fn interleave(even: *const f32, odd: *const f32) -> __m512 {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe {
-            let all = _mm512_loadu_ps(source);
-            // The first, and the last four elements of each half, twice.
-            let (first, last) = (_mm512_shuffle_f32x4::<0xa0>(all, all), _mm512_shuffle_f32x4::<0xf5>(all, all));
-            [
-                _mm512_permute_ps::<0x00>(first),
-                _mm512_permute_ps::<0x55>(first),
-                _mm512_permute_ps::<0xaa>(first),
-                _mm512_permute_ps::<0xff>(first),
-                _mm512_permute_ps::<0x00>(last),
-                _mm512_permute_ps::<0x55>(last),
-                _mm512_permute_ps::<0xaa>(last),
-                _mm512_permute_ps::<0xff>(last),
-            ]
+            let [even, odd] = [even, odd].map(|half| _mm512_castps256_ps512(_mm256_loadu_ps(half)));
+            let places = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            _mm512_permutex2var_ps(even, places, odd)
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_neighbours(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe {
+            // Pairs of sums, of `a` and `b` in turn.
+            let sums = _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xdd>(a, b));
+            let places = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+            _mm512_castpd_ps(_mm512_permutexvar_pd(places, _mm512_castps_pd(sums)))
         }
     }
     const KEPT: bool = true;

@@ -106,14 +106,30 @@ pub(crate) trait Simd: Copy {
         // SAFETY: the caller's promise.
         unsafe { Self::load(source) }
     }
-    /// Whether there is [`splat_halves`](Self::splat_halves).
-    const SPLAT_HALVES: bool = false;
-    /// Of as many elements as a register has, each of the lower half in all lanes of the lower half of a register, whose upper half has
-    /// the element at the same place of the upper one.
+    /// The upper half of `a`, then the lower half of `b`; only where there is [`load_twice`](Self::load_twice).
     #[inline(always)]
-    unsafe fn splat_halves(source: *const f32) -> [Self::Vector; 8] {
+    unsafe fn join_halves(a: Self::Vector, _b: Self::Vector) -> Self::Vector {
+        a
+    }
+    /// Whether there are [`load_in_turn`](Self::load_in_turn), [`interleave`](Self::interleave) and
+    /// [`add_neighbours`](Self::add_neighbours).
+    const IN_TURN: bool = false;
+    /// Two elements, the first in all even lanes and the second in all odd ones.
+    #[inline(always)]
+    unsafe fn load_in_turn(source: *const f32) -> Self::Vector {
         // SAFETY: the caller's promise.
-        unsafe { [Self::load(source); 8] }
+        unsafe { Self::splat(*source) }
+    }
+    /// Half as many elements as there are lanes of each source, the first one's in the even lanes and the second one's in the odd ones.
+    #[inline(always)]
+    unsafe fn interleave(even: *const f32, _odd: *const f32) -> Self::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { Self::splat(*even) }
+    }
+    /// Each even lane and the one behind it added up: those of `a` in the lower half, those of `b` in the upper one.
+    #[inline(always)]
+    unsafe fn add_neighbours(a: Self::Vector, _b: Self::Vector) -> Self::Vector {
+        a
     }
     /// Whether there is [`add_kept`](Self::add_kept).
     const KEPT: bool = false;

@@ -1,6 +1,8 @@
-//! Products of eight channels with eight, where two pixels fill a register: each half of a factor's register is that of one of them.
+//! Products of eight channels with eight in registers of sixteen lanes.
 //!
-//! With a register of half the width for each pixel, half of every multiplication would be left out.
+//! Two factors of a pixel, which are one load, are multiplied with both their rows of weights at once. With a register of half the width,
+//! half of every multiplication would be left out, and with two pixels in a register each factor needs a permutation to get to its lanes: a
+//! forward stage (3×3, 28×28) takes 1.86 µs in place of 2.1, both gradients 5.2 in place of 5.5 (AMD EPYC, Zen 5, 2026-11-29).
 
 use super::dense::OuterProducts;
 use super::product::Product;
@@ -10,13 +12,16 @@ use crate::arch::Simd;
 const SIZE: usize = 8;
 
 /// Registers that are computed together, of two pixels each.
-const REGISTERS: usize = 8;
+const REGISTERS: usize = 4;
 
 impl Product {
     /// Whether it is one of these.
     pub(super) fn can_halve<S: Simd>(&self) -> bool {
-        S::SPLAT_HALVES
-            && [self.depth, self.columns, self.a_pixel, self.c_pixel] == [SIZE; 4]
+        S::IN_TURN
+            && self.columns == SIZE
+            && self.depth == SIZE
+            && self.a_pixel == SIZE
+            && self.c_pixel == SIZE
             && self.segments == 1
             && self.gaps.is_none_or(|gaps| gaps.width.is_multiple_of(2))
     }
@@ -31,9 +36,10 @@ impl Product {
         let pairs = rows / 2;
         // SAFETY: the pointers cover the matrices.
         unsafe {
-            let mut weights = [S::splat(0.0); SIZE];
+            let mut weights = [S::splat(0.0); SIZE / 2];
             for (k, weights) in weights.iter_mut().enumerate() {
-                *weights = S::load_twice(self.b.add(k * SIZE));
+                let row = self.b.add(2 * k * SIZE);
+                *weights = S::interleave(row, row.add(SIZE));
             }
             let mut moments = [S::splat(0.0); 2];
             let mut pair = 0;
@@ -58,7 +64,7 @@ impl Product {
     unsafe fn block<S: Simd, const N: usize>(
         &self,
         pair: usize,
-        weights: &[S::Vector; SIZE],
+        weights: &[S::Vector; SIZE / 2],
         [sum, squares]: &mut [S::Vector; 2],
     ) {
         let at = pair * 2 * SIZE;
@@ -68,18 +74,32 @@ impl Product {
             let mut sums = [bias; N];
             for (index, sum) in sums.iter_mut().enumerate() {
                 let at = at + index * S::LANES;
+                let mut parts = [S::splat(0.0); 2];
+                for (k, &weights) in weights.iter().enumerate() {
+                    for (pixel, part) in parts.iter_mut().enumerate() {
+                        let factors = S::load_in_turn(self.a.add(at + pixel * SIZE + 2 * k));
+                        *part = S::mul_add(factors, weights, *part);
+                    }
+                }
                 if self.accumulate {
                     *sum = S::add(*sum, S::load(self.c.add(at)));
                 }
-                for (factor, &weights) in S::splat_halves(self.a.add(at)).into_iter().zip(weights) {
-                    *sum = S::mul_add(factor, weights, *sum);
-                }
+                *sum = S::add(*sum, S::add_neighbours(parts[0], parts[1]));
             }
-            let stream = self.stream && self.c.add(at).addr().is_multiple_of(S::LANES * size_of::<f32>());
-            let mut targets = self.targets(2 * pair);
-            for (index, &z) in sums.iter().enumerate() {
-                let c = if self.gaps.is_some() { targets.next(2) } else { self.c.add(at + index * S::LANES) };
-                if stream { S::stream(c, z) } else { S::store(c, z) }
+            let c = self.c.add(at);
+            if self.gaps.is_some() {
+                let mut targets = self.targets(2 * pair);
+                for &z in &sums {
+                    S::store(targets.next(2), z);
+                }
+            } else if self.stream && c.addr().is_multiple_of(S::LANES * size_of::<f32>()) {
+                for (index, &z) in sums.iter().enumerate() {
+                    S::stream(c.add(index * S::LANES), z);
+                }
+            } else {
+                for (index, &z) in sums.iter().enumerate() {
+                    S::store(c.add(index * S::LANES), z);
+                }
             }
             if !self.moments.is_null() {
                 for z in sums {
@@ -94,7 +114,12 @@ impl Product {
 impl OuterProducts {
     /// Whether it is one of these.
     pub(super) fn can_halve<S: Simd>(&self, depth: usize) -> bool {
-        S::SPLAT_HALVES && [depth, self.columns, self.x_pixel, self.dy_pixel] == [SIZE; 4] && self.height == 1
+        S::IN_TURN
+            && depth == SIZE
+            && self.columns == SIZE
+            && self.x_pixel == SIZE
+            && self.dy_pixel == SIZE
+            && self.height == 1
     }
 
     /// Adds the products of the first pixels, as many as there are in pairs, and returns how many these are.
@@ -107,16 +132,26 @@ impl OuterProducts {
         let pairs = self.width / 2;
         // SAFETY: the pointers cover the matrices.
         unsafe {
-            let mut sums = [S::splat(0.0); SIZE];
+            let mut sums = [[S::splat(0.0); 2]; SIZE / 2];
             for pair in 0..pairs {
-                let at = pair * S::LANES;
-                let gradients = S::load(self.dy.add(at));
-                for (factor, sum) in S::splat_halves(self.x.add(at)).into_iter().zip(&mut sums) {
-                    *sum = S::mul_add(factor, gradients, *sum);
+                for pixel in 0..2 {
+                    let at = (2 * pair + pixel) * SIZE;
+                    let dy = self.dy.add(at);
+                    let gradients = S::interleave(dy, dy);
+                    for (k, sums) in sums.iter_mut().enumerate() {
+                        let factors = S::load_in_turn(self.x.add(at + 2 * k));
+                        sums[pixel] = S::mul_add(factors, gradients, sums[pixel]);
+                    }
                 }
             }
-            for (k, sum) in sums.into_iter().enumerate() {
-                add_halves::<S>(sum, self.dw.add(k * SIZE));
+            for (k, [a, b]) in sums.into_iter().enumerate() {
+                let mut lanes = [0.0; 2 * SIZE];
+                S::store(lanes.as_mut_ptr(), S::add(a, b));
+                for (column, sums) in lanes.chunks_exact(2).enumerate() {
+                    for (row, sum) in sums.iter().enumerate() {
+                        *self.dw.add((2 * k + row) * SIZE + column) += sum;
+                    }
+                }
             }
         }
         2 * pairs
