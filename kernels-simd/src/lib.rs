@@ -59,6 +59,7 @@ pub use ops::norm::{
 pub use ops::pool::{PoolGradient, Pooling};
 pub use ops::prelude::Prelude;
 pub use ops::separable::{
-    Moments, NormSums, OutputGradient, SeparableInputGradient, SeparableWeightGradient, SeparableWeights,
+    Moments, NormSums, OutputGradient, SeparableInputGradient, SeparableScratch, SeparableWeightGradient,
+    SeparableWeights,
 };
 pub use shape::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, SeparableShape, valid_extent};

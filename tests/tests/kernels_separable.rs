@@ -1,8 +1,8 @@
 //! The fused separable stage on every instruction set against the composition of the reference's operations in `f64`.
 
 use darts_kernels_simd::{
-    ImageShape, Kernels, Moments, NormSums, OutputGradient, Prelude, SeparableInputGradient, SeparableShape,
-    SeparableWeightGradient, SeparableWeights, reference,
+    ImageShape, Kernels, Moments, NormSums, OutputGradient, Prelude, SeparableInputGradient, SeparableScratch,
+    SeparableShape, SeparableWeightGradient, SeparableWeights, reference,
 };
 use darts_tests::{Guarded, Random, absolute, assert_close, channel_counts, guarded, kernels};
 
@@ -97,16 +97,18 @@ impl Case {
         let Self { shape, .. } = *self;
         let outputs = shape.output_channels;
         let (bias, before) = (guarded(&random.values(outputs)), random.values(shape.output().len()));
+        let other = guarded(&random.values(shape.input.len()));
         for (bias, accumulate, moments) in
             [(None, false, true), (Some(&bias[..]), false, false), (Some(&bias[..]), true, true)]
         {
             let context =
                 format!("{} {shape:?}, {:?}, {}, {accumulate}", kernels.isa(), self.prelude(), bias.is_some());
-            let run = || {
+            let mut elements = Guarded::unwritten(shape.forward_scratch());
+            let mut run = |x: &[f32], reused| {
                 let mut z = if accumulate { guarded(&before) } else { Guarded::unwritten(before.len()) };
                 let (mut sum, mut sum_of_squares) = (vec![1.0; outputs], vec![2.0; outputs]);
                 kernels.separable(
-                    &self.x,
+                    x,
                     shape,
                     self.prelude(),
                     &self.depthwise,
@@ -115,11 +117,11 @@ impl Case {
                     &mut z,
                     accumulate,
                     moments.then_some(Moments { sum: &mut sum, sum_of_squares: &mut sum_of_squares }),
-                    &mut Guarded::unwritten(shape.forward_scratch()),
+                    SeparableScratch { elements: &mut elements, reused },
                 );
                 (z.to_vec(), sum, sum_of_squares)
             };
-            let (z, sum, squares) = run();
+            let (z, sum, squares) = run(&self.x, false);
             let expected = self.output(bias, accumulate.then_some(&before));
             assert_close(("z", &context), &wide(&z), &expected.exact, &expected.size);
             let (mut expected_sum, mut expected_squares) = (vec![1.0; outputs], vec![2.0; outputs]);
@@ -130,7 +132,8 @@ impl Case {
             }
             assert_close(("sum", &context), &sum, &expected_sum, &size);
             assert_close(("sum of squares", &context), &squares, &expected_squares, &size_squares);
-            assert_eq!(run(), (z, sum, squares), "another call gave other bits: {context}");
+            run(&other, true);
+            assert_eq!(run(&self.x, true), (z, sum, squares), "another call gave other bits: {context}");
         }
     }
 }
@@ -240,7 +243,7 @@ impl Case {
         let channels = shape.input.channels;
         let before = [shape.input.len(), self.depthwise.len(), self.pointwise.len()].map(|len| random.values(len));
         let mean = random.values(channels);
-        let mut transposed = Guarded::unwritten(self.pointwise.len());
+        let (other, mut transposed) = (random.values(shape.input.len()), Guarded::unwritten(self.pointwise.len()));
         reference::transpose(&self.pointwise, &mut transposed, 1, channels, shape.output_channels);
         for (norm, accumulate, sums, want_dx, want_dw) in [
             (true, false, true, true, true),
@@ -249,24 +252,27 @@ impl Case {
             (false, false, false, true, true),
         ] {
             let above = Above::new(shape, norm, random);
-            let run = || {
+            let mut elements = Guarded::unwritten(shape.backward_scratch());
+            let mut run = |x: &[f32], reused| {
                 let mut dx = if accumulate { guarded(&before[0]) } else { Guarded::unwritten(before[0].len()) };
                 let (mut sum, mut dot) = (vec![1.0; channels], vec![2.0; channels]);
                 let (mut depthwise, mut pointwise) = (guarded(&before[1]), guarded(&before[2]));
                 let sums = sums.then_some(NormSums { mean: &mean, scale: 0.5, sum: &mut sum, dot: &mut dot });
                 kernels.separable_backward(
-                    &self.x,
+                    x,
                     shape,
                     self.prelude(),
                     SeparableWeights { depthwise: &self.depthwise, pointwise_transposed: &transposed },
                     above.source(),
                     want_dx.then_some(SeparableInputGradient { dx: &mut dx, accumulate, sums }),
                     want_dw.then_some(SeparableWeightGradient { depthwise: &mut depthwise, pointwise: &mut pointwise }),
-                    &mut Guarded::unwritten(shape.backward_scratch()),
+                    SeparableScratch { elements: &mut elements, reused },
                 );
                 Computed { dx: dx.to_vec(), sum, dot, depthwise: depthwise.to_vec(), pointwise: pointwise.to_vec() }
             };
-            let actual = run();
+            let actual = run(&self.x, false);
+            run(&other, true);
+            assert_eq!(bits(&run(&self.x, true)), bits(&actual), "another call gave other bits: {shape:?}");
             let context =
                 format!("{} {shape:?}, {:?}, {:?}", kernels.isa(), self.prelude(), (norm, accumulate, sums, want_dw));
             let zeros = vec![0.0; before[0].len()];
@@ -275,7 +281,6 @@ impl Case {
             if want_dx {
                 assert_close(("dx", &context), &wide(&actual.dx), &expected.dx.exact, &expected.dx.size);
                 self.check_sums(&context, &actual, &mean, sums);
-                assert_eq!(bits(&run()), bits(&actual), "another call gave other bits: {context}");
             }
             for (name, values, expected, before) in [
                 ("depthwise", &actual.depthwise, &expected.depthwise, &before[1]),
@@ -385,8 +390,8 @@ fn an_image_without_pixels_has_an_output_without_pixels() {
         let input = ImageShape::new(height, width, 2);
         let shape = SeparableShape { input, kernel: 3, stride: 1, dilation: 1, output_channels: 1 };
         let mut scratch = vec![0.0; shape.forward_scratch()];
-        let (w, p) = ([1.0; 18], [1.0; 2]);
-        Kernels::detect().separable(&[], shape, Prelude::Copy, &w, &p, None, &mut [], false, None, &mut scratch);
+        let (w, p, scratch) = ([1.0; 18], [1.0; 2], SeparableScratch::new(&mut scratch));
+        Kernels::detect().separable(&[], shape, Prelude::Copy, &w, &p, None, &mut [], false, None, scratch);
     }
 }
 
@@ -397,7 +402,18 @@ fn a_wrong_length_panics_with_the_shape() {
     let shape = SeparableShape { input, kernel: 3, stride: 1, dilation: 1, output_channels: 1 };
     let mut scratch = vec![0.0; shape.forward_scratch() - 1];
     let (x, w, mut z) = ([0.0; 4], [0.0; 9], [0.0; 4]);
-    Kernels::detect().separable(&x, shape, Prelude::Copy, &w, &[0.0], None, &mut z, false, None, &mut scratch);
+    Kernels::detect().separable(
+        &x,
+        shape,
+        Prelude::Copy,
+        &w,
+        &[0.0],
+        None,
+        &mut z,
+        false,
+        None,
+        SeparableScratch::new(&mut scratch),
+    );
 }
 
 #[test]
@@ -406,5 +422,16 @@ fn a_kernel_that_no_padding_centres_is_refused() {
     let input = ImageShape::new(2, 2, 1);
     let shape = SeparableShape { input, kernel: 2, stride: 1, dilation: 1, output_channels: 1 };
     let (x, w, mut z) = ([0.0; 4], [0.0; 4], [0.0; 4]);
-    Kernels::detect().separable(&x, shape, Prelude::Copy, &w, &[0.0], None, &mut z, false, None, &mut [0.0; 1000]);
+    Kernels::detect().separable(
+        &x,
+        shape,
+        Prelude::Copy,
+        &w,
+        &[0.0],
+        None,
+        &mut z,
+        false,
+        None,
+        SeparableScratch::new(&mut [0.0; 1000]),
+    );
 }

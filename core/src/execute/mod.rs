@@ -6,7 +6,7 @@ mod pixels;
 
 use core::ops::Range;
 
-use darts_kernels_simd::{DensePart, DenseShape, Kernels, Prelude};
+use darts_kernels_simd::{DensePart, DenseShape, Kernels, Prelude, SeparableScratch};
 
 pub(crate) use self::pixels::Pixels;
 use crate::plan::{Place, Step, Storage, Weights, align4};
@@ -78,7 +78,7 @@ impl Buffers<'_> {
                 let stored = weights.stored(weight_bytes, depthwise + shape.pointwise().weights(), bias)?;
                 let (rows, widened) = scratch.split_at_mut_checked(shape.forward_scratch())?;
                 let (depthwise, pointwise) = stored.all(kernels, widened)?.split_at_checked(depthwise)?;
-                let (prelude, bias) = (prelude(relu), stored.bias);
+                let (prelude, bias, rows) = (prelude(relu), stored.bias, SeparableScratch::new(rows));
                 kernels.separable(source, shape, prelude, depthwise, pointwise, bias, target, accumulate, None, rows);
             }
             Step::Dense { shape, relu, weights, bias, accumulate, block, .. } => {

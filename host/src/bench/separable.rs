@@ -3,7 +3,7 @@
 use std::array;
 
 use darts_kernels_simd::{
-    ImageShape, Moments, NormSums, OutputGradient, Prelude, SeparableInputGradient, SeparableShape,
+    ImageShape, Moments, NormSums, OutputGradient, Prelude, SeparableInputGradient, SeparableScratch, SeparableShape,
     SeparableWeightGradient, SeparableWeights,
 };
 
@@ -76,7 +76,8 @@ fn stage(shape: SeparableShape, count: usize) -> [Case; 2] {
                 let (x, z) = (&x[turn % count], &mut z[turn % count]);
                 let moments = Moments { sum: &mut sum, sum_of_squares: &mut sum_of_squares };
                 let (weights, moments) = ((&depthwise, &pointwise), Some(moments));
-                kernels.separable(x, shape, prelude, weights.0, weights.1, None, z, false, moments, &mut scratch);
+                let scratch = SeparableScratch { elements: &mut scratch, reused: turn > 0 };
+                kernels.separable(x, shape, prelude, weights.0, weights.1, None, z, false, moments, scratch);
                 turn += 1;
             });
         }),
@@ -99,7 +100,8 @@ fn stage(shape: SeparableShape, count: usize) -> [Case; 2] {
                     let dx = SeparableInputGradient { dx, accumulate: false, sums: Some(sums) };
                     let dw = SeparableWeightGradient { depthwise: &mut d_depthwise, pointwise: &mut d_pointwise };
                     let dz = OutputGradient::Norm { dy, z, mean: &q, p: &p, q: &q, r: &q, scale: 1.0 };
-                    kernels.separable_backward(x, shape, prelude, weights, dz, Some(dx), Some(dw), &mut scratch);
+                    let scratch = SeparableScratch { elements: &mut scratch, reused: turn > 0 };
+                    kernels.separable_backward(x, shape, prelude, weights, dz, Some(dx), Some(dw), scratch);
                     turn += 1;
                 });
             },

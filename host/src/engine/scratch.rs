@@ -1,5 +1,9 @@
 //! Memory of one thread for the images it works on: grown on demand, kept from image to image.
 
+use std::mem::replace;
+
+use darts_kernels_simd::{SeparableScratch, SeparableShape};
+
 use super::aligned::AlignedBuffer;
 
 /// Terms of a mix that are added at a time.
@@ -37,6 +41,36 @@ pub(super) struct StageScratch {
     pub input_gradient: Buffer,
     /// Scratch of a kernel.
     pub kernel: Buffer,
+    pub separable: SeparableBuffer,
+}
+
+/// The scratch of separable convolutions.
+#[derive(Debug, Default)]
+pub(super) struct SeparableBuffer {
+    elements: Buffer,
+    /// The shape of the last one, and whether it was its backward pass.
+    last: Option<(SeparableShape, bool)>,
+}
+
+impl SeparableBuffer {
+    /// Makes it as large as either pass needs it.
+    pub fn prepare(&mut self, shape: SeparableShape) {
+        self.elements.sized(shape.forward_scratch().max(shape.backward_scratch()));
+        self.last = None;
+    }
+
+    pub fn forward(&mut self, shape: SeparableShape) -> SeparableScratch<'_> {
+        self.next(shape, false, shape.forward_scratch())
+    }
+
+    pub fn backward(&mut self, shape: SeparableShape) -> SeparableScratch<'_> {
+        self.next(shape, true, shape.backward_scratch())
+    }
+
+    fn next(&mut self, shape: SeparableShape, backward: bool, len: usize) -> SeparableScratch<'_> {
+        let this = Some((shape, backward));
+        SeparableScratch { elements: self.elements.sized(len), reused: replace(&mut self.last, this) == this }
+    }
 }
 
 /// A buffer that only grows.

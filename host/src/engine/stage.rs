@@ -121,9 +121,9 @@ impl StagePlan {
 
     /// Makes all buffers as large as the stage needs them in either pass.
     pub fn prepare(&self, scratch: &mut StageScratch) {
-        let StageScratch { inputs, output, output_gradient, input_gradient, kernel } = scratch;
+        let StageScratch { inputs, output, output_gradient, input_gradient, kernel, separable } = scratch;
         if let Some(Separable { shape, .. }) = &self.separable {
-            kernel.sized(shape.forward_scratch().max(shape.backward_scratch()));
+            separable.prepare(*shape);
         }
         for ops in &self.groups {
             if inputs.len() < ops.len() {
@@ -165,7 +165,7 @@ impl StagePlan {
     ) {
         if let Some(Separable { shape, depthwise, pointwise }) = &self.separable {
             let (depthwise, pointwise) = (&weights[depthwise.clone()], &weights[pointwise.clone()]);
-            let scratch = scratch.kernel.sized(shape.forward_scratch());
+            let scratch = scratch.separable.forward(*shape);
             let GroupInput { x, prelude, .. } = input;
             kernels.separable(x, *shape, prelude, depthwise, pointwise, None, z, false, moments, scratch);
             return;
@@ -206,7 +206,7 @@ impl StagePlan {
             let (depthwise, pointwise) = dw.split_at_mut(pointwise.start - depthwise.start);
             SeparableWeightGradient { depthwise, pointwise }
         });
-        let scratch = scratch.kernel.sized(shape.backward_scratch());
+        let scratch = scratch.separable.backward(*shape);
         kernels.separable_backward(input.x, *shape, input.prelude, separable_weights, dz, dx, dw, scratch);
     }
 

@@ -15,13 +15,15 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// A ring over `storage`, whose slots get zeros in all but the elements `inside`.
-    pub fn new(storage: &mut [f32], rows: usize, inside: Range<usize>) -> Self {
+    /// A ring over `storage`, whose slots get zeros in all but the elements `inside`, unless they are there.
+    pub fn new(storage: &mut [f32], rows: usize, inside: Range<usize>, zeros_are_there: bool) -> Self {
         debug_assert!(storage.len().is_multiple_of(rows), "whole rows");
         let row_len = storage.len().checked_div(rows).unwrap_or_default();
-        for row in storage.chunks_exact_mut(row_len.max(1)) {
-            row.get_mut(..inside.start).unwrap_or_default().fill(0.0);
-            row.get_mut(inside.end..).unwrap_or_default().fill(0.0);
+        if !zeros_are_there {
+            for row in storage.chunks_exact_mut(row_len.max(1)) {
+                row.get_mut(..inside.start).unwrap_or_default().fill(0.0);
+                row.get_mut(inside.end..).unwrap_or_default().fill(0.0);
+            }
         }
         Self { start: storage.as_mut_ptr(), rows, row_len }
     }

@@ -32,7 +32,7 @@ pub(super) unsafe fn backward_input(
         return;
     }
     let (left, row) = (shape.backward_padding() * channels, output.width * channels);
-    let ring = Ring::new(&mut scratch[..shape.backward_scratch()], shape.backward_rows(), left..left + row);
+    let ring = Ring::new(&mut scratch[..shape.backward_scratch()], shape.backward_rows(), left..left + row, false);
     let gradient = InputGradient::new(w, shape, padding);
     let mut copied = 0;
     for y in padding.top..input.height - padding.bottom {

@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::ptr;
 
 use super::finish::Finish;
-use super::forward::{SUMMED_PIXELS, depthwise_rows, prelude_rows};
+use super::forward::{SUMMED_PIXELS, SeparableScratch, depthwise_rows, prelude_rows};
 use crate::kernels::Kernels;
 use crate::ops::dense::{OuterProducts, Product};
 use crate::ops::depthwise::{FilterGradient, FilterInput, InputGradient};
@@ -115,8 +115,7 @@ const TILE: usize = 8;
 impl Kernels {
     /// Gradients of [`Kernels::separable`] on one image `x` `[H, W, C]`, with respect to what the prelude's ReLU is
     /// applied to (`dx`, as [`Kernels::prelude_backward`]) and to the weights (`dw`), each only where given. The output
-    /// of the depthwise convolution is computed again. `scratch` holds [`SeparableShape::backward_scratch`] elements,
-    /// of any value.
+    /// of the depthwise convolution is computed again. `scratch` holds [`SeparableShape::backward_scratch`] elements.
     ///
     /// # Panics
     ///
@@ -131,7 +130,7 @@ impl Kernels {
         dz: OutputGradient<'_>,
         dx: Option<SeparableInputGradient<'_>>,
         dw: Option<SeparableWeightGradient<'_>>,
-        scratch: &mut [f32],
+        scratch: SeparableScratch<'_>,
     ) {
         assert!(
             shape.is_sane()
@@ -139,12 +138,12 @@ impl Kernels {
                 && weights.depthwise.len() == shape.depthwise().weights()
                 && weights.pointwise_transposed.len() == shape.pointwise().weights()
                 && dz.fits(shape)
-                && scratch.len() >= shape.backward_scratch(),
+                && scratch.elements.len() >= shape.backward_scratch(),
             "separable_backward: x, weights, dz or scratch of {}, {}, {}, .. and {} elements do not fit {shape:?}",
             x.len(),
             weights.depthwise.len(),
             weights.pointwise_transposed.len(),
-            scratch.len()
+            scratch.elements.len()
         );
         if !prelude.check(shape.input) {
             return;
@@ -202,20 +201,23 @@ impl<'a> Pass<'a> {
         shape: SeparableShape,
         prelude: Prelude<'a>,
         weights: SeparableWeights<'a>,
-        scratch: &'a mut [f32],
+        scratch: SeparableScratch<'a>,
     ) -> Self {
         let (depthwise, output, channels) = (shape.depthwise(), shape.output(), shape.input.channels);
         let strip_rows = shape.backward_strip_rows();
-        let mut rest = SeparableShape::aligned(scratch);
+        let SeparableScratch { elements, reused } = scratch;
+        let mut rest = SeparableShape::aligned(elements);
         let mut take = |len: usize| rest.split_off_mut(..len).unwrap_or_default();
         let (rows, row) = (shape.ring_rows(strip_rows), shape.ring_row());
         let left = shape.padding().left * channels;
-        let preluded = Ring::new(take(rows * row), rows, left..left + shape.input.width * channels);
+        let preluded = Ring::new(take(rows * row), rows, left..left + shape.input.width * channels, reused);
         let zeros = take(row);
-        zeros.fill(0.0);
+        if !reused {
+            zeros.fill(0.0);
+        }
         let (rows, row) = (shape.backward_ring_rows(), shape.backward_ring_row());
         let left = depthwise.backward_padding() * channels;
-        let middle_gradient = Ring::new(take(rows * row), rows, left..left + output.width * channels);
+        let middle_gradient = Ring::new(take(rows * row), rows, left..left + output.width * channels, reused);
         Self {
             kernels,
             x,

@@ -9,4 +9,4 @@ mod finish;
 mod forward;
 
 pub use backward::{NormSums, OutputGradient, SeparableInputGradient, SeparableWeightGradient, SeparableWeights};
-pub use forward::Moments;
+pub use forward::{Moments, SeparableScratch};
