@@ -18,6 +18,7 @@ pub struct Search {
     work: Kind,
     /// α before the first repetition.
     initial_alpha: Vec<f32>,
+    workers: Arc<Workers>,
     objective: SupernetObjective,
     bilevel: Bilevel,
     learning_rate: f32,
@@ -42,7 +43,7 @@ impl Search {
         let (weights, statistics) = case.state(&graph)?;
         let (train, valid) = (case.batch("train")?, case.batch("valid")?);
         let (kernels, workers) = (isa::kernels()?, Arc::new(Workers::new(description.threads)?));
-        let mut objective = SupernetObjective::new(Engine::new(graph, train.count(), kernels), workers);
+        let mut objective = SupernetObjective::new(Engine::new(graph, train.count(), kernels), workers.clone());
         (objective.train, objective.valid, objective.statistics) = (train, valid, statistics);
         let alpha = case.alpha()?;
         let momentum = vec![0.0; weights.len()];
@@ -51,6 +52,7 @@ impl Search {
         let order = if description.work == Kind::Second { Order::Second } else { Order::First };
         Ok(Self {
             work: description.work,
+            workers,
             objective,
             weight_gradient: vec![0.0; weights.len()],
             alpha_gradient: vec![0.0; alpha.len()],
@@ -62,8 +64,8 @@ impl Search {
     }
 }
 
-impl Work for Search {
-    fn run(&mut self) {
+impl Search {
+    fn pass_or_step(&mut self) {
         if self.work == Kind::Gradient {
             let wanted = Wanted { weights: Some(&mut self.weight_gradient), alpha: Some(&mut self.alpha_gradient) };
             let Bilevel { weights, alpha, .. } = &self.bilevel;
@@ -71,6 +73,14 @@ impl Work for Search {
         } else {
             self.losses = self.bilevel.step(&mut self.objective, self.learning_rate);
         }
+    }
+}
+
+impl Work for Search {
+    /// Inside of the pool, as a search.
+    fn run(&mut self) {
+        let workers = self.workers.clone();
+        workers.pool().install(|| self.pass_or_step());
     }
 
     fn results(&self) -> Results {

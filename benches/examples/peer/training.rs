@@ -1,6 +1,7 @@
 //! Training steps of a derived network: forward, cross-entropy, backward, SGD.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use darts_core::Genotype;
 use darts_host::data::Batch;
@@ -15,7 +16,7 @@ use crate::case::{Case, Description, Results};
 /// The work and what the last repetition left.
 pub struct Training {
     engine: Engine,
-    workers: Workers,
+    workers: Arc<Workers>,
     batch: Batch,
     weights: Vec<f32>,
     statistics: RunningStatistics,
@@ -51,7 +52,7 @@ impl Training {
             gradient: vec![0.0; weights.len()],
             dlogits: vec![0.0; batch.count() * description.classes],
             engine: Engine::new(graph, batch.count(), isa::kernels()?),
-            workers: Workers::new(description.threads)?,
+            workers: Arc::new(Workers::new(description.threads)?),
             batch,
             weights,
             statistics,
@@ -62,8 +63,8 @@ impl Training {
     }
 }
 
-impl Work for Training {
-    fn run(&mut self) {
+impl Training {
+    fn step(&mut self) {
         let kernels = self.engine.kernels();
         let images = &self.batch.images;
         let inputs = Inputs { weights: &self.weights, mix_weights: &[], images, drop_path: None };
@@ -74,6 +75,14 @@ impl Work for Training {
         let gradients = Gradients { weights: Some(&mut self.gradient), mix_weights: &mut [] };
         self.engine.backward(&self.workers, inputs, &self.dlogits, None, gradients);
         self.sgd.step(kernels, &mut self.weights, &mut self.gradient, self.learning_rate);
+    }
+}
+
+impl Work for Training {
+    /// Inside of the pool, as a training.
+    fn run(&mut self) {
+        let workers = self.workers.clone();
+        workers.pool().install(|| self.step());
     }
 
     fn results(&self) -> Results {

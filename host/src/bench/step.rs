@@ -96,8 +96,13 @@ impl Step {
         self.objective.engine.forward(&self.workers, inputs, Mode::Batch);
     }
 
-    /// One step.
+    /// One step, inside of the pool as a search takes it.
     pub fn run(&mut self) {
+        let workers = self.workers.clone();
+        workers.pool().install(|| self.take());
+    }
+
+    fn take(&mut self) {
         let learning_rate = SearchSettings::PAPER.sgd.learning_rate as f32;
         if self.kind != StepKind::Weights {
             self.bilevel.alpha_step(&mut self.objective, learning_rate);
