@@ -33,7 +33,7 @@ impl Ahead {
 /// first. From memory that gave 40 % of the peak instead of 32 % into the first cache (AMD EPYC, Zen 4, backward pass
 /// of a separable 3×3 convolution at 16 channels, 2026-11-24).
 #[inline(always)]
-fn ask(start: *const f32, len: usize) {
+pub(super) fn ask(start: *const f32, len: usize) {
     #[cfg(target_arch = "x86_64")]
     for element in (0..len).step_by(LINE) {
         use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};

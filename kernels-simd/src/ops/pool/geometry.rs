@@ -5,6 +5,7 @@ use core::ops::Range;
 use crate::arch::Simd;
 use crate::ops::lanes::{MAX_LANES, load, store};
 use crate::ops::pool::reduction::Reduction;
+use crate::ops::prefetch::ask;
 use crate::shape::{ImageShape, PoolShape};
 
 /// Positions that the window of output position `output` covers, in one direction.
@@ -112,6 +113,12 @@ impl<const ROWS: usize, const STRIDE: usize, const LINES: usize> Block<ROWS, STR
         Self { lines, inside, output: row * outputs * input.channels, outputs, shape }
     }
 
+    /// Elements from the lines to those of the next block.
+    #[inline(always)]
+    pub fn below(&self) -> usize {
+        ROWS * STRIDE * self.shape.input.width * self.shape.input.channels
+    }
+
     /// Element of the output at a pixel of the block.
     #[inline(always)]
     pub fn output(&self, row: usize, output: usize) -> usize {
@@ -180,6 +187,14 @@ impl<const LINES: usize> Lines<LINES> {
                 values[line] = load::<S, PARTIAL>(self.start[line].add(column * self.step[line]), lanes);
             }
             values
+        }
+    }
+
+    /// Asks for what lies `below` elements behind a column of the lines from `first` on.
+    #[inline(always)]
+    pub fn ask(&self, column: usize, first: usize, below: usize) {
+        for line in first..LINES {
+            ask(self.start[line].wrapping_add(column * self.step[line] + below), 1);
         }
     }
 
