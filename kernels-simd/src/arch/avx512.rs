@@ -102,6 +102,14 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn separate(value: __m512) -> __m512 {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe {
+            let places = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+            _mm512_permutexvar_ps(places, value)
+        }
+    }
+    #[inline(always)]
     unsafe fn add_neighbours(a: __m512, b: __m512) -> __m512 {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe {

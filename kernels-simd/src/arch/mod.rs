@@ -111,7 +111,13 @@ pub(crate) trait Simd: Copy {
     unsafe fn join_halves(a: Self::Vector, _b: Self::Vector) -> Self::Vector {
         a
     }
-    /// Whether there are [`load_in_turn`](Self::load_in_turn), [`interleave`](Self::interleave) and
+    /// The sum of both halves; only where there is [`load_twice`](Self::load_twice).
+    #[inline(always)]
+    unsafe fn add_halves(value: Self::Vector) -> <Self::Rest as Simd>::Vector {
+        // SAFETY: the caller's promise.
+        unsafe { Self::Rest::add(Self::rest(value), Self::rest(Self::join_halves(value, value))) }
+    }
+    /// Whether there are [`load_in_turn`](Self::load_in_turn), [`interleave`](Self::interleave), [`separate`](Self::separate) and
     /// [`add_neighbours`](Self::add_neighbours).
     const IN_TURN: bool = false;
     /// Two elements, the first in all even lanes and the second in all odd ones.
@@ -125,6 +131,11 @@ pub(crate) trait Simd: Copy {
     unsafe fn interleave(even: *const f32, _odd: *const f32) -> Self::Vector {
         // SAFETY: the caller's promise.
         unsafe { Self::splat(*even) }
+    }
+    /// The even lanes, then the odd ones.
+    #[inline(always)]
+    unsafe fn separate(value: Self::Vector) -> Self::Vector {
+        value
     }
     /// Each even lane and the one behind it added up: those of `a` in the lower half, those of `b` in the upper one.
     #[inline(always)]

@@ -145,13 +145,8 @@ impl OuterProducts {
                 }
             }
             for (k, [a, b]) in sums.into_iter().enumerate() {
-                let mut lanes = [0.0; 2 * SIZE];
-                S::store(lanes.as_mut_ptr(), S::add(a, b));
-                for (column, sums) in lanes.chunks_exact(2).enumerate() {
-                    for (row, sum) in sums.iter().enumerate() {
-                        *self.dw.add((2 * k + row) * SIZE + column) += sum;
-                    }
-                }
+                let rows = self.dw.add(2 * k * SIZE);
+                S::store(rows, S::add(S::load(rows), S::separate(S::add(a, b))));
             }
         }
         2 * pairs
@@ -161,12 +156,6 @@ impl OuterProducts {
 /// Adds both halves of a register to the eight elements at `target`.
 #[inline(always)]
 pub(super) unsafe fn add_halves<S: Simd>(value: S::Vector, target: *mut f32) {
-    let mut lanes = [0.0; 2 * SIZE];
-    // SAFETY: the register has as many lanes, and the caller promises the elements.
-    unsafe {
-        S::store(lanes.as_mut_ptr(), value);
-        for lane in 0..SIZE {
-            *target.add(lane) += lanes[lane] + lanes[SIZE + lane];
-        }
-    }
+    // SAFETY: the caller promises the elements.
+    unsafe { S::Rest::store(target, S::Rest::add(S::Rest::load(target), S::add_halves(value))) }
 }

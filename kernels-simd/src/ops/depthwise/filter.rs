@@ -3,7 +3,8 @@
 use super::pixels_per_register;
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
-use crate::ops::lanes::{MAX_LANES, for_registers, load, opaque, store};
+use crate::ops::halves::add_halves;
+use crate::ops::lanes::{for_registers, load, opaque, store};
 use crate::ops::ring::Ring;
 
 /// The padded input, some rows of which are zero and stored nowhere.
@@ -226,11 +227,7 @@ unsafe fn taps<
                 let sum = if const { N == 2 } { S::add(chains[0], chains[1]) } else { chains[0] };
                 let dw = gradient.dw.add(((tap_row + r) * kernel + tap_column + j) * channels + channel);
                 if TWICE {
-                    let mut halves = [0.0; MAX_LANES];
-                    S::store(halves.as_mut_ptr(), sum);
-                    for c in 0..channels {
-                        *dw.add(c) += halves[c] + halves[channels + c];
-                    }
+                    add_halves::<S>(sum, dw);
                 } else {
                     store::<S, PARTIAL>(dw, S::add(load::<S, PARTIAL>(dw, lanes), sum), lanes);
                 }

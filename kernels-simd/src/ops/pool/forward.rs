@@ -131,7 +131,14 @@ impl Output for Store {
     unsafe fn begin<S: Simd, const PARTIAL: bool>(&self, _channel: usize, _lanes: usize) {}
 
     #[inline(always)]
-    unsafe fn put<S: Simd, const PARTIAL: bool>(&self, (): &mut (), _chain: usize, at: usize, value: S::Vector, lanes: usize) {
+    unsafe fn put<S: Simd, const PARTIAL: bool>(
+        &self,
+        (): &mut (),
+        _chain: usize,
+        at: usize,
+        value: S::Vector,
+        lanes: usize,
+    ) {
         // SAFETY: promised by the caller.
         unsafe { store::<S, PARTIAL>(self.y.add(at), value, lanes) }
     }
@@ -265,7 +272,11 @@ impl Output for Reduce {
     type Registers<S: Simd> = ([Sums<S>; CHAINS], S::Vector);
 
     #[inline(always)]
-    unsafe fn begin<S: Simd, const PARTIAL: bool>(&self, channel: usize, lanes: usize) -> ([Sums<S>; CHAINS], S::Vector) {
+    unsafe fn begin<S: Simd, const PARTIAL: bool>(
+        &self,
+        channel: usize,
+        lanes: usize,
+    ) -> ([Sums<S>; CHAINS], S::Vector) {
         // SAFETY: promised by the caller.
         unsafe { ([Sums::new(), Sums::new()], load::<S, PARTIAL>(self.mean.add(channel), lanes)) }
     }
