@@ -83,7 +83,22 @@ unsafe fn filters<S: Simd>(gradient: &FilterGradient) {
             }
             return;
         }
-        for_registers!(S, 0..gradient.channels, filter(gradient))
+        match (gradient.channels, gradient.stride) {
+            (16, 1) if const { S::LANES == 16 } => filters_of::<S, 16>(gradient),
+            (32, 1) if const { S::LANES == 16 } => filters_of::<S, 32>(gradient),
+            _ => for_registers!(S, 0..gradient.channels, filter(gradient)),
+        }
+    }
+}
+
+/// At stride 1, of so many channels, in whole registers: the compiler knows all distances but that of the dilation. Both gradients of a
+/// separable 3×3 stage take 3 to 5 % less (AMD EPYC, Zen 5, AVX-512, 16 and 32 channels, 32×32 to 7×7, 2026-11-29).
+#[inline(always)]
+unsafe fn filters_of<S: Simd, const CHANNELS: usize>(gradient: &FilterGradient) {
+    let gradient = &FilterGradient { channels: CHANNELS, stride: 1, ..*gradient };
+    for channel in (0..CHANNELS).step_by(S::LANES) {
+        // SAFETY: promised by the caller.
+        unsafe { filter::<S, false>(channel, S::LANES, gradient) }
     }
 }
 

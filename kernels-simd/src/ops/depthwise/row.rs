@@ -110,6 +110,12 @@ macro_rules! patterns {
                         [Row { source_step: 16, target_step: 16, .. }, ..] if S::LANES == 16 && channels == 16 => {
                             each::<S, $columns, $step, $spread, false, false>(0, 16, rows, 16, 16, ahead);
                         }
+                        [Row { source_step: 32, target_step: 32, .. }, ..] if S::LANES == 16 && channels == 32 => {
+                            for channel in [0, 16] {
+                                let ahead = ahead.as_deref_mut();
+                                each::<S, $columns, $step, $spread, false, false>(channel, 16, rows, 32, 32, ahead);
+                            }
+                        }
                         [Row { source_step, target_step, .. }, ..] => for_registers!(
                             S,
                             0..channels,
