@@ -253,7 +253,7 @@ impl<'a> Pass<'a> {
         for first in (0..output.height).step_by(strip_rows) {
             let rows = strip_rows.min(output.height - first);
             let end = first + rows;
-            self.ahead = self.ahead_of(&dz, dx.as_ref(), end, strip_rows);
+            self.ahead = self.ahead_of(&dz, dx.as_ref(), dw.is_some(), end, strip_rows);
             // SAFETY: the lengths fit the shape; the rows that a strip needs fit the rings.
             unsafe {
                 let dz = self.output_gradient(dz, first, rows);
@@ -288,11 +288,13 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// What the `rows` rows of the output from `first` on will read and write.
+    /// What the `rows` rows of the output from `first` on will read and write, in as many portions as are asked for on the way through a
+    /// strip.
     fn ahead_of(
         &self,
         dz: &OutputGradient<'_>,
         dx: Option<&SeparableInputGradient<'_>>,
+        weights: bool,
         first: usize,
         rows: usize,
     ) -> Ahead {
@@ -316,7 +318,10 @@ impl<'a> Pass<'a> {
                 input_rows,
             ),
         ];
-        Ahead::new(streams, rows * (1 + shape.stride) + rows.div_ceil(self.rows_of_product(rows)) + 2)
+        let portions_of_weights = if weights { rows + 2 } else { 0 };
+        let portions_of_input = if dx.is_some() { input_rows } else { 0 };
+        let products = rows.div_ceil(self.rows_of_product(rows));
+        Ahead::new(streams, products + portions_of_weights + portions_of_input)
     }
 
     /// The gradient of `rows` rows of the output.
