@@ -306,13 +306,15 @@ impl<'a> Pass<'a> {
             (image.as_ptr().wrapping_add(row * row_len), len)
         };
         let [dy, z] = dz.images();
+        // What is added to was there for the operation before, and so was `x`.
+        let fresh = dx.is_none_or(|dx| !dx.accumulate);
         let (input_rows, above) = (rows * shape.stride, shape.padding().top);
         let streams = [
             stream(dy, first, output_row, rows),
             stream(z, first, output_row, rows),
-            stream(self.x, first * shape.stride + above, input_row, input_rows),
+            stream(if fresh { self.x } else { &[] }, first * shape.stride + above, input_row, input_rows),
             stream(
-                dx.filter(|dx| !dx.streams()).map_or(&[], |dx| &*dx.dx),
+                dx.filter(|dx| fresh && !dx.streams()).map_or(&[], |dx| &*dx.dx),
                 (first * shape.stride).saturating_sub(above),
                 input_row,
                 input_rows,
