@@ -306,8 +306,8 @@ unsafe fn evenly<
     }
 }
 
-/// Computes all pixels of windows of 3×3, `P` at a time and at least as many, with all taps in registers: 32 pixels at 16 channels take 44 ns, and 53 where the
-/// taps of each row are read again (AMD EPYC, Zen 5, AVX-512, 2026-11-28).
+/// Computes all pixels of windows of 3×3, `P` at a time and at least as many, with all taps in registers: 32 pixels at 16 channels take
+/// 44 ns, and 53 where the taps of each row are read again (AMD EPYC, Zen 5, AVX-512, 2026-11-28).
 #[inline(always)]
 unsafe fn three_rows<
     S: Simd,
