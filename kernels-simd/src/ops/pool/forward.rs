@@ -104,6 +104,9 @@ impl Kernels {
 ///
 /// All methods: the channels exist, and the processor has the instruction set.
 pub(super) trait Output {
+    /// Whether to ask for the rows of the next block. States come from memory: the pools of a search at 8 channels take 15 % less (AMD
+    /// EPYC, Zen 5, `darts bench step`, 2026-11-29).
+    const ASKS: bool = true;
     /// What is kept in registers while values of the same channels pass by.
     type Registers<S: Simd>;
     unsafe fn begin<S: Simd, const PARTIAL: bool>(&self, channel: usize, lanes: usize) -> Self::Registers<S>;
@@ -125,6 +128,7 @@ struct Store {
 }
 
 impl Output for Store {
+    const ASKS: bool = false;
     type Registers<S: Simd> = ();
 
     #[inline(always)]
@@ -354,13 +358,13 @@ unsafe fn block<
         // For each column under the windows, its part of the window of each row.
         let mut columns = [[S::splat(K::IDENTITY); ROWS]; EXTENT];
         for k in 0..EXTENT - STRIDE {
-            columns[k] = combine_column::<S, K, ROWS, STRIDE, LINES, PARTIAL>(block, &x, k, lanes);
+            columns[k] = combine_column::<S, K, O, ROWS, STRIDE, LINES, PARTIAL>(block, &x, k, lanes);
         }
         let (mut inside, mut shares) = (0, [S::splat(0.0); ROWS]);
         for index in 0..block.outputs {
             for k in EXTENT - STRIDE..EXTENT {
                 let padded = index * STRIDE + k;
-                columns[k] = combine_column::<S, K, ROWS, STRIDE, LINES, PARTIAL>(block, &x, padded, lanes);
+                columns[k] = combine_column::<S, K, O, ROWS, STRIDE, LINES, PARTIAL>(block, &x, padded, lanes);
             }
             if block.columns(index) != inside {
                 inside = block.columns(index);
@@ -382,6 +386,7 @@ unsafe fn block<
 unsafe fn combine_column<
     S: Simd,
     K: Reduction,
+    O: Output,
     const ROWS: usize,
     const STRIDE: usize,
     const LINES: usize,
@@ -396,9 +401,10 @@ unsafe fn combine_column<
     unsafe {
         match block.column(padded) {
             Some(column) => {
-                // Blocks share the other lines. States come from memory: the pools of a pass of C=8 take 15 % less (AMD EPYC, Zen 5,
-                // `darts bench step`, 2026-11-29).
-                x.ask(column, EXTENT - STRIDE, block.below());
+                if const { O::ASKS } {
+                    // Blocks share the other lines.
+                    x.ask(column, EXTENT - STRIDE, block.below());
+                }
                 combine_lines::<S, K, ROWS, STRIDE, LINES>(&x.load::<S, PARTIAL>(column, lanes))
             }
             None => [S::splat(K::IDENTITY); ROWS],
