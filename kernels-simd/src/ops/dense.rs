@@ -257,6 +257,9 @@ impl OuterProducts {
 unsafe fn outer_products<S: Simd>(products: &OuterProducts, depth: usize) {
     // SAFETY: promised by the caller; what is left begins behind what is done.
     unsafe {
+        if products.can_keep::<S>(depth) {
+            return products.keep_sums::<S>();
+        }
         let done = if products.can_halve::<S>(depth) { products.halve::<S>() } else { 0 };
         if done < products.width {
             let left = OuterProducts {

@@ -1,5 +1,6 @@
-//! Products whose weights stay in registers.
+//! Products of sixteen factors with sixteen columns, whose weights, or their gradients, stay in registers.
 
+use super::dense::OuterProducts;
 use super::product::Product;
 use crate::arch::Simd;
 
@@ -60,5 +61,47 @@ impl Product {
             }
         }
         blocks * ROWS
+    }
+}
+
+impl OuterProducts {
+    /// Whether the gradients fit the registers.
+    pub(super) fn can_keep<S: Simd>(&self, depth: usize) -> bool {
+        S::IN_TURN && (depth, self.columns, self.height) == (SIZE, SIZE, 1)
+    }
+
+    /// Adds the products of all pixels. Two factors of a pixel are one load, which multiplications that read their factors from memory
+    /// wait for: 1×1, 16→16, 32×32 takes 1.97 µs in place of 2.12 (AMD EPYC, Zen 5, 2026-11-29).
+    ///
+    /// # Safety
+    ///
+    /// The pointers cover the matrices, [`can_keep`](Self::can_keep), and the processor has the instruction set.
+    #[inline(always)]
+    pub(super) unsafe fn keep_sums<S: Simd>(&self) {
+        // SAFETY: the pointers cover the matrices.
+        unsafe {
+            // For two factors in turn, a register for each half of the columns.
+            let mut sums = [[S::splat(0.0); 2]; SIZE / 2];
+            for pixel in 0..self.width {
+                let (x, dy) = (self.x.add(pixel * self.x_pixel), self.dy.add(pixel * self.dy_pixel));
+                let half = dy.add(SIZE / 2);
+                let gradients = [S::interleave(dy, dy), S::interleave(half, half)];
+                for (k, sums) in sums.iter_mut().enumerate() {
+                    let factors = S::load_in_turn(x.add(2 * k));
+                    for (sum, gradients) in sums.iter_mut().zip(gradients) {
+                        *sum = S::mul_add(factors, gradients, *sum);
+                    }
+                }
+            }
+            for (k, [low, high]) in sums.into_iter().enumerate() {
+                let (low, high) = (S::separate(low), S::separate(high));
+                let rows =
+                    [S::join_halves(S::join_halves(low, low), high), S::join_halves(low, S::join_halves(high, high))];
+                for (row, value) in rows.into_iter().enumerate() {
+                    let dw = self.dw.add((2 * k + row) * SIZE);
+                    S::store(dw, S::add(S::load(dw), value));
+                }
+            }
+        }
     }
 }
