@@ -170,13 +170,16 @@ impl DepthwiseShape {
     pub(crate) const fn backward_padding(&self) -> usize {
         divide((self.kernel - 1) * self.dilation, self.stride)
     }
+    /// Rows of the gradient of the input that are computed together.
+    pub(crate) const BACKWARD_BATCH: usize = 8;
     /// Rows of the output at most that reach one row of the input.
     pub(crate) const fn backward_rows(&self) -> usize {
         self.backward_padding() + 1
     }
     /// Elements of the scratch that the gradient with respect to the input needs.
     pub const fn backward_scratch(&self) -> usize {
-        if self.output().is_empty() { 0 } else { self.backward_rows() * self.backward_width() * self.input.channels }
+        let rows = self.backward_rows() + Self::BACKWARD_BATCH - 1;
+        if self.output().is_empty() { 0 } else { rows * self.backward_width() * self.input.channels }
     }
 }
 

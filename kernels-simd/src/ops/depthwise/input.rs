@@ -9,6 +9,9 @@ use crate::ops::prefetch::Ahead;
 use crate::ops::ring::Ring;
 use crate::shape::{DepthwiseShape, Padding, divide};
 
+/// Rows of the gradient that are computed together.
+const BATCH: usize = DepthwiseShape::BACKWARD_BATCH;
+
 /// Computes the gradient of the padded input without the padding.
 ///
 /// # Safety
@@ -32,21 +35,24 @@ pub(super) unsafe fn backward_input(
         return;
     }
     let (left, row) = (shape.backward_padding() * channels, output.width * channels);
-    let ring = Ring::new(&mut scratch[..shape.backward_scratch()], shape.backward_rows(), left..left + row, false);
+    let ring_rows = shape.backward_rows() + BATCH - 1;
+    let ring = Ring::new(&mut scratch[..shape.backward_scratch()], ring_rows, left..left + row, false);
     let gradient = InputGradient::new(w, shape, padding);
     let mut copied = 0;
-    for y in padding.top..input.height - padding.bottom {
+    let inside = padding.top..input.height - padding.bottom;
+    for first in inside.clone().step_by(BATCH) {
+        let end = inside.end.min(first + BATCH);
         // Rows are copied when they are first read, and stay in the first cache as long as they are.
-        while copied < output.height.min(divide(y, shape.stride) + 1) {
+        while copied < output.height.min(divide(end - 1, shape.stride) + 1) {
             let source = &dy[copied * row..][..row];
             // SAFETY: a row of the ring has zeros on both sides of a row of `dy`.
             unsafe { source.as_ptr().copy_to_nonoverlapping(ring.start.add(ring.offset(copied) + left), row) };
             copied += 1;
         }
-        // SAFETY: the lengths fit the shape, and all rows of `dy` that reach this one are copied.
+        // SAFETY: the lengths fit the shape, and all rows of `dy` that reach these are copied.
         unsafe {
-            let target = dx.as_mut_ptr().add((y * input.width + padding.left) * channels);
-            gradient.rows(kernels, ring, y..y + 1, target, None);
+            let target = dx.as_mut_ptr().add((first * input.width + padding.left) * channels);
+            gradient.rows(kernels, ring, first..end, target, input.width * channels, None);
         }
     }
 }
@@ -86,8 +92,8 @@ impl<'a> InputGradient<'a> {
         Self { w, shape, padding, output_height: shape.output().height, output_step, window, columns }
     }
 
-    /// Computes the rows `rows`, one behind the other without the padding, from those of the gradient of the output, each with
-    /// [`DepthwiseShape::backward_padding`] zeros on the left in a row of [`DepthwiseShape::backward_width`].
+    /// Computes the rows `rows`, `target_row` elements apart and without the padding, from those of the gradient of the output, each
+    /// with [`DepthwiseShape::backward_padding`] zeros on the left in a row of [`DepthwiseShape::backward_width`].
     ///
     /// # Safety
     ///
@@ -98,32 +104,34 @@ impl<'a> InputGradient<'a> {
         dy: Ring,
         rows: Range<usize>,
         target: *mut f32,
-        mut ahead: Option<&mut Ahead>,
+        target_row: usize,
+        ahead: Option<&mut Ahead>,
     ) {
         let Self { shape, padding, .. } = *self;
         let (stride, channels) = (shape.stride, shape.input.channels);
         let pixels = shape.input.width - padding.left - padding.right;
-        let targets = (0..).map(|index| target.wrapping_add(index * pixels * channels));
+        let targets = (0..).map(|index| target.wrapping_add(index * target_row));
         let rows = rows.zip(targets).map(|(y, target)| self.row(dy, y, target));
         if stride == 1 {
             let rows = rows.map(|row| Row { pixels, ..self.place(row, 0, 0) });
             // SAFETY: the padding covers what the taps reach; the rest is promised by the caller.
             return unsafe { Row::compute_all(rows, kernels, channels, ahead) };
         }
+        let mut start = 0;
+        if stride == 2 && Pairs::fit(kernels, self.columns, self.window.source_column == channels) {
+            let pairs = rows.clone().map(|Row { window, source, weights, target, .. }| Pairs {
+                window,
+                source,
+                weights,
+                columns: self.columns,
+                target,
+                pairs: pixels / 2,
+            });
+            // SAFETY: as above.
+            unsafe { Pairs::compute_all(pairs, kernels, channels, ahead) }
+            start = pixels - pixels % 2;
+        }
         for row in rows {
-            if let Some(ahead) = &mut ahead {
-                ahead.ask();
-            }
-            let mut start = 0;
-            if stride == 2 {
-                let Row { window, source, weights, target, .. } = row;
-                let pairs =
-                    Pairs { window, source, weights, columns: &self.columns, target, pairs: pixels / 2, channels };
-                // SAFETY: as above.
-                if unsafe { pairs.compute(kernels) } {
-                    start = pixels - pixels % 2;
-                }
-            }
             for class in 0..stride.min(pixels - start) {
                 let pixels = (pixels - start - class).div_ceil(stride);
                 let row = Row { pixels, ..self.place(row, start, class) };

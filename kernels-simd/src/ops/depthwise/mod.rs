@@ -5,6 +5,7 @@
 //! is a convolution at stride 1, with those taps that reach it, over the gradient of the output with zeros left and
 //! right. At stride 2 the two classes of a row are computed together ([`pairs`]).
 
+mod batch;
 mod filter;
 mod input;
 mod pairs;

@@ -1,12 +1,15 @@
 //! The gradient of the input at stride 2: pixels in pairs.
 //!
 //! Pixels at even and at odd columns are reached by different taps, but from the same pixels of the output. Computed together
-//! they read each of those once, and a row is one call.
+//! they read each of those once.
 
+use super::batch::in_batches;
 use super::row::Window;
 use crate::arch::Simd;
+use crate::isa::Isa;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{for_registers, load, opaque, store};
+use crate::ops::prefetch::Ahead;
 
 /// The columns of taps that reach one pixel of each pair.
 #[derive(Clone, Copy)]
@@ -21,49 +24,82 @@ pub(super) struct Column {
 
 /// `pairs` pairs of pixels of a row of the result, from places one column of the source apart. Of the window, `columns` is not
 /// used.
-pub(super) struct Pairs<'a> {
+#[derive(Clone, Copy)]
+pub(super) struct Pairs {
     pub window: Window,
     pub source: *const f32,
     /// The first row of taps.
     pub weights: *const f32,
-    pub columns: &'a [Column; 2],
+    pub columns: [Column; 2],
     pub target: *mut f32,
     pub pairs: usize,
-    pub channels: usize,
 }
 
-impl Pairs<'_> {
-    /// Computes all pairs, or returns false if there is no code for such columns.
+impl Pairs {
+    /// Whether there is code for such columns: those of 3×3, 5×5 and 7×7 filters with "same" padding, which read `neighbours`.
+    pub fn fit(kernels: Kernels, [first, second]: [Column; 2], neighbours: bool) -> bool {
+        let shift = second.source.wrapping_sub(first.source);
+        kernels.isa() != Isa::Scalar
+            && neighbours
+            && matches!((first.taps, second.taps, shift), (1, 2, 0) | (3, 2, 1) | (3, 4, 0) | (3 | 5, 0, _))
+    }
+
+    /// Computes all pairs of `channels` channels of `rows`, which differ in the places and the rows of their windows at most. `ahead` is
+    /// asked before each.
     ///
     /// # Safety
     ///
-    /// The pointers cover all windows, weights and pixels.
-    pub unsafe fn compute(&self, kernels: Kernels) -> bool {
-        let pairs = self;
-        // SAFETY: promised by the caller.
-        unsafe { dispatch!(kernels, row(pairs: &Pairs<'_>) -> bool) }
+    /// The pointers cover all windows, weights and pixels, and the columns [`fit`](Self::fit).
+    #[inline(always)]
+    pub unsafe fn compute_all(
+        rows: impl Iterator<Item = Self>,
+        kernels: Kernels,
+        channels: usize,
+        mut ahead: Option<&mut Ahead>,
+    ) {
+        in_batches(rows, |rows| {
+            let ahead = ahead.as_deref_mut();
+            // SAFETY: promised by the caller.
+            unsafe { dispatch!(kernels, compute(rows: &[Pairs], channels: usize, ahead: Option<&mut Ahead>)) }
+        });
     }
 }
 
-/// The columns are those of 3×3, 5×5 and 7×7 filters with "same" padding.
 #[inline(always)]
-unsafe fn row<S: Simd>(pairs: &Pairs<'_>) -> bool {
-    let [first, second] = *pairs.columns;
-    if S::LANES == 1 || pairs.window.source_column != pairs.channels {
-        return false;
-    }
+unsafe fn compute<S: Simd>(rows: &[Pairs], channels: usize, ahead: Option<&mut Ahead>) {
+    let [Pairs { columns: [first, second], .. }, ..] = rows else { return };
     // SAFETY: promised by the caller.
     unsafe {
-        match (first.taps, second.taps, second.source.wrapping_sub(first.source)) {
-            (1, 2, 0) => for_registers!(S, 0..pairs.channels, blocks::<1, 2, 0>(pairs)),
-            (3, 2, 1) => for_registers!(S, 0..pairs.channels, blocks::<3, 2, 1>(pairs)),
-            (3, 4, 0) => for_registers!(S, 0..pairs.channels, blocks::<3, 4, 0>(pairs)),
-            (3, 0, _) => for_registers!(S, 0..pairs.channels, blocks::<3, 0, 0>(pairs)),
-            (5, 0, _) => for_registers!(S, 0..pairs.channels, blocks::<5, 0, 0>(pairs)),
-            _ => return false,
+        match (first.taps, second.taps) {
+            (1, _) => each::<S, 1, 2, 0>(rows, channels, ahead),
+            (3, 2) => each::<S, 3, 2, 1>(rows, channels, ahead),
+            (3, 4) => each::<S, 3, 4, 0>(rows, channels, ahead),
+            (3, _) => each::<S, 3, 0, 0>(rows, channels, ahead),
+            _ => each::<S, 5, 0, 0>(rows, channels, ahead),
         }
     }
-    true
+}
+
+#[inline(always)]
+unsafe fn each<S: Simd, const A: usize, const B: usize, const SHIFT: usize>(
+    rows: &[Pairs],
+    channels: usize,
+    mut ahead: Option<&mut Ahead>,
+) {
+    for pairs in rows {
+        if let Some(ahead) = &mut ahead {
+            ahead.ask();
+        }
+        // SAFETY: promised by the caller.
+        unsafe {
+            // With distances that it knows the compiler needs no registers for them.
+            if const { S::LANES == 16 } && channels == 16 {
+                blocks::<S, A, B, SHIFT, false>(0, 16, pairs, 16);
+            } else {
+                for_registers!(S, 0..channels, blocks::<A, B, SHIFT>(pairs, channels));
+            }
+        }
+    }
 }
 
 /// Splits a row into blocks of pairs that fit the registers.
@@ -71,13 +107,14 @@ unsafe fn row<S: Simd>(pairs: &Pairs<'_>) -> bool {
 unsafe fn blocks<S: Simd, const A: usize, const B: usize, const SHIFT: usize, const PARTIAL: bool>(
     channel: usize,
     lanes: usize,
-    pairs: &Pairs<'_>,
+    pairs: &Pairs,
+    channels: usize,
 ) {
     let mut pair = 0;
     macro_rules! blocks_of {
         ($($pairs:literal),*) => {$(
             while pairs.pairs - pair >= $pairs {
-                block::<S, $pairs, A, B, SHIFT, PARTIAL>(channel, lanes, pair, pairs);
+                block::<S, $pairs, A, B, SHIFT, PARTIAL>(channel, lanes, pair, pairs, channels);
                 pair += $pairs;
             }
         )*};
@@ -98,9 +135,10 @@ unsafe fn block<S: Simd, const P: usize, const A: usize, const B: usize, const S
     channel: usize,
     lanes: usize,
     pair: usize,
-    pairs: &Pairs<'_>,
+    pairs: &Pairs,
+    channels: usize,
 ) {
-    let Pairs { window, weights, columns: &[first, second], channels, .. } = *pairs;
+    let Pairs { window, weights, columns: [first, second], .. } = *pairs;
     // SAFETY: the pointers cover all windows and pixels.
     unsafe {
         let mut source = pairs.source.wrapping_add((first.source + pair) * channels + channel);

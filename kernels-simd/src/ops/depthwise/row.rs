@@ -1,7 +1,6 @@
 //! Pixels of rows, each from a window of taps.
 
-use core::mem::MaybeUninit;
-
+use super::batch::in_batches;
 use super::pixels_per_register;
 use crate::arch::Simd;
 use crate::isa::Isa;
@@ -36,10 +35,6 @@ pub(in crate::ops) struct Row {
     pub pixels: usize,
 }
 
-/// Rows that are one call: as many as a strip has of 28 and of 14 pixels, and all of 7 or 8. Both gradients of a separable 3×3 stage take
-/// 3.2 µs in place of 3.6 at 16 channels, 14×14 (AMD EPYC, Zen 5, AVX-512, 2026-11-29).
-const BATCH: usize = 8;
-
 impl Row {
     /// Computes all pixels of `channels` channels of `rows`, which differ in the places and the rows of their windows at most.
     /// `ahead` is asked before each.
@@ -49,27 +44,15 @@ impl Row {
     /// The pointers cover all windows, weights and pixels.
     #[inline(always)]
     pub unsafe fn compute_all(
-        mut rows: impl Iterator<Item = Self>,
+        rows: impl Iterator<Item = Self>,
         kernels: Kernels,
         channels: usize,
         mut ahead: Option<&mut Ahead>,
     ) {
-        let mut batch = [const { MaybeUninit::uninit() }; BATCH];
-        loop {
-            let mut len = 0;
-            for (slot, row) in batch.iter_mut().zip(&mut rows) {
-                slot.write(row);
-                len += 1;
-            }
-            if len == 0 {
-                return;
-            }
-            // SAFETY: the first `len` are written; the rest is promised by the caller.
-            unsafe {
-                let rows = core::slice::from_raw_parts(batch.as_ptr().cast(), len);
-                compute(rows, kernels, channels, ahead.as_deref_mut());
-            }
-        }
+        in_batches(rows, |rows| {
+            // SAFETY: promised by the caller.
+            unsafe { compute(rows, kernels, channels, ahead.as_deref_mut()) }
+        });
     }
 
     /// Whether there is code for pairs of pixels.

@@ -446,6 +446,7 @@ impl<'a> Pass<'a> {
                 self.middle_gradient,
                 first..last,
                 self.middle,
+                row,
                 Some(&mut self.ahead),
             );
             let finish = Finish {
