@@ -103,7 +103,10 @@ impl Case {
         {
             let context =
                 format!("{} {shape:?}, {:?}, {}, {accumulate}", kernels.isa(), self.prelude(), bias.is_some());
-            let mut elements = Guarded::unwritten(shape.forward_scratch());
+            // With moments there are two ways to the output.
+            let streaming = moments && self.kind.is_multiple_of(2);
+            let scratch = if streaming { shape.streaming_scratch() } else { shape.forward_scratch() };
+            let mut elements = Guarded::unwritten(scratch);
             let mut run = |x: &[f32], reused| {
                 let mut z = if accumulate { guarded(&before) } else { Guarded::unwritten(before.len()) };
                 let (mut sum, mut sum_of_squares) = (vec![1.0; outputs], vec![2.0; outputs]);

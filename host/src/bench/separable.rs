@@ -70,7 +70,7 @@ fn stage(shape: SeparableShape, count: usize) -> [Case; 2] {
             let (depthwise, pointwise) = (buffer(shape.depthwise().weights()), buffer(shape.pointwise().weights()));
             let Channels { scale, shift, .. } = Channels::new(shape.input.channels);
             let Channels { sums: [mut sum, mut sum_of_squares], .. } = Channels::new(shape.output_channels);
-            let (mut scratch, mut turn) = (buffer(shape.forward_scratch()), 0);
+            let (mut scratch, mut turn) = (buffer(shape.streaming_scratch()), 0);
             let prelude = Prelude::AffineRelu { scale: &scale, shift: &shift };
             timer(&mut || {
                 let (x, z) = (&x[turn % count], &mut z[turn % count]);

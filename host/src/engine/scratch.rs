@@ -55,12 +55,12 @@ pub(super) struct SeparableBuffer {
 impl SeparableBuffer {
     /// Makes it as large as either pass needs it.
     pub fn prepare(&mut self, shape: SeparableShape) {
-        self.elements.sized(shape.forward_scratch().max(shape.backward_scratch()));
+        self.elements.sized(shape.streaming_scratch().max(shape.backward_scratch()));
         self.last = None;
     }
 
     pub fn forward(&mut self, shape: SeparableShape) -> SeparableScratch<'_> {
-        self.next(shape, false, shape.forward_scratch())
+        self.next(shape, false, shape.streaming_scratch())
     }
 
     pub fn backward(&mut self, shape: SeparableShape) -> SeparableScratch<'_> {

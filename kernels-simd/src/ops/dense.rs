@@ -6,6 +6,7 @@
 
 use core::ptr;
 
+use super::prefetch::Along;
 pub(super) use super::product::Product;
 use super::strip::Strip;
 use super::terms::in_groups;
@@ -173,6 +174,7 @@ unsafe fn forward(
                 gaps: None,
                 stream: false,
                 moments: ptr::null_mut(),
+                ahead: Along::NONE,
             };
             product.compute_sum(kernels, pixels, others, offset, relu);
         }
@@ -221,6 +223,7 @@ unsafe fn backward_input(
                 gaps: None,
                 stream: false,
                 moments: ptr::null_mut(),
+                ahead: Along::NONE,
             };
             product.compute(kernels, pixels);
         }
@@ -238,6 +241,8 @@ pub(super) struct OuterProducts {
     pub width: usize,
     pub dw: *mut f32,
     pub columns: usize,
+    /// What is asked for on the way.
+    pub ahead: Along,
 }
 
 impl OuterProducts {
@@ -281,6 +286,8 @@ impl Tiles for OuterProducts {
         column: usize,
         lanes: usize,
     ) {
+        let width = const { V * S::LANES + U * S::Rest::LANES };
+        self.ahead.ask((row, R), (column, width), self.columns);
         // SAFETY: the pointers cover the matrices, and the tile lies inside.
         unsafe {
             let mut sums = [Strip::<S, V, U>::zero(); R];
@@ -331,6 +338,7 @@ unsafe fn backward_weight(kernels: Kernels, x: &[f32], dy: &[f32], dw: &mut [f32
                 width,
                 dw: dw.as_mut_ptr().add(filter_row * depth * shape.output_channels),
                 columns: shape.output_channels,
+                ahead: Along::NONE,
             };
             products.compute(kernels, depth);
         }

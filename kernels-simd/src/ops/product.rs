@@ -1,6 +1,7 @@
 //! The matrix product behind the dense convolutions.
 
 use super::dense::DensePart;
+use super::prefetch::Along;
 use super::strip::Strip;
 use super::terms::in_groups;
 use super::tiles::{Tiles, cover};
@@ -29,6 +30,8 @@ pub(super) struct Product {
     pub stream: bool,
     /// `[2, columns]`: each column's sum and sum of squares of `c` are added; null for none.
     pub moments: *mut f32,
+    /// What is asked for on the way.
+    pub ahead: Along,
 }
 
 /// Rows of pixels with gaps between them.
@@ -156,6 +159,8 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
         lanes: usize,
     ) {
         let (product, row) = (self.product, self.first + row);
+        let width = const { V * S::LANES + U * S::Rest::LANES };
+        product.ahead.ask((row, R), (column, width), product.columns);
         // SAFETY: the pointers cover the matrices, and the tile lies inside.
         unsafe {
             let c = product.c.add(row * product.c_pixel + column);

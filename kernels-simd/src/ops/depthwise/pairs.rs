@@ -44,8 +44,8 @@ impl Pairs {
             && matches!((first.taps, second.taps, shift), (1, 2, 0) | (3, 2, 1) | (3, 4, 0) | (3 | 5, 0, _))
     }
 
-    /// Computes all pairs of `channels` channels of `rows`, which differ in the places and the rows of their windows at most. `ahead` is
-    /// asked before each.
+    /// Computes all pairs of `channels` channels of `rows`, which differ in the places and the rows of their windows at most.
+    /// [`Ahead::ask_at`] is called before each, for each register of channels.
     ///
     /// # Safety
     ///
@@ -71,34 +71,46 @@ unsafe fn compute<S: Simd>(rows: &[Pairs], channels: usize, ahead: Option<&mut A
     // SAFETY: promised by the caller.
     unsafe {
         match (first.taps, second.taps) {
-            (1, _) => each::<S, 1, 2, 0>(rows, channels, ahead),
-            (3, 2) => each::<S, 3, 2, 1>(rows, channels, ahead),
-            (3, 4) => each::<S, 3, 4, 0>(rows, channels, ahead),
-            (3, _) => each::<S, 3, 0, 0>(rows, channels, ahead),
-            _ => each::<S, 5, 0, 0>(rows, channels, ahead),
+            (1, _) => all::<S, 1, 2, 0>(rows, channels, ahead),
+            (3, 2) => all::<S, 3, 2, 1>(rows, channels, ahead),
+            (3, 4) => all::<S, 3, 4, 0>(rows, channels, ahead),
+            (3, _) => all::<S, 3, 0, 0>(rows, channels, ahead),
+            _ => all::<S, 5, 0, 0>(rows, channels, ahead),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn each<S: Simd, const A: usize, const B: usize, const SHIFT: usize>(
+#[allow(clippy::needless_option_as_deref)] // It is passed on more than once.
+unsafe fn all<S: Simd, const A: usize, const B: usize, const SHIFT: usize>(
+    rows: &[Pairs],
+    channels: usize,
+    mut ahead: Option<&mut Ahead>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        // With distances that it knows the compiler needs no registers for them.
+        if const { S::LANES == 16 } && channels == 16 {
+            return each::<S, A, B, SHIFT, false>(0, 16, rows, 16, ahead);
+        }
+        for_registers!(S, 0..channels, each::<A, B, SHIFT>(rows, channels, ahead.as_deref_mut()));
+    }
+}
+
+#[inline(always)]
+unsafe fn each<S: Simd, const A: usize, const B: usize, const SHIFT: usize, const PARTIAL: bool>(
+    channel: usize,
+    lanes: usize,
     rows: &[Pairs],
     channels: usize,
     mut ahead: Option<&mut Ahead>,
 ) {
     for pairs in rows {
         if let Some(ahead) = &mut ahead {
-            ahead.ask();
+            ahead.ask_at(channel);
         }
         // SAFETY: promised by the caller.
-        unsafe {
-            // With distances that it knows the compiler needs no registers for them.
-            if const { S::LANES == 16 } && channels == 16 {
-                blocks::<S, A, B, SHIFT, false>(0, 16, pairs, 16);
-            } else {
-                for_registers!(S, 0..channels, blocks::<A, B, SHIFT>(pairs, channels));
-            }
-        }
+        unsafe { blocks::<S, A, B, SHIFT, PARTIAL>(channel, lanes, pairs, channels) }
     }
 }
 

@@ -37,7 +37,7 @@ pub(in crate::ops) struct Row {
 
 impl Row {
     /// Computes all pixels of `channels` channels of `rows`, which differ in the places and the rows of their windows at most.
-    /// `ahead` is asked before each.
+    /// [`Ahead::ask_at`] is called before each, for each register of channels.
     ///
     /// # Safety
     ///
@@ -192,8 +192,8 @@ unsafe fn each<
     mut ahead: Option<&mut Ahead>,
 ) {
     for row in rows {
-        if let (0, Some(ahead)) = (channel, &mut ahead) {
-            ahead.ask();
+        if let Some(ahead) = &mut ahead {
+            ahead.ask_at(channel);
         }
         // SAFETY: promised by the caller.
         unsafe { blocks::<S, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row, source_step, target_step) }
