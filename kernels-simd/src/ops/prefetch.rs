@@ -8,6 +8,7 @@ use core::ptr;
 pub(super) struct Ahead {
     /// Start, elements that are left, and elements per portion.
     streams: [(*const f32, usize, usize); STREAMS],
+    /// Whether [`ask_at`](Self::ask_at) asks for every register.
     every_register: bool,
 }
 

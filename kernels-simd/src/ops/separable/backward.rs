@@ -346,7 +346,7 @@ impl<'a> Pass<'a> {
         Ahead::new(streams, products + portions_of_weights + portions_of_input, every_register)
     }
 
-    /// Portions that are asked for along each product of `rows` rows: it takes as long as a register of so many rows.
+    /// Portions that are asked for along a product of `rows` rows.
     fn portions_of_product(&self, rows: usize) -> usize {
         let (pixels, weights) = (rows * self.shape.output().width, self.shape.pointwise().weights());
         if weights <= FEW_WEIGHTS { 1 } else { (pixels * weights).div_ceil(MULTIPLY_ADDS) }

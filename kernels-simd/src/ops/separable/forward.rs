@@ -144,10 +144,7 @@ unsafe fn forward(
             depthwise_rows(kernels, shape, ring, first..first + rows, depthwise, strip.as_mut_ptr(), None);
             let target = z.as_mut_ptr().add(first * output.width * outputs);
             // Outside of training the next strip is in the cache.
-            let row = shape.input.width * shape.input.channels;
-            let next = (x.as_ptr().wrapping_add(preluded * row), strip_rows * shape.stride * row);
-            let ask = read_later && next.1 > FORESEEN;
-            let ahead = if ask { Along::new([next], pixels, outputs) } else { Along::NONE };
+            let next = if read_later { strip_rows } else { 0 };
             let product = Product {
                 a: strip.as_ptr(),
                 a_pixel: shape.input.channels,
@@ -163,7 +160,7 @@ unsafe fn forward(
                 gaps: None,
                 stream,
                 moments: if moments.is_some() { partial.as_mut_ptr() } else { ptr::null_mut() },
-                ahead,
+                ahead: input_ahead(x, shape, preluded, next),
             };
             product.compute(kernels, pixels);
             if copied {
@@ -183,6 +180,16 @@ unsafe fn forward(
     if stream || copied {
         publish();
     }
+}
+
+/// What is asked for along the product of a strip: the rows of `x` that are read for `rows` more rows of the output, from row `first` on.
+fn input_ahead(x: &[f32], shape: SeparableShape, first: usize, rows: usize) -> Along {
+    let row = shape.input.width * shape.input.channels;
+    let len = rows * shape.stride * row;
+    if len <= FORESEEN {
+        return Along::NONE;
+    }
+    Along::new([(x.as_ptr().wrapping_add(first * row), len)], rows * shape.output().width, shape.output_channels)
 }
 
 /// Adds sums to sums in double precision.
