@@ -248,7 +248,7 @@ impl<'a> Pass<'a> {
             middle: take(shape.backward_buffer()).as_mut_ptr(),
             output_gradient: take(shape.strip_len(strip_rows, shape.output_channels)),
             sums: take(2 * channels),
-            ahead: Ahead::new([(ptr::null(), 0); 4], 1, false),
+            ahead: Ahead::NONE,
         }
     }
 
@@ -269,7 +269,11 @@ impl<'a> Pass<'a> {
         for first in (0..output.height).step_by(strip_rows) {
             let rows = strip_rows.min(output.height - first);
             let end = first + rows;
-            self.ahead = self.ahead_of(&dz, dx.as_ref(), dw.is_some(), end, strip_rows);
+            if first == 0 {
+                self.ahead = self.ahead_of(&dz, dx.as_ref(), dw.is_some(), end, strip_rows);
+            } else {
+                self.ahead.next_strip();
+            }
             // SAFETY: the lengths fit the shape; the rows that a strip needs fit the rings.
             unsafe {
                 let dz = self.output_gradient(dz, first, rows);
