@@ -118,12 +118,12 @@ impl<'a> InputGradient<'a> {
             return unsafe { Row::compute_all(rows, kernels, channels, ahead) };
         }
         let mut start = 0;
-        if stride == 2 && Pairs::fit(kernels, self.columns, self.window.source_column == channels) {
+        if stride == 2 && Pairs::fit(kernels, &self.columns, self.window.source_column == channels) {
             let pairs = rows.clone().map(|Row { window, source, weights, target, .. }| Pairs {
                 window,
                 source,
                 weights,
-                columns: self.columns,
+                columns: &self.columns,
                 target,
                 pairs: pixels / 2,
             });

@@ -25,27 +25,27 @@ pub(super) struct Column {
 /// `pairs` pairs of pixels of a row of the result, from places one column of the source apart. Of the window, `columns` is not
 /// used.
 #[derive(Clone, Copy)]
-pub(super) struct Pairs {
+pub(super) struct Pairs<'a> {
     pub window: Window,
     pub source: *const f32,
     /// The first row of taps.
     pub weights: *const f32,
-    pub columns: [Column; 2],
+    pub columns: &'a [Column; 2],
     pub target: *mut f32,
     pub pairs: usize,
 }
 
-impl Pairs {
+impl Pairs<'_> {
     /// Whether there is code for such columns: those of 3×3, 5×5 and 7×7 filters with "same" padding, which read `neighbours`.
-    pub fn fit(kernels: Kernels, [first, second]: [Column; 2], neighbours: bool) -> bool {
+    pub fn fit(kernels: Kernels, [first, second]: &[Column; 2], neighbours: bool) -> bool {
         let shift = second.source.wrapping_sub(first.source);
         kernels.isa() != Isa::Scalar
             && neighbours
             && matches!((first.taps, second.taps, shift), (1, 2, 0) | (3, 2, 1) | (3, 4, 0) | (3 | 5, 0, _))
     }
 
-    /// Computes all pairs of `channels` channels of `rows`, which differ in the places and the rows of their windows at most.
-    /// [`Ahead::ask_at`] is called before each, for each register of channels.
+    /// Computes all pairs of `channels` channels of `rows`, which differ in the places and the rows of their windows at most. `ahead`
+    /// is asked before each.
     ///
     /// # Safety
     ///
@@ -57,61 +57,71 @@ impl Pairs {
         channels: usize,
         mut ahead: Option<&mut Ahead>,
     ) {
-        in_batches(rows, |rows| {
-            let ahead = ahead.as_deref_mut();
+        if kernels.isa() == Isa::Avx512 && channels == Isa::Avx512.lanes() {
+            in_batches(rows, |rows| {
+                let ahead = ahead.as_deref_mut();
+                // SAFETY: promised by the caller.
+                unsafe { dispatch!(kernels, register(rows: &[Pairs<'_>], ahead: Option<&mut Ahead>)) }
+            });
+            return;
+        }
+        for pairs in rows {
+            if let Some(ahead) = &mut ahead {
+                ahead.ask();
+            }
+            let pairs = &pairs;
             // SAFETY: promised by the caller.
-            unsafe { dispatch!(kernels, compute(rows: &[Pairs], channels: usize, ahead: Option<&mut Ahead>)) }
-        });
-    }
-}
-
-#[inline(always)]
-unsafe fn compute<S: Simd>(rows: &[Pairs], channels: usize, ahead: Option<&mut Ahead>) {
-    let [Pairs { columns: [first, second], .. }, ..] = rows else { return };
-    // SAFETY: promised by the caller.
-    unsafe {
-        match (first.taps, second.taps) {
-            (1, _) => all::<S, 1, 2, 0>(rows, channels, ahead),
-            (3, 2) => all::<S, 3, 2, 1>(rows, channels, ahead),
-            (3, 4) => all::<S, 3, 4, 0>(rows, channels, ahead),
-            (3, _) => all::<S, 3, 0, 0>(rows, channels, ahead),
-            _ => all::<S, 5, 0, 0>(rows, channels, ahead),
+            unsafe { dispatch!(kernels, row(pairs: &Pairs<'_>, channels: usize)) }
         }
     }
 }
 
-#[inline(always)]
-#[allow(clippy::needless_option_as_deref)] // It is passed on more than once.
-unsafe fn all<S: Simd, const A: usize, const B: usize, const SHIFT: usize>(
-    rows: &[Pairs],
-    channels: usize,
-    mut ahead: Option<&mut Ahead>,
-) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        // With distances that it knows the compiler needs no registers for them.
-        if const { S::LANES == 16 } && channels == 16 {
-            return each::<S, A, B, SHIFT, false>(0, 16, rows, 16, ahead);
+/// Calls `body::<S, A, B, SHIFT>(…)` for the columns of `pairs`.
+macro_rules! for_columns {
+    ($simd:ident, $pairs:expr, $body:ident($($argument:expr),*)) => {
+        match [$pairs.columns[0].taps, $pairs.columns[1].taps] {
+            [1, _] => $body::<$simd, 1, 2, 0>($($argument),*),
+            [3, 2] => $body::<$simd, 3, 2, 1>($($argument),*),
+            [3, 4] => $body::<$simd, 3, 4, 0>($($argument),*),
+            [3, _] => $body::<$simd, 3, 0, 0>($($argument),*),
+            _ => $body::<$simd, 5, 0, 0>($($argument),*),
         }
-        for_registers!(S, 0..channels, each::<A, B, SHIFT>(rows, channels, ahead.as_deref_mut()));
-    }
+    };
+}
+
+/// Rows of as many channels as fill a register: with distances that it knows the compiler needs no registers for them.
+#[inline(always)]
+unsafe fn register<S: Simd>(rows: &[Pairs<'_>], ahead: Option<&mut Ahead>) {
+    let [first, ..] = rows else { return };
+    // SAFETY: promised by the caller.
+    unsafe { for_columns!(S, first, each(rows, ahead)) }
 }
 
 #[inline(always)]
-unsafe fn each<S: Simd, const A: usize, const B: usize, const SHIFT: usize, const PARTIAL: bool>(
-    channel: usize,
-    lanes: usize,
-    rows: &[Pairs],
-    channels: usize,
+unsafe fn each<S: Simd, const A: usize, const B: usize, const SHIFT: usize>(
+    rows: &[Pairs<'_>],
     mut ahead: Option<&mut Ahead>,
 ) {
     for pairs in rows {
         if let Some(ahead) = &mut ahead {
-            ahead.ask_at(channel);
+            ahead.ask();
         }
         // SAFETY: promised by the caller.
-        unsafe { blocks::<S, A, B, SHIFT, PARTIAL>(channel, lanes, pairs, channels) }
+        unsafe { blocks::<S, A, B, SHIFT, false>(0, S::LANES, pairs, S::LANES) }
     }
+}
+
+/// A row of any channels.
+#[inline(always)]
+unsafe fn row<S: Simd>(pairs: &Pairs<'_>, channels: usize) {
+    // SAFETY: promised by the caller.
+    unsafe { for_columns!(S, pairs, all(pairs, channels)) }
+}
+
+#[inline(always)]
+unsafe fn all<S: Simd, const A: usize, const B: usize, const SHIFT: usize>(pairs: &Pairs<'_>, channels: usize) {
+    // SAFETY: promised by the caller.
+    unsafe { for_registers!(S, 0..channels, blocks::<A, B, SHIFT>(pairs, channels)) }
 }
 
 /// Splits a row into blocks of pairs that fit the registers.
@@ -119,7 +129,7 @@ unsafe fn each<S: Simd, const A: usize, const B: usize, const SHIFT: usize, cons
 unsafe fn blocks<S: Simd, const A: usize, const B: usize, const SHIFT: usize, const PARTIAL: bool>(
     channel: usize,
     lanes: usize,
-    pairs: &Pairs,
+    pairs: &Pairs<'_>,
     channels: usize,
 ) {
     let mut pair = 0;
@@ -147,10 +157,10 @@ unsafe fn block<S: Simd, const P: usize, const A: usize, const B: usize, const S
     channel: usize,
     lanes: usize,
     pair: usize,
-    pairs: &Pairs,
+    pairs: &Pairs<'_>,
     channels: usize,
 ) {
-    let Pairs { window, weights, columns: [first, second], .. } = *pairs;
+    let Pairs { window, weights, columns: &[first, second], .. } = *pairs;
     // SAFETY: the pointers cover all windows and pixels.
     unsafe {
         let mut source = pairs.source.wrapping_add((first.source + pair) * channels + channel);

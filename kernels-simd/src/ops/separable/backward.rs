@@ -346,23 +346,30 @@ impl<'a> Pass<'a> {
         let rows_of_call = self.rows_of_product(rows);
         let products = rows.div_ceil(rows_of_call) * self.portions_of_product(rows_of_call);
         let portions_of_weights = if weights { rows * portions_of_row + self.portions_of_product(rows) + 1 } else { 0 };
-        let portions_of_input = if dx.is_some() { input_rows * portions_of_row } else { 0 };
+        // At other strides a row asks once.
+        let portions_of_input = input_rows * if shape.stride == 1 { portions_of_row } else { 1 };
+        let portions_of_input = if dx.is_some() { portions_of_input } else { 0 };
         Ahead::new(streams, products + portions_of_weights + portions_of_input, every_register)
+    }
+
+    /// Whether products ask on their way, and not once ahead: those that take long, of streams that are equally long.
+    fn asks_along(&self) -> bool {
+        self.shape.stride == 1 && self.shape.pointwise().weights() > FEW_WEIGHTS
     }
 
     /// Portions that are asked for along a product of `rows` rows.
     fn portions_of_product(&self, rows: usize) -> usize {
         let (pixels, weights) = (rows * self.shape.output().width, self.shape.pointwise().weights());
-        if weights <= FEW_WEIGHTS { 1 } else { (pixels * weights).div_ceil(MULTIPLY_ADDS) }
+        if self.asks_along() { (pixels * weights).div_ceil(MULTIPLY_ADDS) } else { 1 }
     }
 
     /// What is asked for along a product of `rows` rows, which has `lines` and `columns`.
     fn along(&mut self, rows: usize, lines: usize, columns: usize) -> Along {
-        if self.shape.pointwise().weights() <= FEW_WEIGHTS {
-            self.ahead.ask();
-            return Along::NONE;
+        if self.asks_along() {
+            return self.ahead.along(self.portions_of_product(rows), lines, columns);
         }
-        self.ahead.along(self.portions_of_product(rows), lines, columns)
+        self.ahead.ask();
+        Along::NONE
     }
 
     /// The gradient of `rows` rows of the output.
