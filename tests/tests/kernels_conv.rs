@@ -99,7 +99,7 @@ fn depthwise_over_long_rows_and_without_output() {
     for kernels in kernels() {
         let mut random = Random::new(2);
         for (height, width) in [(3, 31), (4, 40), (2, 2), (1, 9)] {
-            for stride in [1, 2] {
+            for stride in [1, 2, 3] {
                 let input = ImageShape::new(height, width, 18);
                 check_depthwise(kernels, DepthwiseShape { input, kernel: 3, stride, dilation: 1 }, &mut random);
             }

@@ -287,7 +287,7 @@ impl Tiles for OuterProducts {
         lanes: usize,
     ) {
         let width = const { V * S::LANES + U * S::Rest::LANES };
-        self.ahead.ask((row, R), (column, width), self.columns);
+        self.ahead.ask((row, R), (column, width));
         // SAFETY: the pointers cover the matrices, and the tile lies inside.
         unsafe {
             let mut sums = [Strip::<S, V, U>::zero(); R];

@@ -160,7 +160,7 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
     ) {
         let (product, row) = (self.product, self.first + row);
         let width = const { V * S::LANES + U * S::Rest::LANES };
-        product.ahead.ask((row, R), (column, width), product.columns);
+        product.ahead.ask((row, R), (column, width));
         // SAFETY: the pointers cover the matrices, and the tile lies inside.
         unsafe {
             let c = product.c.add(row * product.c_pixel + column);

@@ -47,7 +47,8 @@ unsafe fn copy_registers<S: Simd>(source: *const f32, target: *mut f32, len: usi
 
 #[inline(always)]
 unsafe fn copy_part<S: Simd>(source: *const f32, target: *mut f32, count: usize) {
-    if count > 0 {
+    // With one lane there are no parts.
+    if const { S::LANES > 1 } && count > 0 {
         // SAFETY: promised by the caller.
         unsafe { store::<S, true>(target, S::load_partial(source, count), count) }
     }

@@ -105,7 +105,7 @@ impl<'a> InputGradient<'a> {
         rows: Range<usize>,
         target: *mut f32,
         target_row: usize,
-        ahead: Option<&mut Ahead>,
+        mut ahead: Option<&mut Ahead>,
     ) {
         let Self { shape, padding, .. } = *self;
         let (stride, channels) = (shape.stride, shape.input.channels);
@@ -128,10 +128,13 @@ impl<'a> InputGradient<'a> {
                 pairs: pixels / 2,
             });
             // SAFETY: as above.
-            unsafe { Pairs::compute_all(pairs, kernels, channels, ahead) }
+            unsafe { Pairs::compute_all(pairs, kernels, channels, ahead.take()) }
             start = pixels - pixels % 2;
         }
         for row in rows {
+            if let Some(ahead) = &mut ahead {
+                ahead.ask();
+            }
             for class in 0..stride.min(pixels - start) {
                 let pixels = (pixels - start - class).div_ceil(stride);
                 let row = Row { pixels, ..self.place(row, start, class) };

@@ -198,7 +198,8 @@ struct Pass<'a> {
     middle_gradient: Ring,
     /// The gradient of the input from those.
     input_gradient: InputGradient<'a>,
-    /// One strip of the depthwise convolution's output, later a few rows of the gradient of the input before the ReLU.
+    /// One strip of the depthwise convolution's output, later a few rows of the gradient of the input, before the ReLU and, on their way past the
+    /// caches, behind it.
     middle: *mut f32,
     /// Rows of the gradient of the input that are computed together, as many as that buffer holds.
     rows_of_gradient: usize,

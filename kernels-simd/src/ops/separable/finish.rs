@@ -11,6 +11,7 @@ use crate::ops::prelude::Prelude;
 pub(super) struct Finish<'a> {
     pub x: *const f32,
     pub gradient: *const f32,
+    /// May be `gradient`.
     pub dx: *mut f32,
     pub pixels: usize,
     pub channels: usize,
