@@ -1,5 +1,7 @@
 //! A measuring tool: as many fused multiply-adds as the processor can do, on registers alone.
 
+use core::hint::black_box;
+
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 
@@ -26,11 +28,12 @@ impl Kernels {
 unsafe fn chains<S: Simd>(rounds: usize) -> f32 {
     // SAFETY: the instruction set is present, as the caller promises.
     unsafe {
-        // Every sum goes to `shift / (1 − factor)` = 2: neither overflow nor denormals, whatever `rounds` is.
-        let (factor, shift) = (S::splat(0.75), S::splat(0.5));
+        // Every sum goes to `shift / (1 − factor)` = 2: neither overflow nor denormals, whatever `rounds` is. The compiler must not
+        // know the values: of a sum that is 2 from the start it would do nothing.
+        let [factor, shift] = [0.75, 0.5].map(|value| S::splat(black_box(value)));
         let mut sums = [S::splat(0.0); CHAINS];
         for (chain, sum) in sums.iter_mut().enumerate() {
-            *sum = S::splat(chain as f32);
+            *sum = S::splat(black_box(chain as f32));
         }
         for _ in 0..rounds {
             for sum in &mut sums {
