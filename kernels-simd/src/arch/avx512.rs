@@ -121,9 +121,14 @@ impl Simd for Avx512 {
     }
     const KEPT: bool = true;
     #[inline(always)]
-    unsafe fn add_kept(sums: &mut [__m512; 8], weights: &[__m512; 16], a: *const f32, a_pixel: usize) {
+    unsafe fn add_kept(sums: &mut [__m512; 8], weights: &[__m512; 16], a: *const f32) {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
-        unsafe { kept::add(sums, weights, a, a_pixel) }
+        unsafe { kept::add(sums, weights, a) }
+    }
+    #[inline(always)]
+    unsafe fn add_kept_twice(sums: &mut [__m512; 16], weights: &[__m512; 16], a: *const f32) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { kept::add_twice(sums, weights, a) }
     }
     #[inline(always)]
     unsafe fn store(target: *mut f32, value: __m512) {

@@ -144,9 +144,12 @@ pub(crate) trait Simd: Copy {
     }
     /// Whether there is [`add_kept`](Self::add_kept).
     const KEPT: bool = false;
-    /// Adds to `sums` the products of eight rows of as many factors as there are `weights`; the rows are `a_pixel` elements apart.
+    /// Adds to `sums` the products of eight rows of as many factors as there are `weights`; the rows lie one behind the other.
     #[inline(always)]
-    unsafe fn add_kept(_sums: &mut [Self::Vector; 8], _weights: &[Self::Vector; 16], _a: *const f32, _a_pixel: usize) {}
+    unsafe fn add_kept(_sums: &mut [Self::Vector; 8], _weights: &[Self::Vector; 16], _a: *const f32) {}
+    /// The same for sixteen rows.
+    #[inline(always)]
+    unsafe fn add_kept_twice(_sums: &mut [Self::Vector; 16], _weights: &[Self::Vector; 16], _a: *const f32) {}
     unsafe fn store(target: *mut f32, value: Self::Vector);
     /// Stores past the caches where the processor can; `target` lies on a boundary of a register.
     #[inline(always)]
