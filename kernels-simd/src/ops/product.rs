@@ -190,14 +190,13 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
             }
             let mut targets = product.targets(row);
             if targets.left >= R {
-                let c = targets.next(R).add(column);
-                for (r, sum) in sums.iter().enumerate() {
-                    let c = c.add(r * product.c_pixel);
-                    if product.stream {
-                        sum.stream::<PARTIAL>(c, lanes);
-                    } else {
-                        sum.store::<PARTIAL>(c, lanes);
-                    }
+                let (c, c_pixel) = (targets.next(R).add(column), product.c_pixel);
+                let sums = sums.iter().enumerate();
+                // Not asked for each row: for all that the compiler knows, what is stored might change the answer.
+                if product.stream {
+                    sums.for_each(|(r, sum)| sum.stream::<PARTIAL>(c.add(r * c_pixel), lanes));
+                } else {
+                    sums.for_each(|(r, sum)| sum.store::<PARTIAL>(c.add(r * c_pixel), lanes));
                 }
             } else {
                 for sum in &sums {
