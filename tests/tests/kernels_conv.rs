@@ -30,6 +30,16 @@ fn assert_adjoint(context: &str, inner: [f64; 3], magnitude: f64) {
     }
 }
 
+fn uneven_padding(shape: DepthwiseShape) -> Padding {
+    Padding { top: 1, bottom: 0, left: shape.input.width / 3, right: shape.input.width / 4 }
+}
+
+/// That of an output as large as the image at stride 1, or what fits.
+fn same_padding(shape: DepthwiseShape) -> Padding {
+    let side = |extent: usize| (shape.dilation * (shape.kernel - 1) / 2).min(extent / 2);
+    Padding::symmetric(side(shape.input.height), side(shape.input.width))
+}
+
 fn check_depthwise(kernels: Kernels, shape: DepthwiseShape, random: &mut Random) {
     let context = format!("{} {shape:?}", kernels.isa());
     let (x, w) = (guarded(&random.values(shape.input.len())), guarded(&random.values(shape.weights())));
@@ -50,14 +60,19 @@ fn check_depthwise(kernels: Kernels, shape: DepthwiseShape, random: &mut Random)
     reference::depthwise_backward_input(&dy_abs, &w_abs, &mut magnitude, shape);
     assert_close(("backward input", &context), &dx, &expected, &magnitude);
 
-    let padding = Padding { top: 1, bottom: 0, left: shape.input.width / 3, right: shape.input.width / 4 };
-    let mut inside = guarded(&vec![7.0; x.len()]);
-    kernels.depthwise_backward_input(&dy, &w, &mut inside, shape, padding, &mut scratch);
-    for (i, (&a, &b)) in inside.iter().zip(dx.iter()).enumerate() {
-        let (row, column) =
-            (i / shape.input.channels / shape.input.width, i / shape.input.channels % shape.input.width);
-        let padded = row < 1 || column < padding.left || column >= shape.input.width - padding.right;
-        assert_eq!(a, if padded { 7.0 } else { b }, "inside of {padding:?}, {context}: element {i}");
+    for padding in [uneven_padding(shape), same_padding(shape)] {
+        let mut inside = guarded(&vec![7.0; x.len()]);
+        kernels.depthwise_backward_input(&dy, &w, &mut inside, shape, padding, &mut scratch);
+        let (mut expected, mut magnitude) = (expected.clone(), magnitude.clone());
+        for (i, (expected, magnitude)) in expected.iter_mut().zip(&mut magnitude).enumerate() {
+            let ImageShape { height, width, channels } = shape.input;
+            let (row, column) = (i / channels / width, i / channels % width);
+            let rows = padding.top..height - padding.bottom;
+            if !rows.contains(&row) || !(padding.left..width - padding.right).contains(&column) {
+                (*expected, *magnitude) = (7.0, 0.0);
+            }
+        }
+        assert_close((&format!("inside of {padding:?}"), &context), &inside, &expected, &magnitude);
     }
 
     let (mut dw, mut expected, mut magnitude) = (guarded(&before), before.clone(), absolute(&before));

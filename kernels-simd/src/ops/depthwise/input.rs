@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use super::edges::Edges;
 use super::pairs::{Column, Pairs};
 use super::row::{Row, Window};
 use crate::kernels::Kernels;
@@ -34,6 +35,30 @@ pub(super) unsafe fn backward_input(
         }
         return;
     }
+    // SAFETY: promised by the caller.
+    unsafe {
+        match Edges::new(shape, padding, scratch.len()) {
+            Some(edges) => edges.compute(kernels, dy, w, dx, scratch),
+            None => copied(kernels, dy, w, dx, shape, padding, scratch),
+        }
+    }
+}
+
+/// The same from rows that are copied between zeros.
+///
+/// # Safety
+///
+/// As for [`backward_input`]; the output is not empty.
+unsafe fn copied(
+    kernels: Kernels,
+    dy: &[f32],
+    w: &[f32],
+    dx: &mut [f32],
+    shape: DepthwiseShape,
+    padding: Padding,
+    scratch: &mut [f32],
+) {
+    let (input, output, channels) = (shape.input, shape.output(), shape.input.channels);
     let (left, row) = (shape.backward_padding() * channels, output.width * channels);
     let ring_rows = shape.backward_rows() + BATCH - 1;
     let ring = Ring::new(&mut scratch[..shape.backward_scratch()], ring_rows, left..left + row, false);
@@ -63,6 +88,10 @@ pub(in crate::ops) struct InputGradient<'a> {
     shape: DepthwiseShape,
     padding: Padding,
     output_height: usize,
+    /// Elements between the rows and between the columns of the weights.
+    weight_steps: [usize; 2],
+    /// Elements between pixels of a class.
+    target_step: usize,
     /// Neighbouring taps among those that reach a pixel come from output pixels that are this far apart.
     output_step: usize,
     /// What is the same for all rows.
@@ -74,22 +103,40 @@ pub(in crate::ops) struct InputGradient<'a> {
 impl<'a> InputGradient<'a> {
     /// With weights `w` of the shape.
     pub fn new(w: &'a [f32], shape: DepthwiseShape, padding: Padding) -> Self {
+        let channels = shape.input.channels;
+        Self::with_steps(w, shape, padding, [shape.kernel * channels, channels], shape.stride * channels)
+    }
+
+    /// Of an image turned by its diagonal, of `shape`, for weights `w` that are not. Pixels of a row are `target_step` elements apart.
+    pub fn turned(w: &'a [f32], shape: DepthwiseShape, padding: Padding, target_step: usize) -> Self {
+        let channels = shape.input.channels;
+        Self::with_steps(w, shape, padding, [channels, shape.kernel * channels], target_step)
+    }
+
+    fn with_steps(
+        w: &'a [f32],
+        shape: DepthwiseShape,
+        padding: Padding,
+        weight_steps: [usize; 2],
+        target_step: usize,
+    ) -> Self {
         let common = greatest_common_divisor(shape.stride, shape.dilation);
         // Such taps are this far apart.
         let (tap_step, output_step) = (divide(shape.stride, common), divide(shape.dilation, common));
-        let channels = shape.input.channels;
+        let [weight_row, weight_column] = weight_steps.map(|step| -((tap_step * step) as isize));
         let window = Window {
             rows: 0,
             columns: 0,
             source_row: 0,
-            source_column: output_step * channels,
-            weight_row: -((tap_step * shape.kernel * channels) as isize),
-            weight_column: -((tap_step * channels) as isize),
+            source_column: output_step * shape.input.channels,
+            weight_row,
+            weight_column,
             rows_to_end: 0,
             ring: 0,
         };
-        let columns = [0, 1].map(|x| column(shape, padding.left + x));
-        Self { w, shape, padding, output_height: shape.output().height, output_step, window, columns }
+        let columns = [0, 1].map(|x| column(shape, padding.left + x, weight_steps[1]));
+        let output_height = shape.output().height;
+        Self { w, shape, padding, output_height, weight_steps, target_step, output_step, window, columns }
     }
 
     /// Computes the rows `rows`, `target_row` elements apart and without the padding, from those of the gradient of the output, each
@@ -153,9 +200,9 @@ impl<'a> InputGradient<'a> {
             window: dy.window(rows.first_output, self.output_step, Window { rows: rows.taps, ..self.window }),
             source: dy.start.wrapping_add(dy.offset(rows.first_output)),
             source_step: channels,
-            weights: self.w.as_ptr().wrapping_add(rows.last_tap * shape.kernel * channels),
+            weights: self.w.as_ptr().wrapping_add(rows.last_tap * self.weight_steps[0]),
             target,
-            target_step: shape.stride * channels,
+            target_step: self.target_step,
             pixels: 0,
         }
     }
@@ -166,7 +213,7 @@ impl<'a> InputGradient<'a> {
         let Self { shape, padding, .. } = *self;
         let Column { taps, source, weight } = match class {
             0 | 1 => self.columns[class],
-            _ => column(shape, padding.left + class),
+            _ => column(shape, padding.left + class, self.weight_steps[1]),
         };
         let channels = shape.input.channels;
         Row {
@@ -179,10 +226,10 @@ impl<'a> InputGradient<'a> {
     }
 }
 
-/// The taps that reach column `x` of the padded input.
-fn column(shape: DepthwiseShape, x: usize) -> Column {
+/// The taps that reach column `x` of the padded input, whose weights are `weight_step` elements apart.
+fn column(shape: DepthwiseShape, x: usize, weight_step: usize) -> Column {
     let reach = Reach::new(x + shape.backward_padding() * shape.stride, shape, shape.backward_width());
-    Column { taps: reach.taps, source: reach.first_output, weight: reach.last_tap * shape.input.channels }
+    Column { taps: reach.taps, source: reach.first_output, weight: reach.last_tap * weight_step }
 }
 
 /// The taps of one direction that reach a position of the input. From the last tap to the first the output positions

@@ -6,6 +6,7 @@
 //! right. At stride 2 the two classes of a row are computed together ([`pairs`]).
 
 mod batch;
+mod edges;
 mod filter;
 mod input;
 mod pairs;
