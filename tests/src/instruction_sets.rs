@@ -39,7 +39,17 @@ pub fn channel_counts(kernels: Kernels) -> Vec<usize> {
 /// Channels of which a few registers are a whole number of pixels, and which are not among [`channel_counts`].
 pub fn repeating_channel_counts(kernels: Kernels) -> Vec<usize> {
     let lanes = kernels.isa().lanes();
-    let mut counts = vec![lanes / 4, lanes / 2, lanes + lanes / 2, 3 * lanes, 4 * lanes, 9 * lanes / 4, 9 * lanes];
+    let mut counts = vec![
+        lanes / 4,
+        lanes / 2,
+        lanes + lanes / 2,
+        3 * lanes,
+        4 * lanes,
+        5 * lanes / 2,
+        5 * lanes,
+        9 * lanes / 4,
+        9 * lanes,
+    ];
     counts.retain(|count| *count > 0 && !channel_counts(kernels).contains(count));
     counts.sort_unstable();
     counts.dedup();

@@ -79,6 +79,11 @@ fn scalings() {
         kernels.axpy(0.3, &x, &mut y);
         reference::axpy(0.3, &x, &mut expected);
         assert_close((kernels, len), &y, &expected, &size);
+        let xs = [(); 3].map(|()| guarded(&random.values(len)));
+        let (mut y, mut expected) = (guarded(&before), before.clone());
+        kernels.add_all(&xs.each_ref().map(|x| &x[..]), &mut y);
+        xs.iter().for_each(|x| kernels.axpy(1.0, x, &mut expected));
+        assert_same((kernels, len), &y, &expected);
         let (mut y, mut expected) = (Guarded::unwritten(len), vec![f32::NAN; len]);
         kernels.scale(0.3, &x, &mut y);
         reference::scale(0.3, &x, &mut expected);

@@ -10,7 +10,7 @@ use darts_kernels_simd::{NormSums, NormTerm, OutputGradient, SeparableInputGradi
 
 use super::chunk::{Chunk, Values};
 use super::forward::mixing_weight;
-use super::parallel::Workers;
+use super::parallel::{CHUNKS, Workers};
 use super::plan::{RegionPlan, Upstream, Written};
 use super::scratch::{Buffer, Scratch, TERMS};
 use super::stage::{GroupInput, InputGradient, StageGradients, Weights};
@@ -130,9 +130,11 @@ impl Engine {
             if let Some(dw) = gradients.weights.as_deref_mut() {
                 let range = |&(stage, _): &(usize, usize)| network.plan.stages[stage].weights.clone();
                 workers.run_parts(&plan.weighted, dw, range, |&(_, start), dw| {
-                    for chunk in &*chunks {
-                        network.kernels.axpy(1.0, &chunk.weights[start..start + dw.len()], dw);
+                    let mut parts: [&[f32]; CHUNKS] = [&[]; CHUNKS];
+                    for (part, chunk) in parts.iter_mut().zip(&*chunks) {
+                        *part = &chunk.weights[start..start + dw.len()];
                     }
+                    network.kernels.add_all(&parts[..chunks.len()], dw);
                 });
             }
             for (&tensor, &written) in plan.targets.iter().zip(&chunks[0].written) {

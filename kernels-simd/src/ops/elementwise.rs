@@ -37,6 +37,17 @@ impl Kernels {
         unsafe { dispatch!(self, axpy(a: f32, x: &[f32], y: &mut [f32])) }
     }
 
+    /// `y += Σ xs`, in the order of `xs`: the bits of one [`axpy`](Self::axpy) with `a = 1` after the other.
+    ///
+    /// # Panics
+    ///
+    /// When a length differs.
+    pub fn add_all(self, xs: &[&[f32]], y: &mut [f32]) {
+        assert!(xs.iter().all(|x| x.len() == y.len()), "add_all: lengths of xs and y");
+        // SAFETY: the lengths are equal.
+        unsafe { dispatch!(self, add_all(xs: &[&[f32]], y: &mut [f32])) }
+    }
+
     /// `y = a·x`; `y` is overwritten.
     ///
     /// # Panics
@@ -85,6 +96,22 @@ unsafe fn axpy<S: Simd>(a: f32, x: &[f32], y: &mut [f32]) {
                 let before = load::<S, PARTIAL>(y.as_ptr().add(i), count);
                 let value = S::mul_add(S::splat(a), load::<S, PARTIAL>(x.as_ptr().add(i), count), before);
                 store::<S, PARTIAL>(y.as_mut_ptr().add(i), value, count);
+            }
+        });
+    }
+}
+
+#[inline(always)]
+unsafe fn add_all<S: Simd>(xs: &[&[f32]], y: &mut [f32]) {
+    for i in (0..y.len()).step_by(S::LANES) {
+        with_lanes!(S, y.len() - i, PARTIAL, count, {
+            // SAFETY: all slices have the same length, and i + count is not above it.
+            unsafe {
+                let mut sum = load::<S, PARTIAL>(y.as_ptr().add(i), count);
+                for x in xs {
+                    sum = S::add(sum, load::<S, PARTIAL>(x.as_ptr().add(i), count));
+                }
+                store::<S, PARTIAL>(y.as_mut_ptr().add(i), sum, count);
             }
         });
     }

@@ -1,7 +1,7 @@
-//! Images whose channels begin again after 1, 2, 3, 4 or 9 registers: they are read in the order of memory, register by register,
+//! Images whose channels begin again after 1, 2, 3, 4, 5 or 9 registers: they are read in the order of memory, register by register,
 //! and what there is for each channel stands in as many registers. Channels that are fewer than the lanes, or no multiple of them,
 //! are repeated, so that no lane is idle and no register lies across lines. With sixteen lanes these are, for instance, 8, 16, 32,
-//! 48, 64, 36, 72 and 144 channels.
+//! 48, 64, 20, 40, 80, 36, 72 and 144 channels.
 
 use core::mem::MaybeUninit;
 
@@ -28,6 +28,9 @@ macro_rules! with_period {
             $periodic
         } else if begins_again(4) {
             const $period: usize = 4;
+            $periodic
+        } else if begins_again(5) {
+            const $period: usize = 5;
             $periodic
         } else if begins_again(9) {
             const $period: usize = 9;
