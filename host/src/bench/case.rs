@@ -39,9 +39,11 @@ impl fmt::Display for Direction {
 pub struct Work {
     /// Floating-point operations: additions, multiplications and comparisons.
     pub flops: f64,
-    /// Bytes of operands and results, each counted once, and bytes that are touched before the first are touched again; `None`
-    /// where it is the engine that decides.
-    pub bytes: Option<(usize, usize)>,
+    /// Bytes of operands and results, each counted once; of a network those of all its operations, three times for a forward and
+    /// backward pass.
+    pub moved: usize,
+    /// Bytes that are touched before the first are touched again; `None` where it is the engine that decides.
+    pub touched: Option<usize>,
     /// Whether the operations are multiply-adds, so that their peak is a bound; else moving the operands alone is.
     pub multiply_adds: bool,
 }
@@ -50,7 +52,7 @@ impl Work {
     /// `flops` over `floats` operands and results, which are the same in every call.
     pub(super) fn new(flops: usize, floats: usize) -> Self {
         let bytes = floats * size_of::<f32>();
-        Self { flops: flops as f64, bytes: Some((bytes, bytes)), multiply_adds: true }
+        Self { flops: flops as f64, moved: bytes, touched: Some(bytes), multiply_adds: true }
     }
 
     /// The same where little is computed from each operand, and not by multiply-adds alone.
@@ -58,9 +60,9 @@ impl Work {
         Self { multiply_adds: false, ..Self::new(flops, floats) }
     }
 
-    /// `flops` of a network, whose operands are the engine's business.
-    pub(super) fn network(flops: f64) -> Self {
-        Self { flops, bytes: None, multiply_adds: true }
+    /// `flops` of a network over `moved` bytes, which may lie anywhere.
+    pub(super) fn network(flops: f64, moved: usize) -> Self {
+        Self { flops, moved, touched: None, multiply_adds: true }
     }
 }
 
@@ -114,10 +116,23 @@ impl fmt::Debug for Case {
     }
 }
 
-/// Channels and extent of the images in DARTS networks: the search's at C = 16, those of derived networks at C = 36 and 40,
+/// Channels and extent of the images in DARTS networks: the search's at C = 16 and C = 8, those of derived networks at C = 36 and 40,
 /// and beside channels that fill no whole registers the next that do.
-pub(super) const SIZES: [(usize, usize); 10] =
-    [(16, 32), (32, 16), (64, 8), (36, 32), (40, 32), (48, 32), (72, 16), (80, 16), (144, 8), (160, 8)];
+pub(super) const SIZES: [(usize, usize); 13] = [
+    (16, 32),
+    (32, 16),
+    (64, 8),
+    (8, 28),
+    (16, 14),
+    (32, 7),
+    (36, 32),
+    (40, 32),
+    (48, 32),
+    (72, 16),
+    (80, 16),
+    (144, 8),
+    (160, 8),
+];
 
 /// A square image.
 pub(super) fn image((channels, extent): (usize, usize)) -> ImageShape {

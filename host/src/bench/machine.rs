@@ -13,20 +13,22 @@ use crate::engine::Workers;
 /// are not interrupted.
 const SAMPLES: usize = 300;
 
-/// Rounds of multiply-adds in a sample: half a millisecond or so on a processor of 2 to 4 GHz.
-const ROUNDS: usize = 300_000;
+/// Multiply-adds of each lane in a sample: half a millisecond or so on a processor of 2 to 4 GHz.
+const MULTIPLY_ADDS: usize = 3_600_000;
 
 /// Floating-point operations a second that all threads of `workers` reach together where nothing but the multiply-add units
 /// bounds them; a multiply-add is two operations.
 pub fn multiply_add_peak(kernels: Kernels, workers: &Workers) -> f64 {
-    let operations = 2 * ROUNDS * kernels.multiply_adds_a_round();
+    let round = kernels.multiply_adds_a_round();
+    let rounds = MULTIPLY_ADDS * kernels.isa().lanes() / round;
+    let operations = 2 * rounds * round;
     best_rate(
         workers,
         SAMPLES,
         operations as f64,
         || (),
         |()| {
-            black_box(kernels.multiply_adds(black_box(ROUNDS)));
+            black_box(kernels.multiply_adds(black_box(rounds)));
         },
     )
 }

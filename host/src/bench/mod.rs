@@ -11,6 +11,7 @@ mod machine;
 mod memory;
 mod networks;
 mod passes;
+mod pools;
 mod roof;
 mod row;
 mod separable;
@@ -30,7 +31,7 @@ use rand_chacha::ChaCha8Rng;
 
 /// Every kernel, and the fused stages, at the shapes of DARTS networks.
 pub fn kernel_cases() -> Vec<Case> {
-    [convolutions::cases(), passes::cases(), separable::cases()].into_iter().flatten().collect()
+    [convolutions::cases(), pools::cases(), passes::cases(), separable::cases()].into_iter().flatten().collect()
 }
 
 /// Cells, steps of searches and trainings, and inference by the core.

@@ -75,6 +75,22 @@ fn derived_size(channels: usize, layers: usize, input: [usize; 3]) -> DerivedCon
     DerivedConfig { kind: NetworkKind::Cifar, input, classes: 10, channels, layers, auxiliary: false }
 }
 
+/// Bytes of a value and of a weight.
+type Sizes = [usize; 2];
+
+/// In single precision.
+const FLOATS: Sizes = [size_of::<f32>(); 2];
+
+/// Bytes that the operations of a forward pass of `images` images read and write, each operand and result of each operation once.
+fn moved(graph: &Graph, images: usize, [value, weight]: Sizes) -> usize {
+    let len = |tensor: usize| graph.tensors[tensor].len();
+    let stages =
+        graph.stages.iter().flat_map(|stage| stage.inputs.iter().map(|source| source.tensor).chain([stage.output]));
+    let mixes = graph.mixes.iter().flat_map(|mix| mix.terms.iter().map(|term| term.source.tensor).chain([mix.output]));
+    let values: usize = stages.chain(mixes).map(len).sum();
+    images * values * value + totals(graph).parameters * weight
+}
+
 fn size(input: ImageShape, batch: usize) -> String {
     format!("{}, batch {batch}", text(input))
 }
@@ -88,7 +104,7 @@ fn cell(name: &str, graph: Graph) -> [Case; 2] {
         name: step.name.clone(),
         shape: step.shape.clone(),
         direction: Direction::Forward,
-        work: Work::network(2.0 * (totals(&graph).multiply_adds * BATCH) as f64),
+        work: Work::network(2.0 * (totals(&graph).multiply_adds * BATCH) as f64, moved(&graph, BATCH, FLOATS)),
         parallel: true,
         body: Box::new(move |kernels, workers, timer| {
             let options = Options::default();
@@ -112,7 +128,7 @@ fn step(name: &str, graph: Graph, kind: StepKind) -> Case {
         name: name.to_owned(),
         shape: size(graph.input, BATCH),
         direction: Direction::Step,
-        work: Work::network(kind.flops(&graph, BATCH)),
+        work: Work::network(kind.flops(&graph, BATCH), 3 * kind.passes() * moved(&graph, BATCH, FLOATS)),
         parallel: true,
         body: Box::new(move |kernels, workers, timer| {
             let mut step =
@@ -139,6 +155,14 @@ impl fmt::Display for Form {
 }
 
 impl Form {
+    fn sizes(self) -> Sizes {
+        match self {
+            Self::Real(Precision::F32) => FLOATS,
+            Self::Real(Precision::F16) => [size_of::<f32>(), size_of::<u16>()],
+            Self::Int8 => [size_of::<i8>(); 2],
+        }
+    }
+
     fn export(self, network: &TrainedNetwork, kernels: Kernels) -> Result<Vec<u8>, ExportError> {
         match self {
             Self::Real(precision) => export(network, precision),
@@ -176,7 +200,7 @@ fn inference(name: &str, config: &DerivedConfig, genotype: &Genotype, graph: &Gr
         name: name.to_owned(),
         shape: size(graph.input, 1),
         direction: Direction::Forward,
-        work: Work::network(2.0 * totals(graph).multiply_adds as f64),
+        work: Work::network(2.0 * totals(graph).multiply_adds as f64, moved(graph, 1, form.sizes())),
         parallel: false,
         body: Box::new(move |kernels, _, timer| body(kernels, timer)),
     }

@@ -1,12 +1,17 @@
-//! What lies between convolutions and behind them: pools, batch norm, preludes, mixed sums, the classifier and the loss.
+//! What lies between convolutions and behind them: batch norm, preludes, mixed sums, the classifier, the loss, and work on vectors.
 
-use darts_kernels_simd::{ImageShape, MixTerm, Padding, PoolShape, Prelude};
+use std::hint::black_box;
+
+use darts_kernels_simd::{ImageShape, MixTerm, NormSums, NormTerm, Padding, Prelude};
 
 use super::buffer::{Buffer, buffer};
-use super::case::{Case, Direction, SIZES, Work, image, text, window};
+use super::case::{Case, Direction, SIZES, Work, image, text};
 
 /// Terms of a mixed operation: one for each primitive.
 const TERMS: usize = 8;
+
+/// The sums of as many terms behind one gradient.
+const REDUCE_TERMS: &str = "norm backward reduce of 8 terms";
 
 /// Images in the batch of the classifier and the loss.
 const BATCH: usize = 64;
@@ -18,46 +23,18 @@ const CLASSES: usize = 10;
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for size in SIZES {
-        for stride in [1, 2] {
-            cases.extend(pools(PoolShape { input: image(size), kernel: 3, stride, padding: 1 }));
-        }
         cases.extend(norms(image(size)));
         cases.extend(preludes(image(size)));
         cases.push(mix(image(size)));
+        cases.extend(vectors(image(size)));
+        cases.extend(half_precision(image(size)));
     }
     cases.extend([256, 576].into_iter().flat_map(classifier));
     cases.push(loss());
     cases
 }
 
-fn pools(shape: PoolShape) -> [Case; 4] {
-    let window = window(shape.kernel, shape.stride, 1);
-    let (max, average, size) = (format!("max pool {window}"), format!("average pool {window}"), text(shape.input));
-    let (input, output) = (shape.input.len(), shape.output().len());
-    // One operation for each pixel of each window.
-    let flops = output * shape.kernel * shape.kernel;
-    let (two, three) = (Work::streaming(flops, input + output), Work::streaming(flops, 2 * input + output));
-    [
-        Case::kernel((&max, &size), Direction::Forward, two, shape, |&shape, kernels, timer| {
-            let (x, mut y) = (buffer(shape.input.len()), buffer(shape.output().len()));
-            timer(&mut || kernels.max_pool(&x, &mut y, shape));
-        }),
-        Case::kernel((&max, &size), Direction::InputGradient, three, shape, |&shape, kernels, timer| {
-            let (x, dy, mut dx) = (buffer(shape.input.len()), buffer(shape.output().len()), buffer(shape.input.len()));
-            timer(&mut || kernels.max_pool_backward(&x, &dy, &mut dx, shape, false));
-        }),
-        Case::kernel((&average, &size), Direction::Forward, two, shape, |&shape, kernels, timer| {
-            let (x, mut y) = (buffer(shape.input.len()), buffer(shape.output().len()));
-            timer(&mut || kernels.avg_pool(&x, &mut y, shape));
-        }),
-        Case::kernel((&average, &size), Direction::InputGradient, two, shape, |&shape, kernels, timer| {
-            let (dy, mut dx) = (buffer(shape.output().len()), buffer(shape.input.len()));
-            timer(&mut || kernels.avg_pool_backward(&dy, &mut dx, shape, false));
-        }),
-    ]
-}
-
-fn norms(shape: ImageShape) -> [Case; 3] {
+fn norms(shape: ImageShape) -> [Case; 4] {
     let (size, len) = (text(shape), shape.len());
     let case = |name, direction, work, body| Case::kernel((name, &size), direction, work, shape, body);
     [
@@ -74,6 +51,22 @@ fn norms(shape: ImageShape) -> [Case; 3] {
                 let (dy, z, mean) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.channels));
                 let (mut sum, mut dot) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
                 timer(&mut || kernels.norm_backward_reduce(&dy, &z, &mean, 1.0, &mut sum, &mut dot));
+            },
+        ),
+        case(
+            REDUCE_TERMS,
+            Direction::InputGradient,
+            Work::streaming((3 * TERMS + 1) * len, (TERMS + 1) * len),
+            |shape, kernels, timer| {
+                let (dy, mean) = (buffer(shape.len()), buffer(shape.channels));
+                let values: [Buffer; TERMS] = [(); TERMS].map(|()| buffer(shape.len()));
+                let mut sums = [(); TERMS].map(|()| [(); 2].map(|()| vec![0.0; shape.channels]));
+                let mut terms: Vec<NormTerm> = values
+                    .iter()
+                    .zip(&mut sums)
+                    .map(|(z, [sum, dot])| NormTerm { z, sums: NormSums { mean: &mean, scale: 1.0, sum, dot } })
+                    .collect();
+                timer(&mut || kernels.norm_backward_reduce_terms(&dy, &mut terms));
             },
         ),
         case(
@@ -129,6 +122,53 @@ fn mix(shape: ImageShape) -> Case {
         let terms: Vec<MixTerm> = images.iter().map(|z| MixTerm { z, scale: &scale }).collect();
         timer(&mut || kernels.mix(&terms, &shift, &mut y, false));
     })
+}
+
+/// On vectors as long as an image.
+fn vectors(shape: ImageShape) -> [Case; 4] {
+    let (size, len) = (text(shape), shape.len());
+    let case = |name, flops, floats, body| {
+        Case::kernel((name, &size), Direction::Forward, Work::streaming(flops, floats), shape, body)
+    };
+    [
+        case("axpy", 2 * len, 3 * len, |shape, kernels, timer| {
+            let (x, mut y) = (buffer(shape.len()), buffer(shape.len()));
+            timer(&mut || kernels.axpy(1e-6, &x, &mut y));
+        }),
+        case("scale and add", 3 * len, 3 * len, |shape, kernels, timer| {
+            let (x, mut y) = (buffer(shape.len()), buffer(shape.len()));
+            timer(&mut || kernels.scale_add(0.1, &x, 0.9, &mut y));
+        }),
+        case("sum of 8 vectors", TERMS * len, (TERMS + 2) * len, |shape, kernels, timer| {
+            let xs: [Buffer; TERMS] = [(); TERMS].map(|()| buffer(shape.len()));
+            let (xs, mut y) = (xs.each_ref().map(|x| &x[..]), buffer(shape.len()));
+            timer(&mut || kernels.add_all(&xs, &mut y));
+        }),
+        case("dot product", 2 * len, 2 * len, |shape, kernels, timer| {
+            let (x, y) = (buffer(shape.len()), buffer(shape.len()));
+            timer(&mut || {
+                black_box(kernels.dot(&x, &y));
+            });
+        }),
+    ]
+}
+
+/// Between single and half precision.
+fn half_precision(shape: ImageShape) -> [Case; 2] {
+    let (size, len) = (text(shape), shape.len());
+    // Half as many bytes on one side.
+    let work = Work::streaming(len, len + len / 2);
+    [
+        Case::kernel(("f32 to f16", &size), Direction::Forward, work, shape, |shape, kernels, timer| {
+            let (x, mut y) = (buffer(shape.len()), vec![0; shape.len()]);
+            timer(&mut || kernels.f32_to_f16(&x, &mut y));
+        }),
+        Case::kernel(("f16 to f32", &size), Direction::Forward, work, shape, |shape, kernels, timer| {
+            let (mut x, mut y) = (vec![0; shape.len()], buffer(shape.len()));
+            kernels.f32_to_f16(&buffer(shape.len()), &mut x);
+            timer(&mut || kernels.f16_to_f32(&x, &mut y));
+        }),
+    ]
 }
 
 fn classifier(features: usize) -> [Case; 2] {

@@ -93,13 +93,13 @@ impl Roof {
         let peak = self.multiply_adds.iter().find(|peak| peak.isa == isa && peak.threads == threads);
         let peak = peak.filter(|_| work.multiply_adds);
         let compute = peak.map_or(0.0, |peak| work.flops / (peak.gflops * 1e9));
-        let memory = work.bytes.and_then(|(moved, touched)| {
+        let memory = work.touched.and_then(|touched| {
             let fits = self.levels.iter().position(|&(_, size)| touched <= size)?;
             // Where a level was not measured, the next one bounds.
             let measured = self.levels[fits..].iter().find_map(|&(level, _)| {
                 self.bandwidth.iter().find(|bandwidth| bandwidth.level == level && bandwidth.threads == threads)
             })?;
-            Some(Place { bound: measured.level, seconds: moved as f64 / (measured.gbytes_per_second * 1e9) })
+            Some(Place { bound: measured.level, seconds: work.moved as f64 / (measured.gbytes_per_second * 1e9) })
         });
         match memory {
             Some(memory) if memory.seconds > compute => memory,

@@ -31,8 +31,8 @@ pub struct Row {
     pub seconds: f64,
     /// Speed.
     pub gflops: f64,
-    /// Operands and results over the time; `None` for what the engine runs.
-    pub gbytes_per_second: Option<f64>,
+    /// Operands and results over the time; what an engine runs may have them in any cache.
+    pub gbytes_per_second: f64,
     /// The roof that applies: `compute`, `L1`, `L2`, `L3` or `memory`.
     pub bound: &'static str,
     /// The least time under that roof over the time.
@@ -54,7 +54,7 @@ impl Row {
             threads,
             seconds,
             gflops: case.work.flops / seconds / 1e9,
-            gbytes_per_second: case.work.bytes.map(|(moved, _)| moved as f64 / seconds / 1e9),
+            gbytes_per_second: case.work.moved as f64 / seconds / 1e9,
             bound: place.bound,
             fraction_of_peak: place.seconds / seconds,
         }

@@ -11,8 +11,9 @@ use super::buffer::{Buffer, buffer};
 use super::case::{Case, Direction, Work, image, text, window};
 use super::convolutions::WINDOWS;
 
-/// Channels and extent of the images of the search at C = 16 and of derived networks at C = 36.
-const SIZES: [(usize, usize); 6] = [(16, 32), (32, 16), (64, 8), (36, 32), (72, 16), (144, 8)];
+/// Channels and extent of the images of the search at C = 16 and C = 8 and of derived networks at C = 36.
+const SIZES: [(usize, usize); 9] =
+    [(16, 32), (32, 16), (64, 8), (8, 28), (16, 14), (32, 7), (36, 32), (72, 16), (144, 8)];
 
 /// Images that are worked through in turn where they are not to be in the first caches.
 const IMAGES: usize = 64;
@@ -60,8 +61,7 @@ fn stage(shape: SeparableShape, count: usize) -> [Case; 2] {
         + 2 * shape.output().pixels() * shape.pointwise().weights();
     let work = |flops, floats, weights| {
         let one = Work::new(flops, floats + weights);
-        let bytes = one.bytes.map(|(bytes, _)| (bytes, (count * floats + weights) * size_of::<f32>()));
-        Work { bytes, ..one }
+        Work { touched: Some((count * floats + weights) * size_of::<f32>()), ..one }
     };
     let case = |direction, work, body| Case::kernel((&name, &size), direction, work, (shape, count), body);
     [

@@ -123,7 +123,7 @@ fn print(report: &Report) -> io::Result<()> {
             row.threads.to_string(),
             format!("{:.2}", 1e6 * row.seconds),
             number(Some(row.gflops)),
-            number(row.gbytes_per_second),
+            number(Some(row.gbytes_per_second)),
             row.bound.to_owned(),
             format!("{:.0}", 100.0 * row.fraction_of_peak),
         ]);

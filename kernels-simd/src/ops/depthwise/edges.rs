@@ -4,18 +4,26 @@
 
 use super::input::InputGradient;
 use crate::arch::Simd;
+use crate::isa::Isa;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{for_registers, load, store};
 use crate::ops::ring::Ring;
 use crate::shape::{DepthwiseShape, ImageShape, Padding};
 
-/// Widths of a side for which a row is wide enough: half of the image is copied then.
-const SIDES_OF_ROW: usize = 4;
-
-/// Pixels between the sides of which blocks are made. Microseconds with copies of all rows and of the sides only: 3×3, 16 channels, 32×32,
-/// 1.90 and 1.52; 5×5 with dilation 2, 4.40 and 3.79; 3×3, 32 channels, 16×16, 1.06 and 0.81; but 64 channels, 8×8, 0.57 and 0.73 (AMD EPYC,
-/// Zen 5, AVX-512, 2026-11-29).
-const BLOCK: usize = 8;
+/// The width of a row from which on this is faster than copying all rows, in widths of a side: narrower rows have too few pixels between
+/// their sides for what the turned columns take, and longer filters more to do for each of them. Filters of 7×7 are never faster, nor
+/// is code without vectors.
+///
+/// Microseconds with copies of all rows and of the sides only: 3×3, 16 channels, 32×32, 1.90 and 1.52; 5×5 with dilation 2, 4.40 and 3.79;
+/// 3×3, 32 channels, 16×16, 1.06 and 0.81; but 3×3, 64 channels, 8×8, 0.57 and 0.73, and with dilation 2, 32 channels, 16×16, 1.24 and
+/// 1.49 (AMD EPYC, Zen 5, AVX-512, 2026-11-29).
+const fn sides_of_row(kernel: usize) -> Option<usize> {
+    match kernel {
+        3 => Some(8),
+        5 => Some(4),
+        _ => None,
+    }
+}
 
 pub(super) struct Edges {
     shape: DepthwiseShape,
@@ -35,14 +43,14 @@ struct Column {
 }
 
 impl Edges {
-    /// For such a shape, with `scratch` elements, if this is faster than copying all rows.
-    pub fn new(shape: DepthwiseShape, padding: Padding, scratch: usize) -> Option<Self> {
+    /// For such a shape, if this is faster than copying all rows and the scratch has room.
+    pub fn new(kernels: Kernels, shape: DepthwiseShape, padding: Padding) -> Option<Self> {
         let edges = Self { shape, padding, side: shape.backward_padding() };
-        let fits = shape.stride == 1
-            && edges.side > 0
+        let fits = kernels.isa() != Isa::Scalar
+            && shape.stride == 1
             && padding.left.max(padding.right) <= edges.side
-            && shape.output().width >= (SIDES_OF_ROW * edges.side).max(edges.side + BLOCK)
-            && edges.side * edges.turned().backward_width() * shape.input.channels <= scratch;
+            && sides_of_row(shape.kernel).is_some_and(|sides| sides * edges.side <= shape.output().width)
+            && edges.side * edges.turned().backward_width() * shape.input.channels <= shape.backward_scratch();
         fits.then_some(edges)
     }
 
@@ -56,7 +64,7 @@ impl Edges {
     ///
     /// # Safety
     ///
-    /// The lengths fit the shape, the padding lies inside, and `scratch` is as long as was said.
+    /// The lengths fit the shape, the padding lies inside, and `scratch` has [`DepthwiseShape::backward_scratch`] elements.
     pub unsafe fn compute(&self, kernels: Kernels, dy: &[f32], w: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
         let Self { shape, padding, side } = *self;
         let (input, output, channels) = (shape.input, shape.output(), shape.input.channels);

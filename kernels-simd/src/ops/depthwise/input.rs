@@ -37,7 +37,7 @@ pub(super) unsafe fn backward_input(
     }
     // SAFETY: promised by the caller.
     unsafe {
-        match Edges::new(shape, padding, scratch.len()) {
+        match Edges::new(kernels, shape, padding) {
             Some(edges) => edges.compute(kernels, dy, w, dx, scratch),
             None => copied(kernels, dy, w, dx, shape, padding, scratch),
         }

@@ -1,0 +1,115 @@
+//! Pools, with their values kept and, as searches run them, without.
+
+use darts_kernels_simd::{ImageShape, Moments, NormSums, PoolGradient, PoolShape, Pooling};
+
+use super::buffer::buffer;
+use super::case::{Case, Direction, SIZES, Work, image, text, window};
+
+/// All of them.
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for size in SIZES {
+        for stride in [1, 2] {
+            let shape = PoolShape { input: image(size), kernel: 3, stride, padding: 1 };
+            cases.extend(pools(shape));
+            cases.extend(recomputed("max pool", Pooling::Maximum, shape));
+            cases.extend(recomputed("average pool", Pooling::Average, shape));
+        }
+        cases.extend(global(image(size)));
+    }
+    cases
+}
+
+fn pools(shape: PoolShape) -> [Case; 4] {
+    let window = window(shape.kernel, shape.stride, 1);
+    let (max, average, size) = (format!("max pool {window}"), format!("average pool {window}"), text(shape.input));
+    let (input, output) = (shape.input.len(), shape.output().len());
+    // One operation for each pixel of each window.
+    let flops = output * shape.kernel * shape.kernel;
+    let (two, three) = (Work::streaming(flops, input + output), Work::streaming(flops, 2 * input + output));
+    [
+        Case::kernel((&max, &size), Direction::Forward, two, shape, |&shape, kernels, timer| {
+            let (x, mut y) = (buffer(shape.input.len()), buffer(shape.output().len()));
+            timer(&mut || kernels.max_pool(&x, &mut y, shape));
+        }),
+        Case::kernel((&max, &size), Direction::InputGradient, three, shape, |&shape, kernels, timer| {
+            let (x, dy, mut dx) = (buffer(shape.input.len()), buffer(shape.output().len()), buffer(shape.input.len()));
+            timer(&mut || kernels.max_pool_backward(&x, &dy, &mut dx, shape, false));
+        }),
+        Case::kernel((&average, &size), Direction::Forward, two, shape, |&shape, kernels, timer| {
+            let (x, mut y) = (buffer(shape.input.len()), buffer(shape.output().len()));
+            timer(&mut || kernels.avg_pool(&x, &mut y, shape));
+        }),
+        Case::kernel((&average, &size), Direction::InputGradient, two, shape, |&shape, kernels, timer| {
+            let (dy, mut dx) = (buffer(shape.output().len()), buffer(shape.input.len()));
+            timer(&mut || kernels.avg_pool_backward(&dy, &mut dx, shape, false));
+        }),
+    ]
+}
+
+/// A pool that is computed again wherever its values are read: for the moments of its batch norm, as a term of a mixed sum, and for the two
+/// sums and the use of the norm's backward pass.
+fn recomputed(pool: &str, pooling: Pooling, shape: PoolShape) -> [Case; 4] {
+    let (window, size) = (window(shape.kernel, shape.stride, 1), text(shape.input));
+    let (input, output) = (shape.input.len(), shape.output().len());
+    let flops = output * shape.kernel * shape.kernel;
+    let case = |what: &str, direction, more: usize, floats, body| {
+        let name = format!("{pool} {window}, {what}");
+        Case::kernel((&name, &size), direction, Work::streaming(flops + more * output, floats), (pooling, shape), body)
+    };
+    [
+        case("moments", Direction::Forward, 3, input, |&(pooling, shape), kernels, timer| {
+            let x = buffer(shape.input.len());
+            let [mut sum, mut sum_of_squares] = [(); 2].map(|()| vec![0.0; shape.input.channels]);
+            timer(&mut || {
+                let moments = Moments { sum: &mut sum, sum_of_squares: &mut sum_of_squares };
+                kernels.pool_moments(pooling, &x, shape, moments);
+            });
+        }),
+        case("term of a mix", Direction::Forward, 2, input + 2 * output, |&(pooling, shape), kernels, timer| {
+            let (x, mut y) = (buffer(shape.input.len()), buffer(shape.output().len()));
+            let scale = buffer(shape.input.channels);
+            timer(&mut || kernels.pool_mix(pooling, &x, shape, &scale, &mut y));
+        }),
+        case("norm reduce", Direction::InputGradient, 4, input + output, |&(pooling, shape), kernels, timer| {
+            let (x, dy) = (buffer(shape.input.len()), buffer(shape.output().len()));
+            let (channels, mean) = (shape.input.channels, buffer(shape.input.channels));
+            let [mut sum, mut dot] = [(); 2].map(|()| vec![0.0; channels]);
+            timer(&mut || {
+                let sums = NormSums { mean: &mean, scale: 1.0, sum: &mut sum, dot: &mut dot };
+                kernels.pool_norm_reduce(pooling, &x, &dy, shape, sums);
+            });
+        }),
+        case("norm and pool", Direction::InputGradient, 4, 2 * input + output, |&(pooling, shape), kernels, timer| {
+            let (x, dy) = (buffer(shape.input.len()), buffer(shape.output().len()));
+            let [mean, q, r] = [(); 3].map(|()| buffer(shape.input.channels));
+            let mut dx = buffer(shape.input.len());
+            timer(&mut || {
+                let gradient = PoolGradient { dy: &dy, mean: &mean, q: &q, r: &r };
+                kernels.pool_norm_backward(pooling, &x, gradient, &mut dx, shape, false);
+            });
+        }),
+    ]
+}
+
+/// The mean of each channel.
+fn global(shape: ImageShape) -> [Case; 2] {
+    let (size, len) = (text(shape), shape.len());
+    let work = Work::streaming(len, len + shape.channels);
+    [
+        Case::kernel(("global average pool", &size), Direction::Forward, work, shape, |&shape, kernels, timer| {
+            let (x, mut y) = (buffer(shape.len()), buffer(shape.channels));
+            timer(&mut || kernels.global_avg_pool(&x, shape, &mut y));
+        }),
+        Case::kernel(
+            ("global average pool", &size),
+            Direction::InputGradient,
+            work,
+            shape,
+            |&shape, kernels, timer| {
+                let (dy, mut dx) = (buffer(shape.channels), buffer(shape.len()));
+                timer(&mut || kernels.global_avg_pool_backward(&dy, shape, &mut dx, false));
+            },
+        ),
+    ]
+}
