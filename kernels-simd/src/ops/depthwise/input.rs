@@ -123,18 +123,18 @@ impl<'a> InputGradient<'a> {
         let common = greatest_common_divisor(shape.stride, shape.dilation);
         // Such taps are this far apart.
         let (tap_step, output_step) = (divide(shape.stride, common), divide(shape.dilation, common));
-        let [weight_row, weight_column] = weight_steps.map(|step| -((tap_step * step) as isize));
+        let [row_step, column_step] = weight_steps;
         let window = Window {
             rows: 0,
             columns: 0,
             source_row: 0,
             source_column: output_step * shape.input.channels,
-            weight_row,
-            weight_column,
+            weight_row: -((tap_step * row_step) as isize),
+            weight_column: -((tap_step * column_step) as isize),
             rows_to_end: 0,
             ring: 0,
         };
-        let columns = [0, 1].map(|x| column(shape, padding.left + x, weight_steps[1]));
+        let columns = [0, 1].map(|x| column(shape, padding.left + x, column_step));
         let output_height = shape.output().height;
         Self { w, shape, padding, output_height, weight_steps, target_step, output_step, window, columns }
     }
