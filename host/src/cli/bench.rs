@@ -30,7 +30,7 @@ pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Only what has TEXT in its name, shape or direction.
+    /// Only what has TEXT in its name, shape or direction, in capitals or not.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 
@@ -71,7 +71,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         Some(isa) => vec![Kernels::with_isa(isa)?],
         None => isa::allowed()?,
     };
-    let wanted = |case: &Case| arguments.filter.as_ref().is_none_or(|filter| case.label().contains(filter));
+    let text = arguments.filter.as_ref().map(|filter| filter.to_lowercase());
+    let wanted = |case: &Case| text.as_ref().is_none_or(|text| case.label().to_lowercase().contains(text));
     let [kernel_cases, network_cases] =
         [kernel_cases(), network_cases()].map(|cases| cases.into_iter().filter(wanted).collect::<Vec<_>>());
     if let (true, true, Some(filter)) = (kernel_cases.is_empty(), network_cases.is_empty(), &arguments.filter) {
