@@ -309,7 +309,7 @@ impl SeparableShape {
             + self.strip_len(rows, self.input.channels)
             + 2 * self.output_channels
     }
-    /// Elements of the scratch of a forward pass with moments that can store past the caches whatever the channels.
+    /// Elements of the scratch of a forward pass with moments that stores past the caches, whatever the channels.
     pub const fn streaming_scratch(&self) -> usize {
         self.forward_scratch() + LINE - 1 + self.strip_len(self.strip_rows(), self.output_channels)
     }

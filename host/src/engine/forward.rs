@@ -8,7 +8,7 @@ use super::chunk::{Chunk, Values};
 use super::parallel::Workers;
 use super::pool::Pool;
 use super::scratch::{Buffer, Scratch, TERMS};
-use super::stage::GroupInput;
+use super::stage::{GroupInput, StageOutput};
 use super::{Engine, Inputs, Mode, Network};
 use crate::graph::{INPUT, Source, TensorId, Term, TermWeight};
 
@@ -223,10 +223,12 @@ impl Network {
         let mut stored = take(&mut scratch.stored);
         let mut values = take(&mut chunk.values[stage.output]);
         match &mut values {
-            Values::F32(target) => self.run_stage(work, chunk, &mut target[place], scratch),
+            Values::F32(target) => {
+                self.run_stage(work, chunk, StageOutput { z: &mut target[place], read_at_once: false }, scratch)
+            }
             Values::F16(target) => {
                 let z = stored.sized(place.len());
-                self.run_stage(work, chunk, z, scratch);
+                self.run_stage(work, chunk, StageOutput { z, read_at_once: true }, scratch);
                 self.kernels.f32_to_f16(z, &mut target[place]);
             }
             Values::Recomputed(_) => {
@@ -241,7 +243,8 @@ impl Network {
         scratch.stored = stored;
     }
 
-    fn run_stage(&self, work: StageWork, chunk: &mut Chunk, z: &mut [f32], scratch: &mut Scratch) {
+    fn run_stage(&self, work: StageWork, chunk: &mut Chunk, output: StageOutput, scratch: &mut Scratch) {
+        let StageOutput { z, read_at_once } = output;
         let (stage, plan) = (&self.graph.stages[work.stage], &self.plan.stages[work.stage]);
         let channels = self.graph.tensors[stage.output].channels;
         let last = stage.inputs.len() - 1;
@@ -250,7 +253,8 @@ impl Network {
             let input = GroupInput { group, x, prelude: plan.prelude(self.source_fold(source)) };
             let moments =
                 work.moments.filter(|_| group == last).map(|start| moments(&mut chunk.sums[start..], channels));
-            plan.forward(self.kernels, work.weights, input, z, moments, &mut scratch.stage);
+            let output = StageOutput { z, read_at_once };
+            plan.forward(self.kernels, work.weights, input, output, moments, &mut scratch.stage);
         }
     }
 

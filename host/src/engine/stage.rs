@@ -71,6 +71,13 @@ pub(super) struct GroupInput<'a> {
     pub prelude: Prelude<'a>,
 }
 
+/// Where a stage's value of one image goes.
+pub(super) struct StageOutput<'a> {
+    pub z: &'a mut [f32],
+    /// Whether it is read again before other images take its place in the caches.
+    pub read_at_once: bool,
+}
+
 /// What a stage's backward pass reads and writes for one image.
 pub(super) struct StageGradients<'a, Z, X> {
     /// Gradient of the stored value.
@@ -159,13 +166,13 @@ impl StagePlan {
         kernels: Kernels,
         weights: &[f32],
         input: GroupInput,
-        z: &mut [f32],
+        StageOutput { z, read_at_once }: StageOutput,
         moments: Option<Moments>,
         scratch: &mut StageScratch,
     ) {
         if let Some(Separable { shape, depthwise, pointwise }) = &self.separable {
             let (depthwise, pointwise) = (&weights[depthwise.clone()], &weights[pointwise.clone()]);
-            let scratch = scratch.separable.forward(*shape);
+            let scratch = scratch.separable.forward(*shape, read_at_once);
             let GroupInput { x, prelude, .. } = input;
             kernels.separable(x, *shape, prelude, depthwise, pointwise, None, z, false, moments, scratch);
             return;

@@ -35,30 +35,10 @@ pub(super) unsafe fn backward_input(
         }
         return;
     }
-    // SAFETY: promised by the caller.
-    unsafe {
-        match Edges::new(kernels, shape, padding) {
-            Some(edges) => edges.compute(kernels, dy, w, dx, scratch),
-            None => copied(kernels, dy, w, dx, shape, padding, scratch),
-        }
+    if let Some(edges) = Edges::new(kernels, shape, padding) {
+        // SAFETY: promised by the caller.
+        return unsafe { edges.compute(kernels, dy, w, dx, scratch) };
     }
-}
-
-/// The same from rows that are copied between zeros.
-///
-/// # Safety
-///
-/// As for [`backward_input`]; the output is not empty.
-unsafe fn copied(
-    kernels: Kernels,
-    dy: &[f32],
-    w: &[f32],
-    dx: &mut [f32],
-    shape: DepthwiseShape,
-    padding: Padding,
-    scratch: &mut [f32],
-) {
-    let (input, output, channels) = (shape.input, shape.output(), shape.input.channels);
     let (left, row) = (shape.backward_padding() * channels, output.width * channels);
     let ring_rows = shape.backward_rows() + BATCH - 1;
     let ring = Ring::new(&mut scratch[..shape.backward_scratch()], ring_rows, left..left + row, false);

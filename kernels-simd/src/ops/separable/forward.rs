@@ -51,8 +51,9 @@ impl Kernels {
     /// A separable convolution of one image `x` `[H, W, C]`, after `prelude` and with "same" padding: depthwise with
     /// `depthwise` `[k, k, C]`, then pointwise with `pointwise` `[C, C_out]` and `bias` `[C_out]`. Overwrites `z`
     /// `[H_out, W_out, C_out]`, or with `accumulate` adds to it. `moments`, as [`Kernels::channel_moments`] of the
-    /// final `z`, are added up on the way. `scratch` holds [`SeparableShape::forward_scratch`] elements; with moments
-    /// [`SeparableShape::streaming_scratch`] elements are faster.
+    /// final `z`, are added up on the way. `scratch` holds [`SeparableShape::forward_scratch`] elements; with moments and
+    /// [`SeparableShape::streaming_scratch`] elements `z` is stored past the caches, which is faster where it is read when they have no room for
+    /// it any more.
     ///
     /// # Panics
     ///
@@ -117,6 +118,8 @@ unsafe fn forward(
     let (strip_rows, ring_rows, outputs) =
         (shape.strip_rows(), shape.ring_rows(shape.strip_rows()), shape.output_channels);
     let SeparableScratch { elements, reused } = scratch;
+    // What has moments is read through a batch norm, when the whole batch is done.
+    let read_later = moments.is_some() && !accumulate && elements.len() >= shape.streaming_scratch();
     let scratch = SeparableShape::aligned(elements);
     // SAFETY: behind less than a line, the scratch has room for the ring, the strip and what is left.
     let (ring, strip, partial, rest) = unsafe {
@@ -128,10 +131,9 @@ unsafe fn forward(
     partial.fill(0.0);
     let left = shape.padding().left * shape.input.channels;
     let ring = Ring::new(ring, ring_rows, left..left + shape.input.width * shape.input.channels, reused);
-    // What has moments is read through a batch norm, when the whole batch is done.
-    let read_later = moments.is_some() && !accumulate;
     let stream = read_later && can_stream(z.as_ptr(), outputs);
-    let copied = read_later && !stream && can_copy(kernels) && rest.len() >= shape.strip_len(strip_rows, outputs);
+    let copied = read_later && !stream && can_copy(kernels);
+    debug_assert!(!copied || rest.len() >= shape.strip_len(strip_rows, outputs), "a strip behind all else");
     let (mut preluded, mut summed) = (0, 0);
     for first in (0..output.height).step_by(strip_rows.max(1)) {
         let rows = strip_rows.min(output.height - first);
