@@ -52,7 +52,7 @@ impl Connection {
         // The thread is not waited for: it ends with its connection, or with the process.
         thread::Builder::new()
             .name("download".into())
-            .spawn(move || match request(&url, start, silence) {
+            .spawn(move || match request(&url, start) {
                 Ok(response) => {
                     if send_head.send(Ok(head(&response))).is_ok() {
                         send_body(response, &send_piece);
@@ -93,13 +93,11 @@ impl Connection {
     }
 }
 
-fn request(url: &str, start: u64, silence: Duration) -> Result<Response<Body>, ureq::Error> {
+/// Has no limits of time of its own: whoever waits counts the silence.
+fn request(url: &str, start: u64) -> Result<Response<Body>, ureq::Error> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .user_agent(concat!("darts/", env!("CARGO_PKG_VERSION")))
-        .timeout_resolve(Some(silence))
-        .timeout_connect(Some(silence))
-        .timeout_recv_response(Some(silence))
         .build();
     let request = Agent::new_with_config(config).get(url);
     let request = if start > 0 { request.header(header::RANGE, format!("bytes={start}-")) } else { request };
