@@ -62,4 +62,5 @@ pub use ops::separable::{
     Moments, NormSums, OutputGradient, SeparableInputGradient, SeparableScratch, SeparableWeightGradient,
     SeparableWeights,
 };
+pub use ops::stored::{Stored, StoredMut};
 pub use shape::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, SeparableShape, valid_extent};

@@ -1,6 +1,6 @@
 //! Weighted sums, ReLU, scalings and reductions, against the reference.
 
-use darts_kernels_simd::{Kernels, MixTerm, flush_denormals, reference};
+use darts_kernels_simd::{Kernels, MixTerm, Stored, flush_denormals, reference};
 use darts_tests::{
     Guarded, Random, absolute, assert_adjoint, assert_close, assert_same, channel_counts, guarded, kernels,
     repeating_channel_counts,
@@ -24,7 +24,8 @@ fn mix() {
                 for count in [0, 1, 2, 3, 4, 5, 8, 9, 35] {
                     let z: Vec<_> = (0..count).map(|_| guarded(&random.values(pixels * channels))).collect();
                     let scale: Vec<_> = (0..count).map(|_| guarded(&random.values(channels))).collect();
-                    let terms: Vec<_> = z.iter().zip(&scale).map(|(z, scale)| MixTerm { z, scale }).collect();
+                    let terms: Vec<_> =
+                        z.iter().zip(&scale).map(|(z, scale)| MixTerm { z: Stored::F32(z), scale }).collect();
                     let shift = guarded(&random.values(channels));
                     let mut y = Guarded::unwritten(pixels * channels);
                     let mut expected = vec![f32::NAN; y.len()];

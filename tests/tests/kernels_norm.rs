@@ -1,8 +1,8 @@
 //! Batch normalisation, against the reference and against its definition.
 
 use darts_kernels_simd::{
-    NORM_EPSILON, NORM_MOMENTUM, NormSums, NormTerm, norm_backward_coefficients, norm_fold_batch, norm_fold_running,
-    norm_update_running, reference,
+    NORM_EPSILON, NORM_MOMENTUM, NormSums, NormTerm, Stored, norm_backward_coefficients, norm_fold_batch,
+    norm_fold_running, norm_update_running, reference,
 };
 use darts_tests::{
     Guarded, Random, absolute, assert_close, channel_counts, guarded, kernels, repeating_channel_counts,
@@ -42,7 +42,7 @@ fn backward_sums() {
                 let mean = guarded(&random.values(channels));
                 let before = random.values_f64(channels);
                 let (mut sum, mut dot) = (before.clone(), before.clone());
-                kernels.norm_backward_reduce(&dy, &z, &mean, 1.5, &mut sum, &mut dot);
+                kernels.norm_backward_reduce(&dy, Stored::F32(&z), &mean, 1.5, &mut sum, &mut dot);
                 let (mut expected_sum, mut expected_dot) = (before.clone(), before);
                 reference::norm_backward_reduce(&dy, &z, &mean, 1.5, &mut expected_sum, &mut expected_dot);
                 // |z - mean| is at most 2.
@@ -73,7 +73,7 @@ fn backward_sums_of_several_terms() {
                     .map(|(term, sums)| {
                         let [sum, dot] = sums else { unreachable!("two sums a term") };
                         let sums = NormSums { mean: &mean[term], scale: scale[term], sum, dot };
-                        NormTerm { z: &z[term], sums }
+                        NormTerm { z: Stored::F32(&z[term]), sums }
                     })
                     .collect();
                 kernels.norm_backward_reduce_terms(&dy, &mut terms);
@@ -101,7 +101,7 @@ fn backward_apply() {
                 let (dy, z) = (guarded(&random.values(pixels * channels)), guarded(&random.values(pixels * channels)));
                 let [mean, p, q, r] = [(); 4].map(|()| guarded(&random.values(channels)));
                 let mut dz = Guarded::unwritten(z.len());
-                kernels.norm_backward_apply(&dy, &z, &mean, &p, &q, &r, 0.75, &mut dz);
+                kernels.norm_backward_apply(&dy, Stored::F32(&z), &mean, &p, &q, &r, 0.75, &mut dz);
                 let mut expected = vec![f32::NAN; z.len()];
                 reference::norm_backward_apply(&dy, &z, &mean, &p, &q, &r, 0.75, &mut expected);
                 assert_close((kernels, channels, pixels), &dz, &expected, &vec![4.0; z.len()]);
@@ -157,14 +157,14 @@ fn batch_statistics_agree_with_the_definition_and_its_differences() {
         let mean: Vec<f32> = folds.iter().map(|fold| fold.mean).collect();
         let (mut sum, mut dot) = (vec![0.0; channels], vec![0.0; channels]);
         for (dy, z) in dy32.chunks(pixels * channels).zip(z32.chunks(pixels * channels)) {
-            kernels.norm_backward_reduce(dy, z, &mean, 1.0, &mut sum, &mut dot);
+            kernels.norm_backward_reduce(dy, z.into(), &mean, 1.0, &mut sum, &mut dot);
         }
         let coefficients: Vec<_> = (0..channels)
             .map(|c| norm_backward_coefficients(sum[c], dot[c], count, folds[c].inverse_deviation, gamma[c] as f32))
             .collect();
         let [p, q, r] = [0, 1, 2].map(|i| coefficients.iter().map(|c| [c.p, c.q, c.r][i]).collect::<Vec<f32>>());
         let mut dz = vec![f32::NAN; z32.len()];
-        kernels.norm_backward_apply(&dy32, &z32, &mean, &p, &q, &r, 1.0, &mut dz);
+        kernels.norm_backward_apply(&dy32, Stored::F32(&z32), &mean, &p, &q, &r, 1.0, &mut dz);
 
         let differences = |at: &[f64], f: &dyn Fn(&[f64]) -> Vec<f64>| -> Vec<f64> {
             (0..at.len())

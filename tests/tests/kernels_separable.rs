@@ -2,7 +2,7 @@
 
 use darts_kernels_simd::{
     ImageShape, Kernels, Moments, NormSums, OutputGradient, Prelude, SeparableInputGradient, SeparableScratch,
-    SeparableShape, SeparableWeightGradient, SeparableWeights, reference,
+    SeparableShape, SeparableWeightGradient, SeparableWeights, Stored, reference,
 };
 use darts_tests::{Guarded, Random, absolute, assert_close, channel_counts, guarded, kernels};
 
@@ -165,7 +165,7 @@ impl Above {
     fn source(&self) -> OutputGradient<'_> {
         let [mean, p, q, r] = &self.per_channel;
         if self.norm {
-            OutputGradient::Norm { dy: &self.dy, z: &self.z, mean, p, q, r, scale: Self::SCALE }
+            OutputGradient::Norm { dy: &self.dy, z: Stored::F32(&self.z), mean, p, q, r, scale: Self::SCALE }
         } else {
             OutputGradient::Ready(&self.dy)
         }
@@ -262,7 +262,7 @@ impl Case {
                 let (mut depthwise, mut pointwise) = (guarded(&before[1]), guarded(&before[2]));
                 let sums = sums.then_some(NormSums { mean: &mean, scale: 0.5, sum: &mut sum, dot: &mut dot });
                 kernels.separable_backward(
-                    x,
+                    x.into(),
                     shape,
                     self.prelude(),
                     SeparableWeights { depthwise: &self.depthwise, pointwise_transposed: &transposed },

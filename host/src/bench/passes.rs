@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use darts_kernels_simd::{ImageShape, MixTerm, NormSums, NormTerm, Padding, Prelude};
+use darts_kernels_simd::{ImageShape, MixTerm, NormSums, NormTerm, Padding, Prelude, Stored};
 
 use super::buffer::{Buffer, buffer};
 use super::case::{Case, Direction, SIZES, Work, image, text};
@@ -50,7 +50,7 @@ fn norms(shape: ImageShape) -> [Case; 4] {
             |shape, kernels, timer| {
                 let (dy, z, mean) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.channels));
                 let (mut sum, mut dot) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
-                timer(&mut || kernels.norm_backward_reduce(&dy, &z, &mean, 1.0, &mut sum, &mut dot));
+                timer(&mut || kernels.norm_backward_reduce(&dy, Stored::F32(&z), &mean, 1.0, &mut sum, &mut dot));
             },
         ),
         case(
@@ -64,7 +64,10 @@ fn norms(shape: ImageShape) -> [Case; 4] {
                 let mut terms: Vec<NormTerm> = values
                     .iter()
                     .zip(&mut sums)
-                    .map(|(z, [sum, dot])| NormTerm { z, sums: NormSums { mean: &mean, scale: 1.0, sum, dot } })
+                    .map(|(z, [sum, dot])| NormTerm {
+                        z: Stored::F32(z),
+                        sums: NormSums { mean: &mean, scale: 1.0, sum, dot },
+                    })
                     .collect();
                 timer(&mut || kernels.norm_backward_reduce_terms(&dy, &mut terms));
             },
@@ -76,7 +79,7 @@ fn norms(shape: ImageShape) -> [Case; 4] {
             |shape, kernels, timer| {
                 let (dy, z, mut dz) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.len()));
                 let [mean, p, q, r] = [(); 4].map(|()| buffer(shape.channels));
-                timer(&mut || kernels.norm_backward_apply(&dy, &z, &mean, &p, &q, &r, 1.0, &mut dz));
+                timer(&mut || kernels.norm_backward_apply(&dy, Stored::F32(&z), &mean, &p, &q, &r, 1.0, &mut dz));
             },
         ),
     ]
@@ -119,7 +122,7 @@ fn mix(shape: ImageShape) -> Case {
     Case::kernel((&name, &size), Direction::Forward, work, shape, |shape, kernels, timer| {
         let images: [Buffer; TERMS] = [(); TERMS].map(|()| buffer(shape.len()));
         let (scale, shift, mut y) = (buffer(shape.channels), buffer(shape.channels), buffer(shape.len()));
-        let terms: Vec<MixTerm> = images.iter().map(|z| MixTerm { z, scale: &scale }).collect();
+        let terms: Vec<MixTerm> = images.iter().map(|z| MixTerm { z: Stored::F32(z), scale: &scale }).collect();
         timer(&mut || kernels.mix(&terms, &shift, &mut y, false));
     })
 }

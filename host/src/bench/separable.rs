@@ -4,7 +4,7 @@ use std::array;
 
 use darts_kernels_simd::{
     ImageShape, Moments, NormSums, OutputGradient, Prelude, SeparableInputGradient, SeparableScratch, SeparableShape,
-    SeparableWeightGradient, SeparableWeights,
+    SeparableWeightGradient, SeparableWeights, Stored,
 };
 
 use super::buffer::{Buffer, buffer};
@@ -99,9 +99,18 @@ fn stage(shape: SeparableShape, count: usize) -> [Case; 2] {
                     let sums = NormSums { mean: &shift, scale: 1.0, sum: &mut sum, dot: &mut dot };
                     let dx = SeparableInputGradient { dx, accumulate: false, sums: Some(sums) };
                     let dw = SeparableWeightGradient { depthwise: &mut d_depthwise, pointwise: &mut d_pointwise };
-                    let dz = OutputGradient::Norm { dy, z, mean: &q, p: &p, q: &q, r: &q, scale: 1.0 };
+                    let dz = OutputGradient::Norm { dy, z: Stored::F32(z), mean: &q, p: &p, q: &q, r: &q, scale: 1.0 };
                     let scratch = SeparableScratch { elements: &mut scratch, reused: turn > 0 };
-                    kernels.separable_backward(x, shape, prelude, weights, dz, Some(dx), Some(dw), scratch);
+                    kernels.separable_backward(
+                        Stored::F32(x),
+                        shape,
+                        prelude,
+                        weights,
+                        dz,
+                        Some(dx),
+                        Some(dw),
+                        scratch,
+                    );
                     turn += 1;
                 });
             },

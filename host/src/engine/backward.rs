@@ -6,7 +6,7 @@
 
 use std::mem::{replace, take};
 
-use darts_kernels_simd::{NormSums, NormTerm, OutputGradient, SeparableInputGradient};
+use darts_kernels_simd::{NormSums, NormTerm, OutputGradient, SeparableInputGradient, Stored};
 
 use super::chunk::{Chunk, Values};
 use super::forward::mixing_weight;
@@ -159,7 +159,7 @@ impl Network {
     /// Adds `factor` times the sums of one image's `dy` and `dy·(z − mean)`.
     pub(super) fn reduce(&self, norm: NormId, dy: &[f32], z: &[f32], factor: f32, sums: &mut [f64]) {
         let NormSums { mean, scale, sum, dot } = self.norm_sums(norm, factor, sums);
-        self.kernels.norm_backward_reduce(dy, z, mean, scale, sum, dot);
+        self.kernels.norm_backward_reduce(dy, z.into(), mean, scale, sum, dot);
     }
 
     /// What a kernel needs to add `factor` times these sums at the front of `sums`.
@@ -227,7 +227,7 @@ impl Shared<'_> {
                 let range = graph.norms[norm].range.clone();
                 let [mean, p, q, r] = [&norms.mean, &norms.p, &norms.q, &norms.r].map(|all| &all[range.clone()]);
                 let output = graph.stages[work.stage].output;
-                let z = self.network.value(&chunk.values, output, work.image, buffers.value);
+                let z = self.network.as_stored(&chunk.values, output, work.image, buffers.value);
                 OutputGradient::Norm { dy, z, mean, p, q, r, scale }
             }
             None if weight * scale == 1.0 => OutputGradient::Ready(dy),
@@ -289,8 +289,8 @@ impl Shared<'_> {
             accumulate,
             sums: norm_sums,
         });
-        let x = network.value(&chunk.values, source.tensor, work.image, value);
-        let input = GroupInput { group: 0, x, prelude: plan.prelude(network.source_fold(source)) };
+        let x = network.as_stored(&chunk.values, source.tensor, work.image, value);
+        let input = (x, plan.prelude(network.source_fold(source)));
         plan.backward_fused(network.kernels, self.weights(), input, StageGradients { dz, dw, dx }, stage);
         if let Some(gradient) = gradient {
             chunk.gradients[network.slot(source.tensor)] = gradient;
@@ -404,7 +404,7 @@ impl Shared<'_> {
         let network = self.network;
         // Those behind a norm, in the order of their sums.
         let none = || NormSums { mean: &[], scale: 0.0, sum: &mut [], dot: &mut [] };
-        let mut reductions = [(); TERMS].map(|()| NormTerm { z: &[], sums: none() });
+        let mut reductions = [(); TERMS].map(|()| NormTerm { z: Stored::F32(&[]), sums: none() });
         let (mut count, mut start) = (0, 0);
         for ((term, written), buffer) in nodes.iter().zip(terms).zip(buffers) {
             let factor = network.drop_factor(term, self.inputs, chunk, image);
@@ -419,7 +419,7 @@ impl Shared<'_> {
                     let len = 2 * network.graph.norms[norm].range.len();
                     let (before, rest) = take(&mut sums).split_at_mut(own - start + len);
                     let sums_of_term = network.norm_sums(norm, factor, &mut before[own - start..]);
-                    let z = network.value(all, tensor, image, buffer);
+                    let z = network.as_stored(all, tensor, image, buffer);
                     reductions[count] = NormTerm { z, sums: sums_of_term };
                     (count, start, sums) = (count + 1, own + len, rest);
                 }

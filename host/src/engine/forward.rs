@@ -2,13 +2,13 @@
 
 use std::mem::take;
 
-use darts_kernels_simd::{MixTerm, Moments};
+use darts_kernels_simd::{MixTerm, Moments, Stored, StoredMut};
 
 use super::chunk::{Chunk, Values};
 use super::parallel::Workers;
 use super::pool::Pool;
 use super::scratch::{Buffer, Scratch, TERMS};
-use super::stage::{GroupInput, StageOutput};
+use super::stage::GroupInput;
 use super::{Engine, Inputs, Mode, Network};
 use crate::graph::{INPUT, Source, TensorId, Term, TermWeight};
 
@@ -96,6 +96,20 @@ impl Network {
         }
     }
 
+    /// Values of one image of a tensor as they are stored; what is not stored is brought to `buffer`.
+    pub(super) fn as_stored<'a>(
+        &self,
+        all: &'a [Values],
+        tensor: TensorId,
+        image: usize,
+        buffer: &'a mut Buffer,
+    ) -> Stored<'a> {
+        match &all[tensor] {
+            Values::F16(values) => Stored::F16(&values[Chunk::place(&self.graph, tensor, image)]),
+            _ => self.value(all, tensor, image, buffer).into(),
+        }
+    }
+
     /// Values of one image of a tensor that is stored as `f32`.
     pub(super) fn stored<'a>(&self, all: &'a [Values], tensor: TensorId, image: usize) -> &'a [f32] {
         let Values::F32(values) = &all[tensor] else { unreachable!("tensor {tensor} is not stored as it is") };
@@ -163,25 +177,23 @@ impl Network {
             chunk.values[mix.output] = values;
             return;
         }
-        let Scratch { terms: buffers, scales, .. } = scratch;
+        let Scratch { scales, .. } = scratch;
         for (group, terms) in mix.terms.chunks(TERMS).enumerate() {
             let all = &chunk.values;
             let (shift, scales) = scales.sized((TERMS + 1) * channels).split_at_mut(channels);
             shift.fill(0.0);
-            for ((term, scale), buffer) in terms.iter().zip(scales.chunks_exact_mut(channels)).zip(&mut *buffers) {
+            for (term, scale) in terms.iter().zip(scales.chunks_exact_mut(channels)) {
                 let weight = mixing_weight(term, inputs) * self.drop_factor(term, inputs, chunk, image);
                 self.term_scale(term, weight, scale, shift);
-                if let Values::F16(_) = &all[term.source.tensor] {
-                    self.restore(all, term.source.tensor, image, buffer);
-                }
             }
             let sources = terms.iter().map(|term| term.source.tensor).zip(scales.chunks_exact(channels));
-            let mut mixed = [MixTerm { z: &[], scale: &[] }; TERMS];
+            let mut mixed = [MixTerm { z: Stored::F32(&[]), scale: &[] }; TERMS];
             let mut count = 0;
-            for ((tensor, scale), buffer) in sources.clone().zip(&*buffers) {
+            for (tensor, scale) in sources.clone() {
+                let place = Chunk::place(&self.graph, tensor, image);
                 let z = match &all[tensor] {
-                    Values::F32(values) => &values[Chunk::place(&self.graph, tensor, image)],
-                    Values::F16(_) => buffer.get(y.len()),
+                    Values::F32(values) => Stored::F32(&values[place]),
+                    Values::F16(values) => Stored::F16(&values[place]),
                     Values::Recomputed(_) => continue,
                 };
                 mixed[count] = MixTerm { z, scale };
@@ -222,13 +234,14 @@ impl Network {
         let place = Chunk::place(&self.graph, stage.output, work.image);
         let mut stored = take(&mut scratch.stored);
         let mut values = take(&mut chunk.values[stage.output]);
+        let fused = self.plan.stages[work.stage].is_fused();
         match &mut values {
-            Values::F32(target) => {
-                self.run_stage(work, chunk, StageOutput { z: &mut target[place], read_at_once: false }, scratch)
-            }
+            Values::F32(target) if fused => self.run_fused(work, chunk, StoredMut::F32(&mut target[place]), scratch),
+            Values::F16(target) if fused => self.run_fused(work, chunk, StoredMut::F16(&mut target[place]), scratch),
+            Values::F32(target) => self.run_stage(work, chunk, &mut target[place], scratch),
             Values::F16(target) => {
                 let z = stored.sized(place.len());
-                self.run_stage(work, chunk, StageOutput { z, read_at_once: true }, scratch);
+                self.run_stage(work, chunk, z, scratch);
                 self.kernels.f32_to_f16(z, &mut target[place]);
             }
             Values::Recomputed(_) => {
@@ -243,8 +256,17 @@ impl Network {
         scratch.stored = stored;
     }
 
-    fn run_stage(&self, work: StageWork, chunk: &mut Chunk, output: StageOutput, scratch: &mut Scratch) {
-        let StageOutput { z, read_at_once } = output;
+    fn run_fused(&self, work: StageWork, chunk: &mut Chunk, z: StoredMut, scratch: &mut Scratch) {
+        let (stage, plan) = (&self.graph.stages[work.stage], &self.plan.stages[work.stage]);
+        let source = stage.inputs[0];
+        let x = self.as_stored(&chunk.values, source.tensor, work.image, &mut scratch.value);
+        let channels = self.graph.tensors[stage.output].channels;
+        let moments = work.moments.map(|start| moments(&mut chunk.sums[start..], channels));
+        let input = (x, plan.prelude(self.source_fold(source)));
+        plan.forward_fused(self.kernels, work.weights, input, z, moments, &mut scratch.stage);
+    }
+
+    fn run_stage(&self, work: StageWork, chunk: &mut Chunk, z: &mut [f32], scratch: &mut Scratch) {
         let (stage, plan) = (&self.graph.stages[work.stage], &self.plan.stages[work.stage]);
         let channels = self.graph.tensors[stage.output].channels;
         let last = stage.inputs.len() - 1;
@@ -253,8 +275,7 @@ impl Network {
             let input = GroupInput { group, x, prelude: plan.prelude(self.source_fold(source)) };
             let moments =
                 work.moments.filter(|_| group == last).map(|start| moments(&mut chunk.sums[start..], channels));
-            let output = StageOutput { z, read_at_once };
-            plan.forward(self.kernels, work.weights, input, output, moments, &mut scratch.stage);
+            plan.forward(self.kernels, work.weights, input, z, moments, &mut scratch.stage);
         }
     }
 

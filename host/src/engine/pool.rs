@@ -115,7 +115,7 @@ impl Shared<'_> {
                 None => scale.fill(factor * mixing_weight(term, self.inputs)),
             }
             let z = &chunk.gradients[self.network.slot(mix.output)][Chunk::place(graph, mix.output, work.image)];
-            kernels.mix(&[MixTerm { z, scale }], zeros.get(channels), gradient, begun);
+            kernels.mix(&[MixTerm { z: z.into(), scale }], zeros.get(channels), gradient, begun);
             begun = true;
         }
         any_norm

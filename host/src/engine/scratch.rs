@@ -59,10 +59,8 @@ impl SeparableBuffer {
         self.last = None;
     }
 
-    /// For a value that is read at once, from the caches, or only when they have no room for it any more.
-    pub fn forward(&mut self, shape: SeparableShape, read_at_once: bool) -> SeparableScratch<'_> {
-        let len = if read_at_once { shape.forward_scratch() } else { shape.streaming_scratch() };
-        self.next(shape, false, len)
+    pub fn forward(&mut self, shape: SeparableShape) -> SeparableScratch<'_> {
+        self.next(shape, false, shape.streaming_scratch())
     }
 
     pub fn backward(&mut self, shape: SeparableShape) -> SeparableScratch<'_> {

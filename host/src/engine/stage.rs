@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use darts_kernels_simd::{
     Kernels, Moments, OutputGradient, Padding, Prelude, SeparableInputGradient, SeparableShape,
-    SeparableWeightGradient, SeparableWeights,
+    SeparableWeightGradient, SeparableWeights, Stored, StoredMut,
 };
 
 use super::op::PlannedOp;
@@ -65,17 +65,10 @@ impl Separable {
 pub(super) struct GroupInput<'a> {
     /// Which of the inputs.
     pub group: usize,
-    /// Its stored values.
+    /// Its values.
     pub x: &'a [f32],
     /// The pass through which they are read.
     pub prelude: Prelude<'a>,
-}
-
-/// Where a stage's value of one image goes.
-pub(super) struct StageOutput<'a> {
-    pub z: &'a mut [f32],
-    /// Whether it is read again before other images take its place in the caches.
-    pub read_at_once: bool,
 }
 
 /// What a stage's backward pass reads and writes for one image.
@@ -166,17 +159,10 @@ impl StagePlan {
         kernels: Kernels,
         weights: &[f32],
         input: GroupInput,
-        StageOutput { z, read_at_once }: StageOutput,
+        z: &mut [f32],
         moments: Option<Moments>,
         scratch: &mut StageScratch,
     ) {
-        if let Some(Separable { shape, depthwise, pointwise }) = &self.separable {
-            let (depthwise, pointwise) = (&weights[depthwise.clone()], &weights[pointwise.clone()]);
-            let scratch = scratch.separable.forward(*shape, read_at_once);
-            let GroupInput { x, prelude, .. } = input;
-            kernels.separable(x, *shape, prelude, depthwise, pointwise, None, z, false, moments, scratch);
-            return;
-        }
         let ops = &self.groups[input.group];
         let last = &ops[ops.len() - 1];
         let x = compute_inputs(kernels, weights, ops, input, scratch);
@@ -186,9 +172,30 @@ impl StagePlan {
         }
     }
 
-    /// Whether the stage runs as one pass, by [`backward_fused`](Self::backward_fused).
+    /// Whether the stage runs as one pass, by [`forward_fused`](Self::forward_fused) and [`backward_fused`](Self::backward_fused).
     pub fn is_fused(&self) -> bool {
         self.separable.is_some()
+    }
+
+    fn separable(&self) -> &Separable {
+        let Some(separable) = &self.separable else { unreachable!("a stage that is not separable") };
+        separable
+    }
+
+    /// Forward in one pass, from values `x` in either form to such a `z`.
+    pub fn forward_fused(
+        &self,
+        kernels: Kernels,
+        weights: &[f32],
+        (x, prelude): (Stored, Prelude),
+        z: StoredMut,
+        moments: Option<Moments>,
+        scratch: &mut StageScratch,
+    ) {
+        let Separable { shape, depthwise, pointwise } = self.separable();
+        let (depthwise, pointwise) = (&weights[depthwise.clone()], &weights[pointwise.clone()]);
+        let scratch = scratch.separable.forward(*shape);
+        kernels.separable_stored(x, *shape, prelude, depthwise, pointwise, z, moments, scratch);
     }
 
     /// Backward in one pass. The output of the depthwise convolution is computed again.
@@ -196,14 +203,12 @@ impl StagePlan {
         &self,
         kernels: Kernels,
         weights: Weights,
-        input: GroupInput,
+        (x, prelude): (Stored, Prelude),
         gradients: StageGradients<OutputGradient, SeparableInputGradient>,
         scratch: &mut StageScratch,
     ) {
         let StageGradients { dz, dw, dx } = gradients;
-        let Some(Separable { shape, depthwise, pointwise }) = &self.separable else {
-            unreachable!("a stage that is not separable");
-        };
+        let Separable { shape, depthwise, pointwise } = self.separable();
         let separable_weights = SeparableWeights {
             depthwise: &weights.flat[depthwise.clone()],
             pointwise_transposed: &weights.transposed[pointwise.clone()],
@@ -214,7 +219,7 @@ impl StagePlan {
             SeparableWeightGradient { depthwise, pointwise }
         });
         let scratch = scratch.separable.backward(*shape);
-        kernels.separable_backward(input.x, *shape, input.prelude, separable_weights, dz, dx, dw, scratch);
+        kernels.separable_backward(x, *shape, prelude, separable_weights, dz, dx, dw, scratch);
     }
 
     /// Backward operation by operation for one input group. Adds up no sums of a batch norm.

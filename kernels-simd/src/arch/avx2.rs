@@ -140,6 +140,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(source.cast())) }
     }
     #[inline(always)]
+    unsafe fn stream_f16(target: *mut u16, value: __m256) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm_stream_si128(target.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value)) }
+    }
+    #[inline(always)]
     unsafe fn store_f16(target: *mut u16, value: __m256) {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm_storeu_si128(target.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value)) }

@@ -213,6 +213,16 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(source.cast())) }
     }
     #[inline(always)]
+    unsafe fn load_f16_partial(source: *const u16, count: usize) -> __m512 {
+        // SAFETY: masked lanes are not accessed, and a mask of `count < 16` bits is no overflow.
+        unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16((1 << count) - 1, source.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn stream_f16(target: *mut u16, value: __m512) {
+        // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
+        unsafe { _mm256_stream_si256(target.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value)) }
+    }
+    #[inline(always)]
     unsafe fn store_f16(target: *mut u16, value: __m512) {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm256_storeu_si256(target.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value)) }

@@ -34,6 +34,9 @@ pub(crate) struct Terms {
     pub columns: usize,
 }
 
+/// Lanes of the widest instruction set.
+pub(crate) const MAX_LANES: usize = 16;
+
 /// Operations on one register of `f32` lanes. Methods are `unsafe` because they may use instructions that the processor
 /// must have, and because loads and stores take raw pointers.
 #[allow(clippy::missing_safety_doc)]
@@ -186,6 +189,22 @@ pub(crate) trait Simd: Copy {
     unsafe fn reduce_add(value: Self::Vector) -> f32;
     /// Loads `LANES` numbers in IEEE half precision.
     unsafe fn load_f16(source: *const u16) -> Self::Vector;
+    /// Loads the first `count` of them (`0 < count < LANES`), zeros the rest and touches no memory behind them.
+    #[inline(always)]
+    unsafe fn load_f16_partial(source: *const u16, count: usize) -> Self::Vector {
+        let mut halves = [0; MAX_LANES];
+        // SAFETY: the caller's promise; no register has more lanes.
+        unsafe {
+            halves.as_mut_ptr().copy_from_nonoverlapping(source, count);
+            Self::load_f16(halves.as_ptr())
+        }
+    }
     /// Stores `LANES` numbers in IEEE half precision, rounded to nearest even.
     unsafe fn store_f16(target: *mut u16, value: Self::Vector);
+    /// The same past the caches where the processor can; `target` lies on a boundary of half a register.
+    #[inline(always)]
+    unsafe fn stream_f16(target: *mut u16, value: Self::Vector) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::store_f16(target, value) }
+    }
 }

@@ -1,9 +1,7 @@
 //! Whole registers and their first lanes, with one text for both.
 
+pub(super) use crate::arch::MAX_LANES;
 use crate::arch::Simd;
-
-/// Lanes of the widest instruction set.
-pub(super) const MAX_LANES: usize = 16;
 
 /// `with_lanes!(S, rest, PARTIAL, count, { … })` runs the block for the next `count` of `rest` channels (`rest > 0`):
 /// for a whole register with the constant `PARTIAL` false, or for what is left with `PARTIAL` true.

@@ -11,12 +11,13 @@ use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{load, store, with_lanes};
 use crate::ops::periodic::{UNWRITTEN, registers, repeat, with_period};
+use crate::ops::stored::{Element, Stored};
 
 /// One summand of [`Kernels::mix`]: a tensor and its factor per channel.
 #[derive(Clone, Copy, Debug)]
 pub struct MixTerm<'a> {
     /// The tensor, `[P, C]`.
-    pub z: &'a [f32],
+    pub z: Stored<'a>,
     /// Factor of each channel, `[C]`.
     pub scale: &'a [f32],
 }
@@ -90,20 +91,42 @@ unsafe fn pass<S: Simd>(
 
 /// Where a term and its factors start.
 #[derive(Clone, Copy)]
-struct Stream {
-    z: *const f32,
+struct Stream<E> {
+    z: *const E,
     scale: *const f32,
 }
 
-impl Stream {
-    /// As a tile reads terms.
+/// Terms in one form.
+struct Form<E> {
+    streams: [Stream<E>; TERMS],
+    count: usize,
+}
+
+impl<E: Element> Form<E> {
+    /// Those of `terms` that are stored in this form, with the factors of each after `factors`.
     #[inline(always)]
-    fn of(terms: &[MixTerm<'_>]) -> [Self; TERMS] {
-        let mut streams = [Self { z: ptr::null(), scale: ptr::null() }; TERMS];
-        for (stream, term) in streams.iter_mut().zip(terms) {
-            *stream = Self { z: term.z.as_ptr(), scale: term.scale.as_ptr() };
+    fn of<'a>(terms: &[MixTerm<'a>], mut factors: impl FnMut(usize, &'a [f32]) -> *const f32) -> Self {
+        let mut form = Self { streams: [Stream { z: ptr::null(), scale: ptr::null() }; TERMS], count: 0 };
+        for (index, term) in terms.iter().enumerate() {
+            if let Some(z) = E::values(term.z) {
+                form.streams[form.count] = Stream { z: z.as_ptr(), scale: factors(index, term.scale) };
+                form.count += 1;
+            }
         }
-        streams
+        form
+    }
+}
+
+/// Terms as tiles read them: those in single precision ahead of those in half precision.
+struct Streams {
+    singles: Form<f32>,
+    halves: Form<u16>,
+}
+
+impl Streams {
+    #[inline(always)]
+    fn of<'a>(terms: &[MixTerm<'a>], mut factors: impl FnMut(usize, &'a [f32]) -> *const f32) -> Self {
+        Self { singles: Form::of(terms, &mut factors), halves: Form::of(terms, factors) }
     }
 }
 
@@ -132,12 +155,9 @@ unsafe fn periodic<S: Simd, const R: usize, const N: usize>(
     y: &mut [f32],
     accumulate: bool,
 ) {
-    let (mut streams, mut repeated) = (Stream::of(terms), [UNWRITTEN; TERMS]);
-    for ((stream, repeated), term) in streams.iter_mut().zip(&mut repeated).zip(terms) {
-        // SAFETY: `R` is the period of the channels.
-        stream.scale = unsafe { repeat::<S, R>(term.scale, repeated) };
-    }
-    let streams = &streams[..terms.len()];
+    let mut repeated = [UNWRITTEN; TERMS];
+    // SAFETY: `R` is the period of the channels.
+    let streams = &Streams::of(terms, |index, scale| unsafe { repeat::<S, R>(scale, &mut repeated[index]) });
     let (len, y) = (y.len(), y.as_mut_ptr());
     // SAFETY: all images have `len` elements, and those of the tiles lie below.
     unsafe {
@@ -174,8 +194,8 @@ unsafe fn pixels<S: Simd>(
     y: &mut [f32],
     accumulate: bool,
 ) {
-    let streams = Stream::of(terms);
-    let (streams, shift) = (&streams[..terms.len()], shift.map_or(ptr::null(), <[f32]>::as_ptr));
+    let streams = &Streams::of(terms, |_, scale| scale.as_ptr());
+    let shift = shift.map_or(ptr::null(), <[f32]>::as_ptr);
     let (pixels, y) = (y.len() / channels, y.as_mut_ptr());
     let whole = pixels - pixels % REGISTERS;
     let mut pixel = 0;
@@ -203,7 +223,7 @@ unsafe fn pixels<S: Simd>(
 /// The `N` registers of a tile, from the summand `start` on.
 #[inline(always)]
 unsafe fn sum<S: Simd, const R: usize, const N: usize, const PARTIAL: bool>(
-    streams: &[Stream],
+    streams: &Streams,
     start: [S::Vector; R],
     y: *mut f32,
     tile: Tile,
@@ -217,27 +237,43 @@ unsafe fn sum<S: Simd, const R: usize, const N: usize, const PARTIAL: bool>(
                 *sum = S::add(*sum, load::<S, PARTIAL>(y.add(tile.at + index * tile.step), tile.count));
             }
         }
-        let mut streams = streams;
-        while let [a, b, c, d, rest @ ..] = streams {
-            add::<S, R, N, PARTIAL, 4>([a, b, c, d], &mut sums, tile);
-            streams = rest;
-        }
-        match streams {
-            [a, b, c] => add::<S, R, N, PARTIAL, 3>([a, b, c], &mut sums, tile),
-            [a, b] => add::<S, R, N, PARTIAL, 2>([a, b], &mut sums, tile),
-            [a] => add::<S, R, N, PARTIAL, 1>([a], &mut sums, tile),
-            _ => {}
-        }
+        streams.singles.add::<S, R, N, PARTIAL>(&mut sums, tile);
+        streams.halves.add::<S, R, N, PARTIAL>(&mut sums, tile);
         for (index, sum) in sums.into_iter().enumerate() {
             store::<S, PARTIAL>(y.add(tile.at + index * tile.step), sum, tile.count);
         }
     }
 }
 
+impl<E: Element> Form<E> {
+    /// Adds all terms to a tile.
+    #[inline(always)]
+    unsafe fn add<S: Simd, const R: usize, const N: usize, const PARTIAL: bool>(
+        &self,
+        sums: &mut [S::Vector; N],
+        tile: Tile,
+    ) {
+        let mut streams = &self.streams[..self.count];
+        // SAFETY: promised by the caller.
+        unsafe {
+            while let [a, b, c, d, rest @ ..] = streams {
+                add::<S, E, R, N, PARTIAL, 4>([a, b, c, d], sums, tile);
+                streams = rest;
+            }
+            match streams {
+                [a, b, c] => add::<S, E, R, N, PARTIAL, 3>([a, b, c], sums, tile),
+                [a, b] => add::<S, E, R, N, PARTIAL, 2>([a, b], sums, tile),
+                [a] => add::<S, E, R, N, PARTIAL, 1>([a], sums, tile),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Adds a group of terms.
 #[inline(always)]
-unsafe fn add<S: Simd, const R: usize, const N: usize, const PARTIAL: bool, const T: usize>(
-    streams: [&Stream; T],
+unsafe fn add<S: Simd, E: Element, const R: usize, const N: usize, const PARTIAL: bool, const T: usize>(
+    streams: [&Stream<E>; T],
     sums: &mut [S::Vector; N],
     tile: Tile,
 ) {
@@ -250,7 +286,7 @@ unsafe fn add<S: Simd, const R: usize, const N: usize, const PARTIAL: bool, cons
                 *scale = if tile.periodic { S::load(source) } else { load::<S, PARTIAL>(source, tile.count) };
             }
             for (index, sum) in sums.iter_mut().enumerate() {
-                let z = load::<S, PARTIAL>(stream.z.add(tile.at + index * tile.step), tile.count);
+                let z = E::load::<S, PARTIAL>(stream.z.add(tile.at + index * tile.step), tile.count);
                 *sum = S::mul_add(scale[index % R], z, *sum);
             }
         }

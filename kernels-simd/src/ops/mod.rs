@@ -21,6 +21,7 @@ pub(crate) mod prelude;
 mod product;
 mod ring;
 pub(crate) mod separable;
+pub(crate) mod stored;
 mod stream;
 mod strip;
 mod terms;

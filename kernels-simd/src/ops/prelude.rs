@@ -5,6 +5,7 @@ use crate::kernels::{Kernels, dispatch};
 use crate::lengths::{part_mut, require};
 use crate::ops::lanes::{load, store, with_lanes};
 use crate::ops::periodic::{registers, with_period};
+use crate::ops::stored::Element;
 use crate::shape::{ImageShape, Padding};
 
 /// What happens to each value before a convolution; slices hold one number per channel.
@@ -47,6 +48,17 @@ impl<'a> Prelude<'a> {
         let prelude = self;
         // SAFETY: promised by the caller.
         unsafe { dispatch!(kernels, forward_row(x: &[f32], prelude: Prelude<'_>, y: &mut [f32])) }
+    }
+
+    /// The same for pixels in half precision.
+    ///
+    /// # Safety
+    ///
+    /// As for [`row`](Self::row).
+    pub(super) unsafe fn row_of_halves(self, kernels: Kernels, x: &[u16], y: &mut [f32]) {
+        let prelude = self;
+        // SAFETY: promised by the caller.
+        unsafe { dispatch!(kernels, forward_row_of_halves(x: &[u16], prelude: Prelude<'_>, y: &mut [f32])) }
     }
 
     /// Whether it fits an image of `shape`.
@@ -154,21 +166,40 @@ unsafe fn forward_row<S: Simd>(x: &[f32], prelude: Prelude<'_>, y: &mut [f32]) {
         match prelude {
             // No copy of a slice, which compares the lengths, and panics.
             Prelude::Copy => y.as_mut_ptr().copy_from_nonoverlapping(x.as_ptr(), x.len()),
-            Prelude::Relu => relu_row::<S>(x, y),
-            Prelude::Affine { scale, shift } => affine_row::<S>(x, scale, shift, f32::NEG_INFINITY, y),
-            Prelude::AffineRelu { scale, shift } => affine_row::<S>(x, scale, shift, 0.0, y),
+            _ => changed_row::<S, f32>(x, prelude, y),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn relu_row<S: Simd>(x: &[f32], y: &mut [f32]) {
+unsafe fn forward_row_of_halves<S: Simd>(x: &[u16], prelude: Prelude<'_>, y: &mut [f32]) {
+    // SAFETY: promised by the caller.
+    unsafe { changed_row::<S, u16>(x, prelude, y) }
+}
+
+/// A row that is not only copied.
+#[inline(always)]
+unsafe fn changed_row<S: Simd, E: Element>(x: &[E], prelude: Prelude<'_>, y: &mut [f32]) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match prelude {
+            Prelude::Copy => floor_row::<S, E>(x, f32::NEG_INFINITY, y),
+            Prelude::Relu => floor_row::<S, E>(x, 0.0, y),
+            Prelude::Affine { scale, shift } => affine_row::<S, E>(x, scale, shift, f32::NEG_INFINITY, y),
+            Prelude::AffineRelu { scale, shift } => affine_row::<S, E>(x, scale, shift, 0.0, y),
+        }
+    }
+}
+
+/// `y = max(floor, x)`.
+#[inline(always)]
+unsafe fn floor_row<S: Simd, E: Element>(x: &[E], floor: f32, y: &mut [f32]) {
     for i in (0..x.len()).step_by(S::LANES) {
         with_lanes!(S, x.len() - i, PARTIAL, count, {
             // SAFETY: x and y have the same length, and i + count is not above it.
             unsafe {
                 // In this order of arguments a NaN goes through.
-                let value = S::max(S::splat(0.0), load::<S, PARTIAL>(x.as_ptr().add(i), count));
+                let value = S::max(S::splat(floor), E::load::<S, PARTIAL>(x.as_ptr().add(i), count));
                 store::<S, PARTIAL>(y.as_mut_ptr().add(i), value, count);
             }
         });
@@ -177,23 +208,23 @@ unsafe fn relu_row<S: Simd>(x: &[f32], y: &mut [f32]) {
 
 /// `y = max(floor, scale·x + shift)`.
 #[inline(always)]
-unsafe fn affine_row<S: Simd>(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
+unsafe fn affine_row<S: Simd, E: Element>(x: &[E], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
     // SAFETY: promised by the caller, and the period is that of the channels.
     unsafe {
         // Without vectors every channel is a register, and code is what is short.
         if const { S::LANES == 1 } {
-            return affine_columns::<S>(x, scale, shift, floor, y);
+            return affine_columns::<S, E>(x, scale, shift, floor, y);
         }
         with_period!(
             S,
             scale.len(),
             R,
             if const { R <= MOST_REGISTERS } {
-                affine_periodic::<S, R>(x, scale, shift, floor, y);
+                affine_periodic::<S, E, R>(x, scale, shift, floor, y);
             } else {
-                affine_columns::<S>(x, scale, shift, floor, y);
+                affine_columns::<S, E>(x, scale, shift, floor, y);
             },
-            affine_columns::<S>(x, scale, shift, floor, y)
+            affine_columns::<S, E>(x, scale, shift, floor, y)
         );
     }
 }
@@ -203,7 +234,13 @@ const MOST_REGISTERS: usize = 4;
 
 /// Channels that begin again after `R` registers, in the order of memory.
 #[inline(always)]
-unsafe fn affine_periodic<S: Simd, const R: usize>(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
+unsafe fn affine_periodic<S: Simd, E: Element, const R: usize>(
+    x: &[E],
+    scale: &[f32],
+    shift: &[f32],
+    floor: f32,
+    y: &mut [f32],
+) {
     let (len, x, y) = (x.len(), x.as_ptr(), y.as_mut_ptr());
     // SAFETY: x and y have the same length, and all that is read and written lies below.
     unsafe {
@@ -211,7 +248,7 @@ unsafe fn affine_periodic<S: Simd, const R: usize>(x: &[f32], scale: &[f32], shi
         let mut at = 0;
         while at + R * S::LANES <= len {
             for (&scale, &shift) in scale.iter().zip(&shift) {
-                let u = S::mul_add(S::load(x.add(at)), scale, shift);
+                let u = S::mul_add(E::load::<S, false>(x.add(at), S::LANES), scale, shift);
                 // In this order of arguments a NaN goes through.
                 S::store(y.add(at), S::max(floor, u));
                 at += S::LANES;
@@ -223,7 +260,7 @@ unsafe fn affine_periodic<S: Simd, const R: usize>(x: &[f32], scale: &[f32], shi
                 break;
             }
             with_lanes!(S, len - at, PARTIAL, count, {
-                let u = S::mul_add(load::<S, PARTIAL>(x.add(at), count), scale, shift);
+                let u = S::mul_add(E::load::<S, PARTIAL>(x.add(at), count), scale, shift);
                 store::<S, PARTIAL>(y.add(at), S::max(floor, u), count);
             });
             at += S::LANES;
@@ -233,7 +270,7 @@ unsafe fn affine_periodic<S: Simd, const R: usize>(x: &[f32], scale: &[f32], shi
 
 /// Any channels, a register of them at a time.
 #[inline(always)]
-unsafe fn affine_columns<S: Simd>(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
+unsafe fn affine_columns<S: Simd, E: Element>(x: &[E], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
     let channels = scale.len();
     for c in (0..channels).step_by(S::LANES) {
         with_lanes!(S, channels - c, PARTIAL, count, {
@@ -242,7 +279,7 @@ unsafe fn affine_columns<S: Simd>(x: &[f32], scale: &[f32], shift: &[f32], floor
                 let scale = load::<S, PARTIAL>(scale.as_ptr().add(c), count);
                 let shift = load::<S, PARTIAL>(shift.as_ptr().add(c), count);
                 for at in (c..x.len()).step_by(channels) {
-                    let u = S::mul_add(load::<S, PARTIAL>(x.as_ptr().add(at), count), scale, shift);
+                    let u = S::mul_add(E::load::<S, PARTIAL>(x.as_ptr().add(at), count), scale, shift);
                     store::<S, PARTIAL>(y.as_mut_ptr().add(at), S::max(S::splat(floor), u), count);
                 }
             }

@@ -10,7 +10,7 @@ pub fn mix(terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32], accumulate: bool
         let c = index % channels;
         let mut sum = shift[c].get();
         for term in terms {
-            sum += term.scale[c].get() * term.z[index].get();
+            sum += term.scale[c].get() * term.z.get(index).get();
         }
         put(y, sum, accumulate);
     }

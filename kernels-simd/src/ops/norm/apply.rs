@@ -3,6 +3,7 @@
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{load, load_channels, store, with_lanes};
+use crate::ops::stored::{Element, Stored};
 
 impl Kernels {
     /// `dz = scale·p·dy + q·(z − mean) + r` over one image `[P, C]`, all but `scale` per channel; `dz` is overwritten.
@@ -14,7 +15,7 @@ impl Kernels {
     pub fn norm_backward_apply(
         self,
         dy: &[f32],
-        z: &[f32],
+        z: Stored<'_>,
         mean: &[f32],
         p: &[f32],
         q: &[f32],
@@ -34,7 +35,7 @@ impl Kernels {
                 self,
                 image(
                     dy: &[f32],
-                    z: &[f32],
+                    z: Stored<'_>,
                     mean: &[f32],
                     p: &[f32],
                     q: &[f32],
@@ -54,7 +55,7 @@ const TILE: usize = 32;
 #[allow(clippy::too_many_arguments)]
 unsafe fn image<S: Simd>(
     dy: &[f32],
-    z: &[f32],
+    z: Stored<'_>,
     mean: &[f32],
     p: &[f32],
     q: &[f32],
@@ -62,15 +63,27 @@ unsafe fn image<S: Simd>(
     scale: f32,
     dz: &mut [f32],
 ) {
-    let (len, channels) = (dz.len(), mean.len());
+    // SAFETY: promised by the caller.
+    unsafe {
+        match z {
+            Stored::F32(z) => image_of::<S, f32>(dy, z, [mean, p, q, r], scale, dz),
+            Stored::F16(z) => image_of::<S, u16>(dy, z, [mean, p, q, r], scale, dz),
+        }
+    }
+}
+
+/// `factors`: `mean`, `p`, `q` and `r`.
+#[inline(always)]
+unsafe fn image_of<S: Simd, E: Element>(dy: &[f32], z: &[E], factors: [&[f32]; 4], scale: f32, dz: &mut [f32]) {
+    let (len, channels) = (dz.len(), factors[0].len());
     let (dy, z, dz) = (dy.as_ptr(), z.as_ptr(), dz.as_mut_ptr());
     // SAFETY: elements and channels are inside, and the per-channel slices have `channels` elements.
     unsafe {
         if const { S::TWICE } && 2 * channels == S::LANES {
-            let factors = Factors::<S>::load::<true, false>([mean, p, q, r], scale, 0, S::LANES);
+            let factors = Factors::<S>::load::<true, false>(factors, scale, 0, S::LANES);
             for at in (0..len).step_by(S::LANES) {
                 with_lanes!(S, len - at, PARTIAL, count, {
-                    factors.apply::<PARTIAL>(dy.add(at), z.add(at), dz.add(at), count);
+                    factors.apply::<E, PARTIAL>(dy.add(at), z.add(at), dz.add(at), count);
                 });
             }
             return;
@@ -79,9 +92,9 @@ unsafe fn image<S: Simd>(
             let end = len.min(first + TILE * channels);
             for c in (0..channels).step_by(S::LANES) {
                 with_lanes!(S, channels - c, PARTIAL, count, {
-                    let factors = Factors::<S>::load::<false, PARTIAL>([mean, p, q, r], scale, c, count);
+                    let factors = Factors::<S>::load::<false, PARTIAL>(factors, scale, c, count);
                     for at in (first + c..end).step_by(channels) {
-                        factors.apply::<PARTIAL>(dy.add(at), z.add(at), dz.add(at), count);
+                        factors.apply::<E, PARTIAL>(dy.add(at), z.add(at), dz.add(at), count);
                     }
                 });
             }
@@ -115,10 +128,10 @@ impl<S: Simd> Factors<S> {
     }
 
     #[inline(always)]
-    unsafe fn apply<const PARTIAL: bool>(&self, dy: *const f32, z: *const f32, dz: *mut f32, count: usize) {
+    unsafe fn apply<E: Element, const PARTIAL: bool>(&self, dy: *const f32, z: *const E, dz: *mut f32, count: usize) {
         // SAFETY: promised by the caller.
         unsafe {
-            let centred = S::sub(load::<S, PARTIAL>(z, count), self.mean);
+            let centred = S::sub(E::load::<S, PARTIAL>(z, count), self.mean);
             let value = S::mul_add(self.p, load::<S, PARTIAL>(dy, count), S::mul_add(self.q, centred, self.r));
             store::<S, PARTIAL>(dz, value, count);
         }

@@ -3,17 +3,20 @@
 //! Both are `Σ dy` and `Σ dy·(z − mean)`; the moments are those of `dy = z` and no mean. Several terms with the same `dy`, the
 //! values that a mixed sum reads, are handled in one pass.
 
+use core::ptr;
+
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{MAX_LANES, load, with_lanes};
 use crate::ops::periodic::{add_lanes, registers, with_period};
 use crate::ops::separable::NormSums;
+use crate::ops::stored::{Element, Stored};
 
 /// One of the values behind whose batch normalisation the same gradient stands.
 #[derive(Debug)]
 pub struct NormTerm<'a> {
     /// The value, `[P, C]`.
-    pub z: &'a [f32],
+    pub z: Stored<'a>,
     /// Its mean, a factor, and where the sums are added.
     pub sums: NormSums<'a>,
 }
@@ -31,7 +34,7 @@ impl Kernels {
             "channel_moments: sums of {channels} channels"
         );
         let sums = NormSums { mean: &[], scale: 1.0, sum, dot: sum_of_squares };
-        self.reduce(z, &mut [NormTerm { z, sums }]);
+        self.reduce(z, &mut [NormTerm { z: z.into(), sums }]);
     }
 
     /// Adds `scale·Σ dy` and `scale·Σ dy·(z − mean)` of each channel of one image `[P, C]` to `sum` and `dot`, both
@@ -43,7 +46,7 @@ impl Kernels {
     pub fn norm_backward_reduce(
         self,
         dy: &[f32],
-        z: &[f32],
+        z: Stored<'_>,
         mean: &[f32],
         scale: f32,
         sum: &mut [f64],
@@ -80,14 +83,36 @@ impl Kernels {
 
 #[inline(always)]
 unsafe fn image<S: Simd>(dy: &[f32], terms: &mut [NormTerm<'_>], channels: usize) {
+    let is_half = |term: &NormTerm<'_>| matches!(term.z, Stored::F16(_));
+    for terms in terms.chunk_by_mut(|a, b| is_half(a) == is_half(b)) {
+        // SAFETY: the caller's lengths.
+        unsafe {
+            if is_half(&terms[0]) {
+                image_of::<S, u16>(dy, terms, channels);
+            } else {
+                image_of::<S, f32>(dy, terms, channels);
+            }
+        }
+    }
+}
+
+/// Terms that are stored in the same form.
+#[inline(always)]
+unsafe fn image_of<S: Simd, E: Element>(dy: &[f32], terms: &mut [NormTerm<'_>], channels: usize) {
     // SAFETY: the caller's lengths, and the period is that of the channels.
     unsafe {
-        with_period!(S, channels, R, periodic::<S, R, { if R < 3 { CHAINS } else { R } }>(dy, terms), {
+        with_period!(S, channels, R, periodic::<S, E, R, { if R < 3 { CHAINS } else { R } }>(dy, terms), {
             for term in terms {
-                pixels::<S>(dy, term);
+                pixels::<S, E>(dy, term);
             }
         });
     }
+}
+
+/// The values of a term that is stored in this form.
+fn values<'a, E: Element>(term: &NormTerm<'a>) -> &'a [E] {
+    let Some(values) = E::values(term.z) else { unreachable!("values in another form") };
+    values
 }
 
 /// Partial sums kept side by side, if the period does not ask for more, so that additions do not wait for each other.
@@ -104,7 +129,7 @@ const fn block(lanes: usize, chains: usize) -> usize {
 /// Channels that begin again after `R` registers, in `N` chains. Terms are taken in groups whose sums fit the registers; each term of a group
 /// has loads of its own, by whose addresses the processor can tell what will be read (see [`mix`](Kernels::mix)).
 #[inline(always)]
-unsafe fn periodic<S: Simd, const R: usize, const N: usize>(dy: &[f32], terms: &mut [NormTerm<'_>]) {
+unsafe fn periodic<S: Simd, E: Element, const R: usize, const N: usize>(dy: &[f32], terms: &mut [NormTerm<'_>]) {
     // AVX2 has 16 registers.
     let group = if N > 4 {
         1
@@ -117,10 +142,10 @@ unsafe fn periodic<S: Simd, const R: usize, const N: usize>(dy: &[f32], terms: &
         // SAFETY: promised by the caller.
         unsafe {
             match terms {
-                [a, b, c, d] => terms_of_group::<S, R, N, 4>(dy, [a, b, c, d]),
-                [a, b, c] => terms_of_group::<S, R, N, 3>(dy, [a, b, c]),
-                [a, b] => terms_of_group::<S, R, N, 2>(dy, [a, b]),
-                [a] => terms_of_group::<S, R, N, 1>(dy, [a]),
+                [a, b, c, d] => terms_of_group::<S, E, R, N, 4>(dy, [a, b, c, d]),
+                [a, b, c] => terms_of_group::<S, E, R, N, 3>(dy, [a, b, c]),
+                [a, b] => terms_of_group::<S, E, R, N, 2>(dy, [a, b]),
+                [a] => terms_of_group::<S, E, R, N, 1>(dy, [a]),
                 _ => {}
             }
         }
@@ -128,7 +153,7 @@ unsafe fn periodic<S: Simd, const R: usize, const N: usize>(dy: &[f32], terms: &
 }
 
 #[inline(always)]
-unsafe fn terms_of_group<S: Simd, const R: usize, const N: usize, const T: usize>(
+unsafe fn terms_of_group<S: Simd, E: Element, const R: usize, const N: usize, const T: usize>(
     dy: &[f32],
     mut terms: [&mut NormTerm<'_>; T],
 ) {
@@ -141,11 +166,11 @@ unsafe fn terms_of_group<S: Simd, const R: usize, const N: usize, const T: usize
             }
         }
         for (index, dy) in dy.chunks(block(S::LANES, N)).enumerate() {
-            let mut z = [dy.as_ptr(); T];
+            let mut z = [ptr::null(); T];
             for (z, term) in z.iter_mut().zip(&terms) {
-                *z = term.z.as_ptr().add(index * block(S::LANES, N));
+                *z = values::<E>(term).as_ptr().add(index * block(S::LANES, N));
             }
-            let (sum, dots) = sums_of_block::<S, R, N, T>(dy, z, means);
+            let (sum, dots) = sums_of_block::<S, E, R, N, T>(dy, z, means);
             for (term, dot) in terms.iter_mut().zip(dots) {
                 let scale = f64::from(term.sums.scale);
                 add_lanes::<S, R>(scale, sum, term.sums.sum);
@@ -157,9 +182,9 @@ unsafe fn terms_of_group<S: Simd, const R: usize, const N: usize, const T: usize
 
 /// `Σ dy` and, of each term, `Σ dy·(z − mean)`, over a block.
 #[inline(always)]
-unsafe fn sums_of_block<S: Simd, const R: usize, const N: usize, const T: usize>(
+unsafe fn sums_of_block<S: Simd, E: Element, const R: usize, const N: usize, const T: usize>(
     dy: &[f32],
-    z: [*const f32; T],
+    z: [*const E; T],
     means: [[S::Vector; R]; T],
 ) -> ([S::Vector; R], [[S::Vector; R]; T]) {
     const { assert!(N.is_multiple_of(R)) }
@@ -179,7 +204,7 @@ unsafe fn sums_of_block<S: Simd, const R: usize, const N: usize, const T: usize>
                     let dy = S::load(dy.add(at));
                     sums[chain] = S::add(sums[chain], dy);
                     for term in 0..T {
-                        let centred = S::sub(S::load(z[term].add(at)), means[term][chain % R]);
+                        let centred = S::sub(E::load::<S, false>(z[term].add(at), S::LANES), means[term][chain % R]);
                         parts[term][chain] = S::mul_add(dy, centred, parts[term][chain]);
                     }
                 }
@@ -192,7 +217,7 @@ unsafe fn sums_of_block<S: Simd, const R: usize, const N: usize, const T: usize>
                         let dy = load::<S, PARTIAL>(dy.add(at), count);
                         sums[chain] = S::add(sums[chain], dy);
                         for term in 0..T {
-                            let z = load::<S, PARTIAL>(z[term].add(at), count);
+                            let z = E::load::<S, PARTIAL>(z[term].add(at), count);
                             let centred = S::sub(z, means[term][chain % R]);
                             parts[term][chain] = S::mul_add(dy, centred, parts[term][chain]);
                         }
@@ -235,14 +260,15 @@ const WIDE_PIXELS: usize = 32 * SHORT_PIXELS;
 
 /// Any channels.
 #[inline(always)]
-unsafe fn pixels<S: Simd>(dy: &[f32], term: &mut NormTerm<'_>) {
-    let NormTerm { z, sums: NormSums { mean, scale, sum, dot } } = term;
+unsafe fn pixels<S: Simd, E: Element>(dy: &[f32], term: &mut NormTerm<'_>) {
+    let z = values::<E>(term);
+    let NormSums { mean, scale, sum, dot } = &mut term.sums;
     let channels = sum.len();
     for (dy, z) in dy.chunks(WIDE_PIXELS * channels).zip(z.chunks(WIDE_PIXELS * channels)) {
         for c in (0..channels).step_by(S::LANES) {
             with_lanes!(S, channels - c, PARTIAL, count, {
                 // SAFETY: dy and z are whole pixels, and mean has `channels` elements, if any.
-                let (wide_sum, wide_dot) = unsafe { wide::<S, PARTIAL>(dy, z, mean, channels, c, count) };
+                let (wide_sum, wide_dot) = unsafe { wide::<S, E, PARTIAL>(dy, z, mean, channels, c, count) };
                 for lane in 0..count {
                     sum[c + lane] += f64::from(*scale) * f64::from(wide_sum[lane]);
                     dot[c + lane] += f64::from(*scale) * f64::from(wide_dot[lane]);
@@ -254,9 +280,9 @@ unsafe fn pixels<S: Simd>(dy: &[f32], term: &mut NormTerm<'_>) {
 
 /// Sums of `count` channels, from `channel` on, over at most `WIDE_PIXELS` pixels.
 #[inline(always)]
-unsafe fn wide<S: Simd, const PARTIAL: bool>(
+unsafe fn wide<S: Simd, E: Element, const PARTIAL: bool>(
     dy: &[f32],
-    z: &[f32],
+    z: &[E],
     mean: &[f32],
     channels: usize,
     channel: usize,
@@ -276,7 +302,7 @@ unsafe fn wide<S: Simd, const PARTIAL: bool>(
                 for chain in 0..CHAINS.min(end - pixel) {
                     let at = (pixel + chain) * channels + channel;
                     let dy = load::<S, PARTIAL>(dy.as_ptr().add(at), count);
-                    let z = load::<S, PARTIAL>(z.as_ptr().add(at), count);
+                    let z = E::load::<S, PARTIAL>(z.as_ptr().add(at), count);
                     sums[chain] = S::add(sums[chain], dy);
                     dots[chain] = S::mul_add(dy, S::sub(z, mean), dots[chain]);
                 }

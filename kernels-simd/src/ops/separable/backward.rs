@@ -12,6 +12,7 @@ use crate::ops::prefetch::{Ahead, Along};
 use crate::ops::prelude::Prelude;
 use crate::ops::product::Gaps;
 use crate::ops::ring::Ring;
+use crate::ops::stored::{Source, Stored};
 use crate::ops::stream::{can_copy, can_stream, copy, publish};
 use crate::shape::SeparableShape;
 
@@ -35,7 +36,7 @@ pub enum OutputGradient<'a> {
         /// `[H_out, W_out, C_out]`.
         dy: &'a [f32],
         /// The output, `[H_out, W_out, C_out]`.
-        z: &'a [f32],
+        z: Stored<'a>,
         /// Mean of each channel.
         mean: &'a [f32],
         /// Factor of `dy` of each channel.
@@ -51,10 +52,10 @@ pub enum OutputGradient<'a> {
 
 impl OutputGradient<'_> {
     /// The images that are read, the second one perhaps none.
-    fn images(&self) -> [&[f32]; 2] {
-        match self {
-            Self::Ready(dz) => [dz, &[]],
-            Self::Norm { dy, z, .. } => [dy, z],
+    fn images(&self) -> [Stored<'_>; 2] {
+        match *self {
+            Self::Ready(dz) => [dz.into(), Stored::F32(&[])],
+            Self::Norm { dy, z, .. } => [dy.into(), z],
         }
     }
 
@@ -63,7 +64,7 @@ impl OutputGradient<'_> {
         match self {
             Self::Ready(dz) => dz.len() == len,
             Self::Norm { dy, z, mean, p, q, r, .. } => {
-                [dy, z].iter().all(|image| image.len() == len) && [mean, p, q, r].iter().all(|c| c.len() == channels)
+                [dy.len(), z.len()] == [len; 2] && [mean, p, q, r].iter().all(|c| c.len() == channels)
             }
         }
     }
@@ -139,7 +140,7 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn separable_backward(
         self,
-        x: &[f32],
+        x: Stored<'_>,
         shape: SeparableShape,
         prelude: Prelude<'_>,
         weights: SeparableWeights<'_>,
@@ -186,7 +187,7 @@ impl Kernels {
 /// What stays the same for all strips of an image.
 struct Pass<'a> {
     kernels: Kernels,
-    x: &'a [f32],
+    x: Stored<'a>,
     shape: SeparableShape,
     prelude: Prelude<'a>,
     weights: SeparableWeights<'a>,
@@ -214,7 +215,7 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(
         kernels: Kernels,
-        x: &'a [f32],
+        x: Stored<'a>,
         shape: SeparableShape,
         prelude: Prelude<'a>,
         weights: SeparableWeights<'a>,
@@ -322,9 +323,9 @@ impl<'a> Pass<'a> {
         let (shape, output, input) = (self.shape, self.shape.output(), self.shape.input);
         let output_row = output.width * output.channels;
         let input_row = input.width * input.channels;
-        let stream = |image: &[f32], row: usize, row_len: usize, rows: usize| {
+        let stream = |image: Stored<'_>, row: usize, row_len: usize, rows: usize| {
             let len = if image.is_empty() { 0 } else { rows * row_len };
-            (image.as_ptr().wrapping_add(row * row_len), len)
+            image.memory(row * row_len, len)
         };
         let [dy, z] = dz.images();
         // What is added to was there for the operation before, and so was `x`.
@@ -333,9 +334,9 @@ impl<'a> Pass<'a> {
         let streams = [
             stream(dy, first, output_row, rows),
             stream(z, first, output_row, rows),
-            stream(if fresh { self.x } else { &[] }, first * shape.stride + above, input_row, input_rows),
+            stream(if fresh { self.x } else { Stored::F32(&[]) }, first * shape.stride + above, input_row, input_rows),
             stream(
-                dx.filter(|dx| fresh && !dx.streams(self.kernels)).map_or(&[], |dx| &*dx.dx),
+                Stored::F32(dx.filter(|dx| fresh && !dx.streams(self.kernels)).map_or(&[], |dx| &*dx.dx)),
                 (first * shape.stride).saturating_sub(above),
                 input_row,
                 input_rows,
@@ -381,7 +382,7 @@ impl<'a> Pass<'a> {
             OutputGradient::Ready(dz) => dz[strip].as_ptr(),
             OutputGradient::Norm { dy, z, mean, p, q, r, scale } => {
                 let target = &mut self.output_gradient[..rows * row];
-                self.kernels.norm_backward_apply(&dy[strip.clone()], &z[strip], mean, p, q, r, scale, target);
+                self.kernels.norm_backward_apply(&dy[strip.clone()], z.part(strip), mean, p, q, r, scale, target);
                 target.as_ptr()
             }
         }
@@ -501,7 +502,7 @@ impl<'a> Pass<'a> {
             let stream = target.streams(self.kernels);
             let copied = stream && !target.is_made_of_lines();
             let finish = Finish {
-                x: self.x.as_ptr().add(rows.start * row),
+                x: self.x.part(rows.start * row..rows.end * row),
                 gradient: self.middle,
                 dx: if copied { self.middle } else { dx },
                 pixels: rows.len() * shape.input.width,

@@ -6,10 +6,11 @@ use crate::kernels::{Kernels, dispatch};
 use crate::ops::halves::add_halves;
 use crate::ops::lanes::{for_registers, load, load_channels, store};
 use crate::ops::prelude::Prelude;
+use crate::ops::stored::{Element, Stored};
 
 /// `dx (+)= gradient` where the prelude lets `x` through, over some pixels.
 pub(super) struct Finish<'a> {
-    pub x: *const f32,
+    pub x: Stored<'a>,
     pub gradient: *const f32,
     /// May be `gradient`.
     pub dx: *mut f32,
@@ -30,7 +31,7 @@ impl Finish<'_> {
     ///
     /// # Safety
     ///
-    /// The pointers cover the pixels and channels, and the prelude has as many channels.
+    /// `x` and the pointers cover the pixels and channels, and the prelude has as many channels.
     pub unsafe fn compute(&self, kernels: Kernels) {
         let finish = self;
         // SAFETY: promised by the caller.
@@ -43,18 +44,30 @@ const CHAINS: usize = 4;
 
 #[inline(always)]
 unsafe fn finish_pixels<S: Simd>(finish: &Finish<'_>) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match finish.x {
+            Stored::F32(x) => finish_pixels_of::<S, f32>(x.as_ptr(), finish),
+            Stored::F16(x) => finish_pixels_of::<S, u16>(x.as_ptr(), finish),
+        }
+    }
+}
+
+/// `x`: where [`Finish::x`] starts.
+#[inline(always)]
+unsafe fn finish_pixels_of<S: Simd, E: Element>(x: *const E, finish: &Finish<'_>) {
     let relu = matches!(finish.prelude, Prelude::Relu | Prelude::AffineRelu { .. });
     // Stages of a search have a ReLU: others do without pairs.
     let in_pairs = const { S::TWICE } && 2 * finish.channels == S::LANES && finish.pixels.is_multiple_of(2);
     // SAFETY: promised by the caller.
     unsafe {
         match (relu, finish.mean.is_null()) {
-            (true, true) if in_pairs => pixels::<S, true, false, true, false>(0, S::LANES, finish),
-            (true, false) if in_pairs => pixels::<S, true, true, true, false>(0, S::LANES, finish),
-            (false, true) => for_registers!(S, 0..finish.channels, pixels::<false, false, false>(finish)),
-            (false, false) => for_registers!(S, 0..finish.channels, pixels::<false, true, false>(finish)),
-            (true, true) => for_registers!(S, 0..finish.channels, pixels::<true, false, false>(finish)),
-            (true, false) => for_registers!(S, 0..finish.channels, pixels::<true, true, false>(finish)),
+            (true, true) if in_pairs => pixels::<S, E, true, false, true, false>(0, S::LANES, x, finish),
+            (true, false) if in_pairs => pixels::<S, E, true, true, true, false>(0, S::LANES, x, finish),
+            (false, true) => for_registers!(S, 0..finish.channels, pixels::<E, false, false, false>(x, finish)),
+            (false, false) => for_registers!(S, 0..finish.channels, pixels::<E, false, true, false>(x, finish)),
+            (true, true) => for_registers!(S, 0..finish.channels, pixels::<E, true, false, false>(x, finish)),
+            (true, false) => for_registers!(S, 0..finish.channels, pixels::<E, true, true, false>(x, finish)),
         }
     }
 }
@@ -71,9 +84,10 @@ struct Channels<S: Simd> {
 
 /// All pixels of one register of channels; with `TWICE` of half a register of them, two pixels at a time.
 #[inline(always)]
-unsafe fn pixels<S: Simd, const RELU: bool, const SUMS: bool, const TWICE: bool, const PARTIAL: bool>(
+unsafe fn pixels<S: Simd, E: Element, const RELU: bool, const SUMS: bool, const TWICE: bool, const PARTIAL: bool>(
     channel: usize,
     lanes: usize,
+    x: *const E,
     finish: &Finish<'_>,
 ) {
     // SAFETY: promised by the caller.
@@ -98,12 +112,12 @@ unsafe fn pixels<S: Simd, const RELU: bool, const SUMS: bool, const TWICE: bool,
         let mut at = channel;
         for _ in (0..whole).step_by(CHAINS) {
             for (sum, dot) in sums.iter_mut().zip(&mut dots) {
-                pixel::<S, RELU, SUMS, PARTIAL>(at, constants, finish, sum, dot);
+                pixel::<S, E, RELU, SUMS, PARTIAL>(at, constants, x, finish, sum, dot);
                 at += step;
             }
         }
         for _ in whole..count {
-            pixel::<S, RELU, SUMS, PARTIAL>(at, constants, finish, &mut sums[0], &mut dots[0]);
+            pixel::<S, E, RELU, SUMS, PARTIAL>(at, constants, x, finish, &mut sums[0], &mut dots[0]);
             at += step;
         }
         if SUMS {
@@ -122,9 +136,10 @@ unsafe fn pixels<S: Simd, const RELU: bool, const SUMS: bool, const TWICE: bool,
 
 /// The register of one pixel that starts at element `at`.
 #[inline(always)]
-unsafe fn pixel<S: Simd, const RELU: bool, const SUMS: bool, const PARTIAL: bool>(
+unsafe fn pixel<S: Simd, E: Element, const RELU: bool, const SUMS: bool, const PARTIAL: bool>(
     at: usize,
     Channels { scale, shift, mean, lanes, stream }: Channels<S>,
+    x: *const E,
     finish: &Finish<'_>,
     sum: &mut S::Vector,
     dot: &mut S::Vector,
@@ -133,7 +148,7 @@ unsafe fn pixel<S: Simd, const RELU: bool, const SUMS: bool, const PARTIAL: bool
     unsafe {
         let zero = S::splat(0.0);
         let mut value = load::<S, PARTIAL>(finish.gradient.add(at), lanes);
-        let x = if RELU || SUMS { load::<S, PARTIAL>(finish.x.add(at), lanes) } else { zero };
+        let x = if RELU || SUMS { E::load::<S, PARTIAL>(x.add(at), lanes) } else { zero };
         if RELU {
             value = S::select(S::greater(S::mul_add(x, scale, shift), zero), value, zero);
         }

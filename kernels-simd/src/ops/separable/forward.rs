@@ -10,7 +10,8 @@ use crate::ops::depthwise::{Row, Window};
 use crate::ops::prefetch::{Ahead, Along};
 use crate::ops::prelude::Prelude;
 use crate::ops::ring::Ring;
-use crate::ops::stream::{can_copy, can_stream, copy, publish};
+use crate::ops::stored::{Source, Stored, StoredMut, Target};
+use crate::ops::stream::{can_copy, can_stream, publish};
 use crate::shape::SeparableShape;
 
 /// Where the sums that a batch normalisation needs go: both are added to, one element per channel.
@@ -72,44 +73,85 @@ impl Kernels {
         moments: Option<Moments<'_>>,
         scratch: SeparableScratch<'_>,
     ) {
-        require!(
-            shape.is_sane()
-                && x.len() == shape.input.len()
-                && z.len() == shape.output().len()
-                && depthwise.len() == shape.depthwise().weights()
-                && pointwise.len() == shape.pointwise().weights()
-                && scratch.elements.len() >= shape.forward_scratch(),
-            "separable: x, z, weights and scratch of {}, {}, {}, {} and {} elements do not fit {shape:?}",
-            x.len(),
-            z.len(),
-            depthwise.len(),
-            pointwise.len(),
-            scratch.elements.len()
-        );
-        if !prelude.check(shape.input) {
-            return;
-        }
-        let outputs = shape.output_channels;
-        require!(bias.is_none_or(|bias| bias.len() == outputs), "separable: length of bias for {shape:?}");
-        if let Some(moments) = &moments {
-            let fits = [moments.sum.len(), moments.sum_of_squares.len()] == [outputs; 2];
-            require!(fits, "separable: moments for {shape:?}");
-        }
-        // SAFETY: the lengths fit the shape.
-        unsafe { forward(self, x, shape, prelude, depthwise, pointwise, bias, z, accumulate, moments, scratch) }
+        forward(self, x, shape, prelude, depthwise, pointwise, bias, z, accumulate, moments, scratch);
+    }
+
+    /// [`separable`](Self::separable) of an image `x` that is stored in either form to a `z` in either form, which is
+    /// overwritten, for training: `scratch` holds [`SeparableShape::streaming_scratch`] elements. The moments are those of `z` before it is rounded.
+    ///
+    /// # Panics
+    ///
+    /// When a length does not fit the shape; `scratch` may be longer.
+    #[allow(clippy::too_many_arguments)]
+    pub fn separable_stored(
+        self,
+        x: Stored<'_>,
+        shape: SeparableShape,
+        prelude: Prelude<'_>,
+        depthwise: &[f32],
+        pointwise: &[f32],
+        z: StoredMut<'_>,
+        moments: Option<Moments<'_>>,
+        scratch: SeparableScratch<'_>,
+    ) {
+        let (len, needed) = (scratch.elements.len(), shape.streaming_scratch());
+        assert!(len >= needed, "separable_stored: scratch of {len} elements, not {needed}, for {shape:?}");
+        forward(self, x, shape, prelude, depthwise, pointwise, None, z, false, moments, scratch);
     }
 }
 
+/// Checks all lengths, and computes `z`.
 #[allow(clippy::too_many_arguments)]
-unsafe fn forward(
+fn forward<X: Source, Z: Target>(
     kernels: Kernels,
-    x: &[f32],
+    x: X,
     shape: SeparableShape,
     prelude: Prelude<'_>,
     depthwise: &[f32],
     pointwise: &[f32],
     bias: Option<&[f32]>,
-    z: &mut [f32],
+    z: Z,
+    accumulate: bool,
+    moments: Option<Moments<'_>>,
+    scratch: SeparableScratch<'_>,
+) {
+    require!(
+        shape.is_sane()
+            && x.len() == shape.input.len()
+            && z.len() == shape.output().len()
+            && depthwise.len() == shape.depthwise().weights()
+            && pointwise.len() == shape.pointwise().weights()
+            && scratch.elements.len() >= shape.forward_scratch(),
+        "separable: x, z, weights and scratch of {}, {}, {}, {} and {} elements do not fit {shape:?}",
+        x.len(),
+        z.len(),
+        depthwise.len(),
+        pointwise.len(),
+        scratch.elements.len()
+    );
+    if !prelude.check(shape.input) {
+        return;
+    }
+    let outputs = shape.output_channels;
+    require!(bias.is_none_or(|bias| bias.len() == outputs), "separable: length of bias for {shape:?}");
+    if let Some(moments) = &moments {
+        let fits = [moments.sum.len(), moments.sum_of_squares.len()] == [outputs; 2];
+        require!(fits, "separable: moments for {shape:?}");
+    }
+    // SAFETY: the lengths fit the shape.
+    unsafe { compute(kernels, x, shape, prelude, depthwise, pointwise, bias, z, accumulate, moments, scratch) }
+}
+
+#[allow(clippy::too_many_arguments)]
+unsafe fn compute<X: Source, Z: Target>(
+    kernels: Kernels,
+    x: X,
+    shape: SeparableShape,
+    prelude: Prelude<'_>,
+    depthwise: &[f32],
+    pointwise: &[f32],
+    bias: Option<&[f32]>,
+    mut z: Z,
     accumulate: bool,
     mut moments: Option<Moments<'_>>,
     scratch: SeparableScratch<'_>,
@@ -131,8 +173,9 @@ unsafe fn forward(
     partial.fill(0.0);
     let left = shape.padding().left * shape.input.channels;
     let ring = Ring::new(ring, ring_rows, left..left + shape.input.width * shape.input.channels, reused);
-    let stream = read_later && can_stream(z.as_ptr(), outputs);
-    let copied = read_later && !stream && can_copy(kernels);
+    let in_place = z.in_place();
+    let stream = read_later && in_place.is_some_and(|z| can_stream(z, outputs));
+    let copied = in_place.is_none() || read_later && !stream && can_copy(kernels);
     debug_assert!(!copied || rest.len() >= shape.strip_len(strip_rows, outputs), "a strip behind all else");
     let (mut preluded, mut summed) = (0, 0);
     for first in (0..output.height).step_by(strip_rows.max(1)) {
@@ -144,7 +187,7 @@ unsafe fn forward(
             prelude_rows(kernels, x, shape, prelude, ring, preluded..needed);
             preluded = preluded.max(needed);
             depthwise_rows(kernels, shape, ring, first..first + rows, depthwise, strip.as_mut_ptr(), None);
-            let target = z.as_mut_ptr().add(first * output.width * outputs);
+            let done = first * output.width * outputs;
             // Outside of training the next strip is in the cache.
             let next = if read_later { strip_rows } else { 0 };
             let product = Product {
@@ -157,7 +200,10 @@ unsafe fn forward(
                 columns: outputs,
                 bias: bias.map_or(ptr::null(), <[f32]>::as_ptr),
                 accumulate,
-                c: if copied { rest.as_mut_ptr() } else { target },
+                c: match in_place {
+                    Some(z) if !copied => z.add(done),
+                    _ => rest.as_mut_ptr(),
+                },
                 c_pixel: outputs,
                 gaps: None,
                 stream,
@@ -166,7 +212,7 @@ unsafe fn forward(
             };
             product.compute(kernels, pixels);
             if copied {
-                copy(kernels, rest.as_ptr(), target, pixels * outputs);
+                z.copy(kernels, rest.as_ptr(), done, pixels * outputs);
             }
         }
         summed += pixels;
@@ -185,13 +231,13 @@ unsafe fn forward(
 }
 
 /// What is asked for along the product of a strip: the rows of `x` that are read for `rows` more rows of the output, from row `first` on.
-fn input_ahead(x: &[f32], shape: SeparableShape, first: usize, rows: usize) -> Along {
+fn input_ahead<X: Source>(x: X, shape: SeparableShape, first: usize, rows: usize) -> Along {
     let row = shape.input.width * shape.input.channels;
-    let len = rows * shape.stride * row;
-    if len <= FORESEEN {
+    let memory = x.memory(first * row, rows * shape.stride * row);
+    if memory.1 <= FORESEEN {
         return Along::NONE;
     }
-    Along::new([(x.as_ptr().wrapping_add(first * row), len)], rows * shape.output().width, shape.output_channels)
+    Along::new([memory], rows * shape.output().width, shape.output_channels)
 }
 
 /// Adds sums to sums in double precision.
@@ -206,9 +252,9 @@ pub(super) fn add(target: &mut [f64], values: &[f32]) {
 /// # Safety
 ///
 /// `x` is the image of the shape and has the rows, `prelude` fits it, and the ring has rows of [`SeparableShape::ring_row`] elements.
-pub(super) unsafe fn prelude_rows(
+pub(super) unsafe fn prelude_rows<X: Source>(
     kernels: Kernels,
-    x: &[f32],
+    x: X,
     shape: SeparableShape,
     prelude: Prelude<'_>,
     ring: Ring,
@@ -220,7 +266,7 @@ pub(super) unsafe fn prelude_rows(
         unsafe {
             let left = shape.padding().left * shape.input.channels;
             let target = core::slice::from_raw_parts_mut(ring.start.add(ring.offset(h) + left), len);
-            prelude.row(kernels, x.get_unchecked(h * len..(h + 1) * len), target);
+            x.preluded(kernels, h * len..(h + 1) * len, prelude, target);
         }
     }
 }
