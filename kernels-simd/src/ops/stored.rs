@@ -131,6 +131,7 @@ impl Source for &[f32] {
         self.len()
     }
 
+    #[inline(always)]
     unsafe fn preluded(self, kernels: Kernels, range: Range<usize>, prelude: Prelude<'_>, y: &mut [f32]) {
         // SAFETY: promised by the caller.
         unsafe { prelude.row(kernels, self.get_unchecked(range), y) }
@@ -146,6 +147,7 @@ impl Source for Stored<'_> {
         Stored::len(&self)
     }
 
+    #[inline(always)]
     unsafe fn preluded(self, kernels: Kernels, range: Range<usize>, prelude: Prelude<'_>, y: &mut [f32]) {
         // SAFETY: promised by the caller.
         unsafe {

@@ -28,21 +28,13 @@ impl Kernels {
         assert_eq!(per_channel, (channels, channels, channels), "norm_backward_apply: p, q, r of {channels} channels");
         assert_eq!((dy.len(), z.len()), (dz.len(), dz.len()), "norm_backward_apply: dy, z and dz");
         assert!(dz.len().is_multiple_of(channels), "{} values are no image of {channels} channels", dz.len());
+        let factors = &[mean, p, q, r];
         // SAFETY: dy, z and dz have the same length, a multiple of the channels; the others have one element per
         // channel.
         unsafe {
             dispatch!(
                 self,
-                image(
-                    dy: &[f32],
-                    z: Stored<'_>,
-                    mean: &[f32],
-                    p: &[f32],
-                    q: &[f32],
-                    r: &[f32],
-                    scale: f32,
-                    dz: &mut [f32],
-                )
+                image(dy: &[f32], z: Stored<'_>, factors: &[&[f32]; 4], scale: f32, dz: &mut [f32])
             );
         }
     }
@@ -51,30 +43,20 @@ impl Kernels {
 /// Pixels that are finished for one register of channels before the next: a tile that stays in the first cache.
 const TILE: usize = 32;
 
+/// `factors`: `mean`, `p`, `q` and `r`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn image<S: Simd>(
-    dy: &[f32],
-    z: Stored<'_>,
-    mean: &[f32],
-    p: &[f32],
-    q: &[f32],
-    r: &[f32],
-    scale: f32,
-    dz: &mut [f32],
-) {
+unsafe fn image<S: Simd>(dy: &[f32], z: Stored<'_>, factors: &[&[f32]; 4], scale: f32, dz: &mut [f32]) {
     // SAFETY: promised by the caller.
     unsafe {
         match z {
-            Stored::F32(z) => image_of::<S, f32>(dy, z, [mean, p, q, r], scale, dz),
-            Stored::F16(z) => image_of::<S, u16>(dy, z, [mean, p, q, r], scale, dz),
+            Stored::F32(z) => image_of::<S, f32>(dy, z, factors, scale, dz),
+            Stored::F16(z) => image_of::<S, u16>(dy, z, factors, scale, dz),
         }
     }
 }
 
-/// `factors`: `mean`, `p`, `q` and `r`.
 #[inline(always)]
-unsafe fn image_of<S: Simd, E: Element>(dy: &[f32], z: &[E], factors: [&[f32]; 4], scale: f32, dz: &mut [f32]) {
+unsafe fn image_of<S: Simd, E: Element>(dy: &[f32], z: &[E], factors: &[&[f32]; 4], scale: f32, dz: &mut [f32]) {
     let (len, channels) = (dz.len(), factors[0].len());
     let (dy, z, dz) = (dy.as_ptr(), z.as_ptr(), dz.as_mut_ptr());
     // SAFETY: elements and channels are inside, and the per-channel slices have `channels` elements.
@@ -88,16 +70,22 @@ unsafe fn image_of<S: Simd, E: Element>(dy: &[f32], z: &[E], factors: [&[f32]; 4
             }
             return;
         }
-        for first in (0..len).step_by(TILE * channels) {
-            let end = len.min(first + TILE * channels);
+        // One register of channels needs no tiles.
+        let tile = if channels <= S::LANES { len } else { TILE * channels };
+        let mut first = 0;
+        while first < len {
+            let end = len.min(first + tile);
             for c in (0..channels).step_by(S::LANES) {
                 with_lanes!(S, channels - c, PARTIAL, count, {
                     let factors = Factors::<S>::load::<false, PARTIAL>(factors, scale, c, count);
-                    for at in (first + c..end).step_by(channels) {
+                    let mut at = first + c;
+                    while at < end {
                         factors.apply::<E, PARTIAL>(dy.add(at), z.add(at), dz.add(at), count);
+                        at += channels;
                     }
                 });
             }
+            first = end;
         }
     }
 }
@@ -114,16 +102,15 @@ impl<S: Simd> Factors<S> {
     /// Those of the channels from `channel` on, of means, `p`, `q` and `r`.
     #[inline(always)]
     unsafe fn load<const TWICE: bool, const PARTIAL: bool>(
-        channels: [&[f32]; 4],
+        [mean, p, q, r]: &[&[f32]; 4],
         scale: f32,
         channel: usize,
         count: usize,
     ) -> Self {
         // SAFETY: promised by the caller.
         unsafe {
-            let [mean, p, q, r] =
-                channels.map(|values| load_channels::<S, TWICE, PARTIAL>(values.as_ptr().add(channel), count));
-            Self { mean, p: S::mul(S::splat(scale), p), q, r }
+            let at = |values: &[f32]| load_channels::<S, TWICE, PARTIAL>(values.as_ptr().add(channel), count);
+            Self { mean: at(mean), p: S::mul(S::splat(scale), at(p)), q: at(q), r: at(r) }
         }
     }
 

@@ -42,6 +42,11 @@ impl Finish<'_> {
 /// Partial sums kept side by side, so that additions do not wait for each other.
 const CHAINS: usize = 4;
 
+/// Those in use: AVX2 has 16 registers.
+const fn chains(lanes: usize) -> usize {
+    if lanes == 8 { 2 } else { CHAINS }
+}
+
 #[inline(always)]
 unsafe fn finish_pixels<S: Simd>(finish: &Finish<'_>) {
     // SAFETY: promised by the caller.
@@ -106,12 +111,13 @@ unsafe fn pixels<S: Simd, E: Element, const RELU: bool, const SUMS: bool, const 
         let stream = finish.stream && boundary;
         let constants = Channels::<S> { scale, shift, mean, lanes, stream };
         let (mut sums, mut dots) = ([zero; CHAINS], [zero; CHAINS]);
+        let chains = const { chains(S::LANES) };
         let together = if TWICE { 2 } else { 1 };
         let (step, count) = (together * finish.channels, finish.pixels / together);
-        let whole = count - count % CHAINS;
+        let whole = count - count % chains;
         let mut at = channel;
-        for _ in (0..whole).step_by(CHAINS) {
-            for (sum, dot) in sums.iter_mut().zip(&mut dots) {
+        for _ in (0..whole).step_by(chains) {
+            for (sum, dot) in sums.iter_mut().zip(&mut dots).take(chains) {
                 pixel::<S, E, RELU, SUMS, PARTIAL>(at, constants, x, finish, sum, dot);
                 at += step;
             }
