@@ -2,7 +2,10 @@
 
 use std::ops::{Deref, DerefMut};
 
+use darts_kernels_simd::{Kernels, Stored, StoredMut};
+
 use super::random;
+use crate::engine::Saved;
 
 /// Bytes of a cache line, at a multiple of which the engine's buffers start too.
 const LINE: usize = 64;
@@ -33,5 +36,56 @@ impl Deref for Buffer {
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.storage[self.start..]
+    }
+}
+
+/// Random numbers in one of the forms in which a network keeps values.
+pub(super) enum Values {
+    Single(Buffer),
+    Half(Vec<u16>),
+}
+
+/// `len` random numbers, stored as `saved` says.
+pub(super) fn values(len: usize, saved: Saved, kernels: Kernels) -> Values {
+    let single = buffer(len);
+    match saved {
+        Saved::F32 => Values::Single(single),
+        Saved::F16 => {
+            let mut half = vec![0; len];
+            kernels.f32_to_f16(&single, &mut half);
+            Values::Half(half)
+        }
+    }
+}
+
+impl Values {
+    pub fn stored(&self) -> Stored<'_> {
+        match self {
+            Self::Single(values) => Stored::F32(values),
+            Self::Half(values) => Stored::F16(values),
+        }
+    }
+
+    pub fn stored_mut(&mut self) -> StoredMut<'_> {
+        match self {
+            Self::Single(values) => StoredMut::F32(values),
+            Self::Half(values) => StoredMut::F16(values),
+        }
+    }
+}
+
+/// `name`, and the form if that is half precision.
+pub(super) fn name_of(name: &str, saved: Saved) -> String {
+    match saved {
+        Saved::F32 => name.to_owned(),
+        Saved::F16 => format!("{name}, f16"),
+    }
+}
+
+/// What `len` values take, in `f32`.
+pub(super) fn floats(len: usize, saved: Saved) -> usize {
+    match saved {
+        Saved::F32 => len,
+        Saved::F16 => len.div_ceil(2),
     }
 }

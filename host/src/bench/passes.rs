@@ -2,10 +2,11 @@
 
 use std::hint::black_box;
 
-use darts_kernels_simd::{ImageShape, MixTerm, NormSums, NormTerm, Padding, Prelude, Stored};
+use darts_kernels_simd::{ImageShape, MixTerm, NormSums, NormTerm, Padding, Prelude};
 
-use super::buffer::{Buffer, buffer};
+use super::buffer::{Buffer, Values, buffer, floats, name_of, values};
 use super::case::{Case, Direction, SIZES, Work, image, text};
+use crate::engine::Saved;
 
 /// Terms of a mixed operation: one for each primitive.
 const TERMS: usize = 8;
@@ -23,9 +24,12 @@ const CLASSES: usize = 10;
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for size in SIZES {
-        cases.extend(norms(image(size)));
+        cases.push(moments(image(size)));
         cases.extend(preludes(image(size)));
-        cases.push(mix(image(size)));
+        for saved in [Saved::F32, Saved::F16] {
+            cases.extend(norms_backward(image(size), saved));
+            cases.push(mix(image(size), saved));
+        }
         cases.extend(vectors(image(size)));
         cases.extend(half_precision(image(size)));
     }
@@ -34,54 +38,51 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-fn norms(shape: ImageShape) -> [Case; 4] {
+fn moments(shape: ImageShape) -> Case {
     let (size, len) = (text(shape), shape.len());
-    let case = |name, direction, work, body| Case::kernel((name, &size), direction, work, shape, body);
+    let work = Work::streaming(3 * len, len);
+    Case::kernel(("channel moments", &size), Direction::Forward, work, shape, |shape, kernels, timer| {
+        let z = buffer(shape.len());
+        let (mut sum, mut squares) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
+        timer(&mut || kernels.channel_moments(&z, shape.channels, &mut sum, &mut squares));
+    })
+}
+
+/// Of values that are stored as `saved` says.
+fn norms_backward(shape: ImageShape, saved: Saved) -> [Case; 3] {
+    let (size, len, kept) = (text(shape), shape.len(), floats(shape.len(), saved));
+    let case = |name, work, body| {
+        Case::kernel((&name_of(name, saved), &size), Direction::InputGradient, work, (shape, saved), body)
+    };
     [
-        case("channel moments", Direction::Forward, Work::streaming(3 * len, len), |shape, kernels, timer| {
-            let z = buffer(shape.len());
-            let (mut sum, mut squares) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
-            timer(&mut || kernels.channel_moments(&z, shape.channels, &mut sum, &mut squares));
+        case("norm backward reduce", Work::streaming(4 * len, len + kept), |&(shape, saved), kernels, timer| {
+            let (dy, z, mean) = (buffer(shape.len()), values(shape.len(), saved, kernels), buffer(shape.channels));
+            let (mut sum, mut dot) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
+            timer(&mut || kernels.norm_backward_reduce(&dy, z.stored(), &mean, 1.0, &mut sum, &mut dot));
         }),
         case(
-            "norm backward reduce",
-            Direction::InputGradient,
-            Work::streaming(4 * len, 2 * len),
-            |shape, kernels, timer| {
-                let (dy, z, mean) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.channels));
-                let (mut sum, mut dot) = (vec![0.0; shape.channels], vec![0.0; shape.channels]);
-                timer(&mut || kernels.norm_backward_reduce(&dy, Stored::F32(&z), &mean, 1.0, &mut sum, &mut dot));
-            },
-        ),
-        case(
             REDUCE_TERMS,
-            Direction::InputGradient,
-            Work::streaming((3 * TERMS + 1) * len, (TERMS + 1) * len),
-            |shape, kernels, timer| {
+            Work::streaming((3 * TERMS + 1) * len, len + TERMS * kept),
+            |&(shape, saved), kernels, timer| {
                 let (dy, mean) = (buffer(shape.len()), buffer(shape.channels));
-                let values: [Buffer; TERMS] = [(); TERMS].map(|()| buffer(shape.len()));
+                let values: [Values; TERMS] = [(); TERMS].map(|()| values(shape.len(), saved, kernels));
                 let mut sums = [(); TERMS].map(|()| [(); 2].map(|()| vec![0.0; shape.channels]));
                 let mut terms: Vec<NormTerm> = values
                     .iter()
                     .zip(&mut sums)
                     .map(|(z, [sum, dot])| NormTerm {
-                        z: Stored::F32(z),
+                        z: z.stored(),
                         sums: NormSums { mean: &mean, scale: 1.0, sum, dot },
                     })
                     .collect();
                 timer(&mut || kernels.norm_backward_reduce_terms(&dy, &mut terms));
             },
         ),
-        case(
-            "norm backward apply",
-            Direction::InputGradient,
-            Work::streaming(5 * len, 3 * len),
-            |shape, kernels, timer| {
-                let (dy, z, mut dz) = (buffer(shape.len()), buffer(shape.len()), buffer(shape.len()));
-                let [mean, p, q, r] = [(); 4].map(|()| buffer(shape.channels));
-                timer(&mut || kernels.norm_backward_apply(&dy, Stored::F32(&z), &mean, &p, &q, &r, 1.0, &mut dz));
-            },
-        ),
+        case("norm backward apply", Work::streaming(5 * len, 2 * len + kept), |&(shape, saved), kernels, timer| {
+            let (dy, z) = (buffer(shape.len()), values(shape.len(), saved, kernels));
+            let ([mean, p, q, r], mut dz) = ([(); 4].map(|()| buffer(shape.channels)), buffer(shape.len()));
+            timer(&mut || kernels.norm_backward_apply(&dy, z.stored(), &mean, &p, &q, &r, 1.0, &mut dz));
+        }),
     ]
 }
 
@@ -116,13 +117,13 @@ fn preludes(shape: ImageShape) -> [Case; 4] {
     ]
 }
 
-fn mix(shape: ImageShape) -> Case {
-    let (name, size, len) = (format!("mix of {TERMS} terms"), text(shape), shape.len());
-    let work = Work::streaming(2 * TERMS * len, (TERMS + 1) * len);
-    Case::kernel((&name, &size), Direction::Forward, work, shape, |shape, kernels, timer| {
-        let images: [Buffer; TERMS] = [(); TERMS].map(|()| buffer(shape.len()));
+fn mix(shape: ImageShape, saved: Saved) -> Case {
+    let (name, size, len) = (name_of(&format!("mix of {TERMS} terms"), saved), text(shape), shape.len());
+    let work = Work::streaming(2 * TERMS * len, len + TERMS * floats(len, saved));
+    Case::kernel((&name, &size), Direction::Forward, work, (shape, saved), |&(shape, saved), kernels, timer| {
+        let images: [Values; TERMS] = [(); TERMS].map(|()| values(shape.len(), saved, kernels));
         let (scale, shift, mut y) = (buffer(shape.channels), buffer(shape.channels), buffer(shape.len()));
-        let terms: Vec<MixTerm> = images.iter().map(|z| MixTerm { z: Stored::F32(z), scale: &scale }).collect();
+        let terms: Vec<MixTerm> = images.iter().map(|z| MixTerm { z: z.stored(), scale: &scale }).collect();
         timer(&mut || kernels.mix(&terms, &shift, &mut y, false));
     })
 }

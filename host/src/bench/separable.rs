@@ -3,13 +3,14 @@
 use std::array;
 
 use darts_kernels_simd::{
-    ImageShape, Moments, NormSums, OutputGradient, Prelude, SeparableInputGradient, SeparableScratch, SeparableShape,
-    SeparableWeightGradient, SeparableWeights, Stored,
+    ImageShape, Kernels, Moments, NormSums, OutputGradient, Prelude, SeparableInputGradient, SeparableScratch,
+    SeparableShape, SeparableWeightGradient, SeparableWeights,
 };
 
-use super::buffer::{Buffer, buffer};
+use super::buffer::{Buffer, Values, buffer, floats, name_of, values};
 use super::case::{Case, Direction, Work, image, text, window};
 use super::convolutions::WINDOWS;
+use crate::engine::Saved;
 
 /// Channels and extent of the images of the search at C = 16 and C = 8 and of derived networks at C = 36.
 const SIZES: [(usize, usize); 9] =
@@ -25,9 +26,10 @@ pub(super) fn cases() -> Vec<Case> {
         for size in SIZES {
             let input = image(size);
             let shape = |stride| SeparableShape { input, kernel, stride, dilation, output_channels: input.channels };
-            cases.extend(stage(shape(1), 1));
-            cases.extend(stage(shape(1), IMAGES));
-            cases.extend(stage(shape(2), 1));
+            cases.extend(stage(shape(1), 1, Saved::F32));
+            cases.extend(stage(shape(1), IMAGES, Saved::F32));
+            cases.extend(stage(shape(1), IMAGES, Saved::F16));
+            cases.extend(stage(shape(2), 1, Saved::F32));
         }
     }
     cases
@@ -51,11 +53,17 @@ fn buffers(shape: ImageShape, count: usize) -> Vec<Buffer> {
     (0..count).map(|_| buffer(shape.len())).collect()
 }
 
-fn stage(shape: SeparableShape, count: usize) -> [Case; 2] {
+fn images(shape: ImageShape, count: usize, saved: Saved, kernels: Kernels) -> Vec<Values> {
+    (0..count).map(|_| values(shape.len(), saved, kernels)).collect()
+}
+
+/// `saved`: how what a network keeps is stored, the input and the output.
+fn stage(shape: SeparableShape, count: usize, saved: Saved) -> [Case; 2] {
     let window = window(shape.kernel, shape.stride, shape.dilation);
-    let images = if count > 1 { format!(", {count} images") } else { String::new() };
-    let (name, size) = (format!("separable stage {window}"), format!("{}{images}", text(shape.input)));
+    let turns = if count > 1 { format!(", {count} images") } else { String::new() };
+    let (name, size) = (name_of(&format!("separable stage {window}"), saved), format!("{}{turns}", text(shape.input)));
     let (input, output) = (shape.input.len(), shape.output().len());
+    let kept = floats(input, saved) + floats(output, saved);
     let weights = shape.depthwise().weights() + shape.pointwise().weights();
     let flops = 2 * (shape.depthwise().output().len() * shape.kernel * shape.kernel)
         + 2 * shape.output().pixels() * shape.pointwise().weights();
@@ -63,30 +71,31 @@ fn stage(shape: SeparableShape, count: usize) -> [Case; 2] {
         let one = Work::new(flops, floats + weights);
         Work { touched: Some((count * floats + weights) * size_of::<f32>()), ..one }
     };
-    let case = |direction, work, body| Case::kernel((&name, &size), direction, work, (shape, count), body);
+    let case = |direction, work, body| Case::kernel((&name, &size), direction, work, (shape, count, saved), body);
     [
-        case(Direction::Forward, work(flops, input + output, weights), |&(shape, count), kernels, timer| {
-            let (x, mut z) = (buffers(shape.input, count), buffers(shape.output(), count));
+        case(Direction::Forward, work(flops, kept, weights), |&(shape, count, saved), kernels, timer| {
+            let x = images(shape.input, count, saved, kernels);
+            let mut z = images(shape.output(), count, saved, kernels);
             let (depthwise, pointwise) = (buffer(shape.depthwise().weights()), buffer(shape.pointwise().weights()));
             let Channels { scale, shift, .. } = Channels::new(shape.input.channels);
             let Channels { sums: [mut sum, mut sum_of_squares], .. } = Channels::new(shape.output_channels);
             let (mut scratch, mut turn) = (buffer(shape.streaming_scratch()), 0);
             let prelude = Prelude::AffineRelu { scale: &scale, shift: &shift };
             timer(&mut || {
-                let (x, z) = (&x[turn % count], &mut z[turn % count]);
+                let (x, z) = (x[turn % count].stored(), z[turn % count].stored_mut());
                 let moments = Moments { sum: &mut sum, sum_of_squares: &mut sum_of_squares };
                 let (weights, moments) = ((&depthwise, &pointwise), Some(moments));
                 let scratch = SeparableScratch { elements: &mut scratch, reused: turn > 0 };
-                kernels.separable(x, shape, prelude, weights.0, weights.1, None, z, false, moments, scratch);
+                kernels.separable_stored(x, shape, prelude, weights.0, weights.1, z, moments, scratch);
                 turn += 1;
             });
         }),
         case(
             Direction::Gradients,
-            work(2 * flops, 2 * input + 2 * output, 2 * weights),
-            |&(shape, count), kernels, timer| {
-                let (x, mut dx) = (buffers(shape.input, count), buffers(shape.input, count));
-                let (z, dy) = (buffers(shape.output(), count), buffers(shape.output(), count));
+            work(2 * flops, kept + input + output, 2 * weights),
+            |&(shape, count, saved), kernels, timer| {
+                let (x, mut dx) = (images(shape.input, count, saved, kernels), buffers(shape.input, count));
+                let (z, dy) = (images(shape.output(), count, saved, kernels), buffers(shape.output(), count));
                 let [depthwise, mut d_depthwise] = array::from_fn(|_| buffer(shape.depthwise().weights()));
                 let [pointwise, mut d_pointwise] = array::from_fn(|_| buffer(shape.pointwise().weights()));
                 let weights = SeparableWeights { depthwise: &depthwise, pointwise_transposed: &pointwise };
@@ -95,22 +104,14 @@ fn stage(shape: SeparableShape, count: usize) -> [Case; 2] {
                 let (mut scratch, mut turn) = (buffer(shape.backward_scratch()), 0);
                 let prelude = Prelude::AffineRelu { scale: &scale, shift: &shift };
                 timer(&mut || {
-                    let (x, dx, z, dy) = (&x[turn % count], &mut dx[turn % count], &z[turn % count], &dy[turn % count]);
+                    let (x, z) = (x[turn % count].stored(), z[turn % count].stored());
+                    let (dx, dy) = (&mut dx[turn % count], &dy[turn % count]);
                     let sums = NormSums { mean: &shift, scale: 1.0, sum: &mut sum, dot: &mut dot };
                     let dx = SeparableInputGradient { dx, accumulate: false, sums: Some(sums) };
                     let dw = SeparableWeightGradient { depthwise: &mut d_depthwise, pointwise: &mut d_pointwise };
-                    let dz = OutputGradient::Norm { dy, z: Stored::F32(z), mean: &q, p: &p, q: &q, r: &q, scale: 1.0 };
+                    let dz = OutputGradient::Norm { dy, z, mean: &q, p: &p, q: &q, r: &q, scale: 1.0 };
                     let scratch = SeparableScratch { elements: &mut scratch, reused: turn > 0 };
-                    kernels.separable_backward(
-                        Stored::F32(x),
-                        shape,
-                        prelude,
-                        weights,
-                        dz,
-                        Some(dx),
-                        Some(dw),
-                        scratch,
-                    );
+                    kernels.separable_backward(x, shape, prelude, weights, dz, Some(dx), Some(dw), scratch);
                     turn += 1;
                 });
             },
