@@ -41,6 +41,7 @@ impl Simd for Avx2 {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm256_storeu_ps(target, value) }
     }
+    const STREAMS: bool = true;
     #[inline(always)]
     unsafe fn stream(target: *mut f32, value: __m256) {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.

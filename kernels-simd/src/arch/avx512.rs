@@ -135,6 +135,7 @@ impl Simd for Avx512 {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.
         unsafe { _mm512_storeu_ps(target, value) }
     }
+    const STREAMS: bool = true;
     #[inline(always)]
     unsafe fn stream(target: *mut f32, value: __m512) {
         // SAFETY: the instruction set is present and pointers are valid, as the caller promises.

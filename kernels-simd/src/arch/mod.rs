@@ -154,6 +154,8 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     unsafe fn add_kept_twice(_sums: &mut [Self::Vector; 16], _weights: &[Self::Vector; 16], _a: *const f32) {}
     unsafe fn store(target: *mut f32, value: Self::Vector);
+    /// Whether [`stream`](Self::stream) and [`stream_f16`](Self::stream_f16) are more than stores.
+    const STREAMS: bool = false;
     /// Stores past the caches where the processor can; `target` lies on a boundary of a register.
     #[inline(always)]
     unsafe fn stream(target: *mut f32, value: Self::Vector) {

@@ -7,7 +7,7 @@
 use core::ptr;
 
 use super::prefetch::Along;
-pub(super) use super::product::Product;
+use super::product::{Destination, Product};
 use super::strip::Strip;
 use super::terms::in_groups;
 use super::tiles::{Tiles, cover};
@@ -172,7 +172,7 @@ unsafe fn forward(
                 c: y.as_mut_ptr().add(row * pixels * shape.output_pixel_stride),
                 c_pixel: shape.output_pixel_stride,
                 gaps: None,
-                stream: false,
+                to: Destination::Caches,
                 moments: ptr::null_mut(),
                 ahead: Along::NONE,
             };
@@ -221,7 +221,7 @@ unsafe fn backward_input(
                 c: dx.as_mut_ptr().add((y * input.width + x) * input.channels),
                 c_pixel: shape.stride_width * input.channels,
                 gaps: None,
-                stream: false,
+                to: Destination::Caches,
                 moments: ptr::null_mut(),
                 ahead: Along::NONE,
             };

@@ -5,7 +5,7 @@
 //! forward stage (3×3, 28×28) takes 1.86 µs in place of 2.1, both gradients 5.2 in place of 5.5 (AMD EPYC, Zen 5, 2026-11-29).
 
 use super::dense::OuterProducts;
-use super::product::Product;
+use super::product::{Destination, Product};
 use crate::arch::Simd;
 
 /// Factors, and columns.
@@ -86,13 +86,18 @@ impl Product {
                 }
                 *sum = S::add(*sum, S::add_neighbours(parts[0], parts[1]));
             }
-            let c = self.c.add(at);
-            if self.gaps.is_some() {
+            let c = self.c.wrapping_add(at);
+            if self.to == Destination::MemoryAsHalves {
+                let halves = self.c.cast::<u16>().add(at);
+                for (index, &z) in sums.iter().enumerate() {
+                    S::stream_f16(halves.add(index * S::LANES), z);
+                }
+            } else if self.gaps.is_some() {
                 let mut targets = self.targets(2 * pair);
                 for &z in &sums {
                     S::store(targets.next(2), z);
                 }
-            } else if self.stream && c.addr().is_multiple_of(S::LANES * size_of::<f32>()) {
+            } else if self.to == Destination::Memory && c.addr().is_multiple_of(S::LANES * size_of::<f32>()) {
                 for (index, &z) in sums.iter().enumerate() {
                     S::stream(c.add(index * S::LANES), z);
                 }

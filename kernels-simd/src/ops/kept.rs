@@ -1,7 +1,7 @@
 //! Products of sixteen factors with sixteen columns, whose weights, or their gradients, stay in registers.
 
 use super::dense::OuterProducts;
-use super::product::Product;
+use super::product::{Destination, Product};
 use crate::arch::Simd;
 
 /// Factors, and columns.
@@ -26,7 +26,7 @@ impl Product {
     /// The pointers cover the matrices, [`can_keep`](Self::can_keep), and the processor has the instruction set.
     #[inline(always)]
     pub(super) unsafe fn keep_weights<S: Simd>(&self, rows: usize) -> usize {
-        let &Self { a, c, accumulate, stream, moments, .. } = self;
+        let &Self { a, c, accumulate, to, moments, .. } = self;
         // SAFETY: the pointers cover the matrices.
         unsafe {
             let mut weights = [S::splat(0.0); SIZE];
@@ -35,7 +35,7 @@ impl Product {
             }
             let bias = if self.bias.is_null() { S::splat(0.0) } else { S::load(self.bias) };
             let mut row = 0;
-            if !accumulate && !stream && moments.is_null() {
+            if !accumulate && to == Destination::Caches && moments.is_null() {
                 while rows - row >= 2 * ROWS {
                     let mut sums = [bias; 2 * ROWS];
                     S::add_kept_twice(&mut sums, &weights, a.add(row * SIZE));
@@ -47,7 +47,7 @@ impl Product {
             }
             let (mut sum, mut squares) = (S::splat(0.0), S::splat(0.0));
             while rows - row >= ROWS {
-                let c = c.add(row * SIZE);
+                let (c, halves) = (c.wrapping_add(row * SIZE), c.cast::<u16>().wrapping_add(row * SIZE));
                 let mut sums = [bias; ROWS];
                 if accumulate {
                     for (r, sum) in sums.iter_mut().enumerate() {
@@ -56,8 +56,11 @@ impl Product {
                 }
                 S::add_kept(&mut sums, &weights, a.add(row * SIZE));
                 for (r, z) in sums.iter().enumerate() {
-                    let c = c.add(r * SIZE);
-                    if stream { S::stream(c, *z) } else { S::store(c, *z) }
+                    match to {
+                        Destination::Caches => S::store(c.add(r * SIZE), *z),
+                        Destination::Memory => S::stream(c.add(r * SIZE), *z),
+                        Destination::MemoryAsHalves => S::stream_f16(halves.add(r * SIZE), *z),
+                    }
                 }
                 if !moments.is_null() {
                     for z in sums {

@@ -22,16 +22,26 @@ pub(super) struct Product {
     /// Null for none.
     pub bias: *const f32,
     pub accumulate: bool,
+    /// As [`to`](Self::to) says, of numbers in half precision.
     pub c: *mut f32,
     pub c_pixel: usize,
     /// Where `c` is no one row of pixels; then it is overwritten.
     pub gaps: Option<Gaps>,
-    /// Whether `c`, for which [`can_stream`](super::stream::can_stream), is stored past the caches.
-    pub stream: bool,
+    pub to: Destination,
     /// `[2, columns]`: each column's sum and sum of squares of `c` are added; null for none.
     pub moments: *mut f32,
     /// What is asked for on the way.
     pub ahead: Along,
+}
+
+/// How `c` is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Destination {
+    Caches,
+    /// Past the caches; [`can_stream`](super::stream::can_stream).
+    Memory,
+    /// The same in half precision, with no gaps and nothing added to; [`can_stream_halves`](super::stream::can_stream_halves).
+    MemoryAsHalves,
 }
 
 /// Rows of pixels with gaps between them.
@@ -188,12 +198,16 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
                     b = b.add(product.depth * product.columns);
                 }
             }
-            let mut targets = product.targets(row);
-            if targets.left >= R {
-                let (c, c_pixel) = (targets.next(R).add(column), product.c_pixel);
+            let (mut targets, c_pixel) = (product.targets(row), product.c_pixel);
+            // No other strips have as many columns as can be stored so.
+            if const { S::STREAMS && !PARTIAL && (U == 0 || V == 0) } && product.to == Destination::MemoryAsHalves {
+                let c = product.c.cast::<u16>().add(row * c_pixel + column);
+                sums.iter().enumerate().for_each(|(r, sum)| sum.stream_halves(c.add(r * c_pixel)));
+            } else if targets.left >= R {
+                let c = targets.next(R).add(column);
                 let sums = sums.iter().enumerate();
                 // Not asked for each row: for all that the compiler knows, what is stored might change the answer.
-                if product.stream {
+                if product.to == Destination::Memory {
                     sums.for_each(|(r, sum)| sum.stream::<PARTIAL>(c.add(r * c_pixel), lanes));
                 } else {
                     sums.for_each(|(r, sum)| sum.store::<PARTIAL>(c.add(r * c_pixel), lanes));

@@ -174,6 +174,11 @@ pub(super) trait Target {
     /// Where values in single precision can be stored in place.
     fn in_place(&mut self) -> Option<*mut f32>;
 
+    /// Where values in half precision are.
+    fn halves(&mut self) -> Option<*mut u16> {
+        None
+    }
+
     /// Stores `len` values from `source`, in the first cache, from value `first` on: past the caches where they fill lines.
     ///
     /// # Safety
@@ -209,6 +214,13 @@ impl Target for StoredMut<'_> {
         match self {
             Self::F32(values) => values.in_place(),
             Self::F16(_) => None,
+        }
+    }
+
+    fn halves(&mut self) -> Option<*mut u16> {
+        match self {
+            Self::F32(_) => None,
+            Self::F16(values) => Some(values.as_mut_ptr()),
         }
     }
 

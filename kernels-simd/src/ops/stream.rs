@@ -15,6 +15,11 @@ pub(super) fn can_stream(target: *const f32, channels: usize) -> bool {
     target.addr().is_multiple_of(line) && (channels * size_of::<f32>()).is_multiple_of(line)
 }
 
+/// The same for a product with such columns in half precision.
+pub(super) fn can_stream_halves(kernels: Kernels, target: *const u16, channels: usize) -> bool {
+    can_copy(kernels) && target.addr().is_multiple_of(32) && (channels == 8 || channels.is_multiple_of(16))
+}
+
 /// Whether other pixels are worth a [`copy`].
 pub(super) fn can_copy(kernels: Kernels) -> bool {
     matches!(kernels.isa(), Isa::Avx2 | Isa::Avx512)

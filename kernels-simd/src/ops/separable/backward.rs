@@ -6,11 +6,11 @@ use core::ptr;
 use super::finish::Finish;
 use super::forward::{SUMMED_PIXELS, SeparableScratch, depthwise_rows, prelude_rows};
 use crate::kernels::Kernels;
-use crate::ops::dense::{OuterProducts, Product};
+use crate::ops::dense::OuterProducts;
 use crate::ops::depthwise::{FilterGradient, FilterInput, InputGradient};
 use crate::ops::prefetch::{Ahead, Along};
 use crate::ops::prelude::Prelude;
-use crate::ops::product::Gaps;
+use crate::ops::product::{Destination, Gaps, Product};
 use crate::ops::ring::Ring;
 use crate::ops::stored::{Source, Stored};
 use crate::ops::stream::{can_copy, can_stream, copy, publish};
@@ -442,7 +442,7 @@ impl<'a> Pass<'a> {
                     c: ring.start.add(ring.offset(first + row) + left),
                     c_pixel: channels,
                     gaps: (rows_of_call > 1).then_some(Gaps { width, len: ring.row_len - width * channels }),
-                    stream: false,
+                    to: Destination::Caches,
                     moments: ptr::null_mut(),
                     ahead,
                 };

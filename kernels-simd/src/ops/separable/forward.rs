@@ -5,13 +5,13 @@ use core::ptr;
 
 use crate::kernels::Kernels;
 use crate::lengths::{part, require};
-use crate::ops::dense::Product;
 use crate::ops::depthwise::{Row, Window};
 use crate::ops::prefetch::{Ahead, Along};
 use crate::ops::prelude::Prelude;
+use crate::ops::product::{Destination, Product};
 use crate::ops::ring::Ring;
 use crate::ops::stored::{Source, Stored, StoredMut, Target};
-use crate::ops::stream::{can_copy, can_stream, publish};
+use crate::ops::stream::{can_copy, can_stream, can_stream_halves, publish};
 use crate::shape::SeparableShape;
 
 /// Where the sums that a batch normalisation needs go: both are added to, one element per channel.
@@ -174,9 +174,13 @@ unsafe fn compute<X: Source, Z: Target>(
     partial.fill(0.0);
     let left = shape.padding().left * shape.input.channels;
     let ring = Ring::new(ring, ring_rows, left..left + shape.input.width * shape.input.channels, reused);
-    let in_place = z.in_place();
-    let stream = read_later && in_place.is_some_and(|z| can_stream(z, outputs));
-    let copied = in_place.is_none() || read_later && !stream && can_copy(kernels);
+    let (to, in_place) = match (z.in_place(), z.halves()) {
+        (Some(z), _) if read_later && can_stream(z, outputs) => (Destination::Memory, Some(z)),
+        (Some(z), _) if !(read_later && can_copy(kernels)) => (Destination::Caches, Some(z)),
+        (_, Some(z)) if can_stream_halves(kernels, z, outputs) => (Destination::MemoryAsHalves, Some(z.cast())),
+        _ => (Destination::Caches, None),
+    };
+    let copied = in_place.is_none();
     debug_assert!(!copied || rest.len() >= shape.strip_len(strip_rows, outputs), "a strip behind all else");
     let (mut preluded, mut summed) = (0, 0);
     for first in (0..output.height).step_by(strip_rows.max(1)) {
@@ -202,12 +206,13 @@ unsafe fn compute<X: Source, Z: Target>(
                 bias: bias.map_or(ptr::null(), <[f32]>::as_ptr),
                 accumulate,
                 c: match in_place {
-                    Some(z) if !copied => z.add(done),
-                    _ => rest.as_mut_ptr(),
+                    Some(z) if to == Destination::MemoryAsHalves => z.cast::<u16>().add(done).cast(),
+                    Some(z) => z.add(done),
+                    None => rest.as_mut_ptr(),
                 },
                 c_pixel: outputs,
                 gaps: None,
-                stream,
+                to,
                 moments: if moments.is_some() { partial.as_mut_ptr() } else { ptr::null_mut() },
                 ahead: input_ahead(x, shape, preluded, next),
             };
@@ -226,7 +231,7 @@ unsafe fn compute<X: Source, Z: Target>(
             summed = 0;
         }
     }
-    if stream || copied {
+    if to != Destination::Caches || copied {
         publish();
     }
 }
