@@ -8,29 +8,40 @@ use darts_kernels_simd::{
 use darts_tests::{Guarded, Random, assert_close, channel_counts, guarded, kernels, repeating_channel_counts};
 
 /// Numbers in half precision between canaries: NaNs that a kernel must neither write nor let take part.
-struct Halves(Vec<u16>);
+struct Halves {
+    all: Vec<u16>,
+    start: usize,
+    len: usize,
+}
 
-const GUARD: usize = 32;
+const GUARD: usize = 64;
 const CANARY: u16 = 0x7eda;
 
 impl Halves {
-    fn new(values: &[u16]) -> Self {
-        Self([&[CANARY; GUARD], values, &[CANARY; GUARD]].concat())
+    /// The values `offset` values behind a boundary of 64 bytes.
+    fn new(values: &[u16], offset: usize) -> Self {
+        let mut all = vec![CANARY; values.len() + 3 * GUARD];
+        let start = GUARD + all[GUARD..].as_ptr().align_offset(64) + offset;
+        all[start..start + values.len()].copy_from_slice(values);
+        Self { all, start, len: values.len() }
     }
 
+    /// Numbers in ±1, and in some of them what is special: zeros of both signs, the smallest and the largest.
     fn random(random: &mut Random, len: usize) -> Self {
         let mut halves = vec![0; len];
         reference::f32_to_f16(&random.values(len), &mut halves);
-        Self::new(&halves)
+        for (half, special) in halves.iter_mut().skip(3).step_by(7).zip([0x0000, 0x8000, 0x0001, 0x83ff, 0x4c00]) {
+            *half = special;
+        }
+        Self::new(&halves, 0)
     }
 
     fn get(&self) -> &[u16] {
-        &self.0[GUARD..self.0.len() - GUARD]
+        &self.all[self.start..self.start + self.len]
     }
 
     fn get_mut(&mut self) -> &mut [u16] {
-        let end = self.0.len() - GUARD;
-        &mut self.0[GUARD..end]
+        &mut self.all[self.start..self.start + self.len]
     }
 
     fn stored(&self) -> Stored<'_> {
@@ -38,14 +49,14 @@ impl Halves {
     }
 
     fn wide(&self) -> Guarded {
-        let mut wide = vec![f32::NAN; self.get().len()];
+        let mut wide = vec![f32::NAN; self.len];
         reference::f16_to_f32(self.get(), &mut wide);
         guarded(&wide)
     }
 
     fn check(&self) {
-        let end = self.0.len() - GUARD;
-        assert!(self.0[..GUARD].iter().chain(&self.0[end..]).all(|&value| value == CANARY), "written outside");
+        let (before, rest) = self.all.split_at(self.start);
+        assert!(before.iter().chain(&rest[self.len..]).all(|&value| value == CANARY), "written outside");
     }
 }
 
@@ -132,16 +143,19 @@ fn a_norm_s_backward() {
     });
 }
 
+/// Of `channels` channels, to as many and to others; the last size has strips of an odd number of pixels.
 fn shapes(channels: usize) -> impl Iterator<Item = SeparableShape> {
-    [(3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 1), (3, 1, 2)].into_iter().flat_map(move |(kernel, stride, dilation)| {
-        [(1, 1), (3, 7), (9, 8), (20, 14)].map(|(height, width)| SeparableShape {
-            input: ImageShape::new(height, width, channels),
-            kernel,
-            stride,
-            dilation,
-            output_channels: channels,
-        })
-    })
+    [(3, 1, 1, 0), (5, 1, 2, 0), (3, 2, 1, 0), (5, 2, 1, 8), (3, 1, 2, 16)].into_iter().flat_map(
+        move |(kernel, stride, dilation, outputs)| {
+            [(1, 1), (3, 7), (9, 8), (20, 14), (11, 13)].map(|(height, width)| SeparableShape {
+                input: ImageShape::new(height, width, channels),
+                kernel,
+                stride,
+                dilation,
+                output_channels: if outputs > 0 { outputs } else { channels },
+            })
+        },
+    )
 }
 
 fn preludes<'a>(scale: &'a [f32], shift: &'a [f32]) -> [Prelude<'a>; 4] {
@@ -156,25 +170,65 @@ fn separable() {
             let x = Halves::random(random, shape.input.len());
             let depthwise = random.values(shape.depthwise().weights());
             let pointwise = random.values(shape.pointwise().weights());
-            let len = shape.output().len();
-            let run = |x: Stored, z: StoredMut| {
-                let mut sums = [vec![1.0; channels], vec![2.0; channels]];
+            let (len, outputs) = (shape.output().len(), shape.output_channels);
+            let untouched = [vec![1.0; outputs], vec![2.0; outputs]];
+            let run = |x: Stored, z: StoredMut, moments: bool| {
+                let mut sums = untouched.clone();
                 let [sum, sum_of_squares] = &mut sums;
                 let mut scratch = Guarded::unwritten(shape.streaming_scratch());
                 let scratch = SeparableScratch::new(&mut scratch);
-                let moments = Some(Moments { sum, sum_of_squares });
+                let moments = moments.then_some(Moments { sum, sum_of_squares });
                 kernels.separable_stored(x, shape, prelude, &depthwise, &pointwise, z, moments, scratch);
                 sums
             };
-            let (mut z, mut expected) = (Halves::new(&vec![0x7e00; len]), Guarded::unwritten(len));
-            let sums = run(Stored::F32(&x.wide()), StoredMut::F32(&mut expected));
+            let (wide, mut expected) = (x.wide(), Guarded::unwritten(len));
+            let sums = run(Stored::F32(&wide), StoredMut::F32(&mut expected), true);
             let mut rounded = vec![0; len];
             reference::f32_to_f16(&expected, &mut rounded);
-            assert_eq!(run(x.stored(), StoredMut::F16(z.get_mut())), sums, "{kernels:?}, {shape:?}, {prelude:?}");
-            assert_eq!(z.get(), rounded, "{kernels:?}, {shape:?}, {prelude:?}");
-            z.check();
+            for (offset, moments, half) in [(0, true, true), (0, false, false), (1, true, false), (8, false, true)] {
+                let context = format!("{kernels:?}, {shape:?}, {prelude:?}, {offset}, {moments}, {half}");
+                let mut z = Halves::new(&vec![0x7e00; len], offset);
+                let x = if half { x.stored() } else { Stored::F32(&wide) };
+                let actual = run(x, StoredMut::F16(z.get_mut()), moments);
+                assert_eq!(actual, if moments { sums.clone() } else { untouched.clone() }, "{context}");
+                assert_eq!(z.get(), rounded, "{context}");
+                z.check();
+            }
+            let mut z = Guarded::unwritten(len);
+            assert_eq!(run(x.stored(), StoredMut::F32(&mut z), true), sums, "{kernels:?}, {shape:?}, {prelude:?}");
+            assert_eq!(z[..], expected[..], "{kernels:?}, {shape:?}, {prelude:?}");
         }
     });
+}
+
+#[test]
+fn what_is_not_finite_goes_through_and_what_is_too_large_becomes_infinite() {
+    for kernels in kernels() {
+        for channels in [1, 8, 16, 36] {
+            let input = ImageShape::new(1, 3, channels);
+            let shape = SeparableShape { input, kernel: 1, stride: 1, dilation: 1, output_channels: channels };
+            let mut pointwise = vec![0.0; channels * channels];
+            pointwise[0] = 1.0;
+            let mut x = Halves::new(&vec![0; input.len()], 0);
+            for (pixel, value) in [0x7e00, 0xfc00, 0x7bff].into_iter().enumerate() {
+                x.get_mut()[pixel * channels] = value;
+            }
+            let (mut z, mut scratch) = (vec![0; input.len()], vec![0.0; shape.streaming_scratch()]);
+            kernels.separable_stored(
+                x.stored(),
+                shape,
+                Prelude::Copy,
+                &vec![2.0; channels],
+                &pointwise,
+                StoredMut::F16(&mut z),
+                None,
+                SeparableScratch::new(&mut scratch),
+            );
+            let first = [0, 1, 2].map(|pixel| z[pixel * channels]);
+            assert_eq!(first[0] & 0x7e00, 0x7e00, "{kernels:?}, {channels}: NaN");
+            assert_eq!(first[1..], [0xfc00, 0x7c00], "{kernels:?}, {channels}");
+        }
+    }
 }
 
 #[test]
@@ -186,34 +240,44 @@ fn separable_backward() {
             let dy = guarded(&random.values(shape.output().len()));
             let depthwise = random.values(shape.depthwise().weights());
             let pointwise_transposed = random.values(shape.pointwise().weights());
-            let [mean, p, q, r] = [(); 4].map(|()| random.values(channels));
-            let run = |x: Stored, z: Stored| {
-                let mut dx = Guarded::unwritten(shape.input.len());
+            let [p, q, r, z_mean] = [(); 4].map(|()| random.values(shape.output_channels));
+            let mean = random.values(channels);
+            // With everything, and with the gradient as it is, added to what is there, without sums or weights.
+            let run = |x: Stored, z: Option<Stored>| {
+                let mut dx = guarded(&vec![0.25; shape.input.len()]);
                 let mut sums = [vec![1.0; channels], vec![2.0; channels]];
                 let mut dw = [vec![0.5; depthwise.len()], vec![0.5; pointwise_transposed.len()]];
                 let mut scratch = Guarded::unwritten(shape.backward_scratch());
                 let ([sum, dot], [d_depthwise, d_pointwise]) = (&mut sums, &mut dw);
+                let norm_sums = z.map(|_| NormSums { mean: &mean, scale: 0.5, sum, dot });
+                let want_dw = z.map(|_| SeparableWeightGradient { depthwise: d_depthwise, pointwise: d_pointwise });
+                let dz = z.map_or(OutputGradient::Ready(&dy), |z| OutputGradient::Norm {
+                    dy: &dy,
+                    z,
+                    mean: &z_mean,
+                    p: &p,
+                    q: &q,
+                    r: &r,
+                    scale: 1.5,
+                });
                 kernels.separable_backward(
                     x,
                     shape,
                     prelude,
                     SeparableWeights { depthwise: &depthwise, pointwise_transposed: &pointwise_transposed },
-                    OutputGradient::Norm { dy: &dy, z, mean: &mean, p: &p, q: &q, r: &r, scale: 1.5 },
-                    Some(SeparableInputGradient {
-                        dx: &mut dx,
-                        accumulate: false,
-                        sums: Some(NormSums { mean: &mean, scale: 0.5, sum, dot }),
-                    }),
-                    Some(SeparableWeightGradient { depthwise: d_depthwise, pointwise: d_pointwise }),
+                    dz,
+                    Some(SeparableInputGradient { dx: &mut dx, accumulate: z.is_none(), sums: norm_sums }),
+                    want_dw,
                     SeparableScratch::new(&mut scratch),
                 );
                 (dx.to_vec(), sums, dw)
             };
             let (wide_x, wide_z) = (x.wide(), z.wide());
-            let expected = run(Stored::F32(&wide_x), Stored::F32(&wide_z));
-            for (x, z) in [(x.stored(), z.stored()), (Stored::F32(&wide_x), z.stored())] {
-                assert!(run(x, z) == expected, "{kernels:?}, {shape:?}, {prelude:?}");
-            }
+            let expected = run(Stored::F32(&wide_x), Some(Stored::F32(&wide_z)));
+            let context = format!("{kernels:?}, {shape:?}, {prelude:?}");
+            assert!(run(x.stored(), Some(z.stored())) == expected, "{context}");
+            assert!(run(Stored::F32(&wide_x), Some(z.stored())) == expected, "{context}, x in single precision");
+            assert!(run(x.stored(), None) == run(Stored::F32(&wide_x), None), "{context}, no norm");
         }
     });
 }

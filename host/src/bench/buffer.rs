@@ -42,17 +42,18 @@ impl DerefMut for Buffer {
 /// Random numbers in one of the forms in which a network keeps values.
 pub(super) enum Values {
     Single(Buffer),
-    Half(Vec<u16>),
+    /// Two in each place.
+    Half(Buffer),
 }
 
-/// `len` random numbers, stored as `saved` says.
+/// `len` random numbers, an even number, stored as `saved` says.
 pub(super) fn values(len: usize, saved: Saved, kernels: Kernels) -> Values {
     let single = buffer(len);
     match saved {
         Saved::F32 => Values::Single(single),
         Saved::F16 => {
-            let mut half = vec![0; len];
-            kernels.f32_to_f16(&single, &mut half);
+            let mut half = buffer(len / 2);
+            kernels.f32_to_f16(&single, bytemuck::cast_slice_mut(&mut half));
             Values::Half(half)
         }
     }
@@ -62,14 +63,14 @@ impl Values {
     pub fn stored(&self) -> Stored<'_> {
         match self {
             Self::Single(values) => Stored::F32(values),
-            Self::Half(values) => Stored::F16(values),
+            Self::Half(values) => Stored::F16(bytemuck::cast_slice(values)),
         }
     }
 
     pub fn stored_mut(&mut self) -> StoredMut<'_> {
         match self {
             Self::Single(values) => StoredMut::F32(values),
-            Self::Half(values) => StoredMut::F16(values),
+            Self::Half(values) => StoredMut::F16(bytemuck::cast_slice_mut(values)),
         }
     }
 }
@@ -86,6 +87,6 @@ pub(super) fn name_of(name: &str, saved: Saved) -> String {
 pub(super) fn floats(len: usize, saved: Saved) -> usize {
     match saved {
         Saved::F32 => len,
-        Saved::F16 => len.div_ceil(2),
+        Saved::F16 => len / 2,
     }
 }

@@ -36,14 +36,6 @@ pub(super) struct Work {
     pub image: usize,
 }
 
-/// Where what is not there as it is needed comes to lie.
-struct Buffers<'a> {
-    /// A stage's stored value.
-    value: &'a mut Buffer,
-    /// Its gradient.
-    gradient: &'a mut Buffer,
-}
-
 /// What all tasks of a region share.
 pub(super) struct Shared<'a> {
     pub network: &'a Network,
@@ -184,7 +176,7 @@ impl Shared<'_> {
                 chunk.each(images.clone(), |image, chunk| self.backward_stage(index, image, chunk, scratch));
             }
             for index in (0..graph.regions[self.region].mixes.len()).rev() {
-                chunk.each(images.clone(), |image, chunk| self.backward_mix(index, image, chunk, &mut scratch.terms));
+                chunk.each(images.clone(), |image, chunk| self.backward_mix(index, image, chunk, &mut scratch.value));
             }
         }
     }
@@ -203,13 +195,13 @@ impl Shared<'_> {
         self.live[self.gradient_source(stage, upstream)]
     }
 
-    /// What comes from `upstream` of the gradient of a stage's stored value.
+    /// What comes from `upstream` of the gradient of a stage's stored value; `buffer` is for what has no norm.
     fn output_gradient<'a>(
         &'a self,
         work: Work,
         upstream: Upstream,
         chunk: &'a Chunk,
-        buffers: Buffers<'a>,
+        buffer: &'a mut Buffer,
     ) -> OutputGradient<'a> {
         let Network { graph, kernels, norms, .. } = self.network;
         let from = self.gradient_source(work.stage, upstream);
@@ -227,12 +219,12 @@ impl Shared<'_> {
                 let range = graph.norms[norm].range.clone();
                 let [mean, p, q, r] = [&norms.mean, &norms.p, &norms.q, &norms.r].map(|all| &all[range.clone()]);
                 let output = graph.stages[work.stage].output;
-                let z = self.network.as_stored(&chunk.values, output, work.image, buffers.value);
+                let z = self.network.kept(&chunk.values, output, work.image);
                 OutputGradient::Norm { dy, z, mean, p, q, r, scale }
             }
             None if weight * scale == 1.0 => OutputGradient::Ready(dy),
             None => {
-                let dz = buffers.gradient.sized(dy.len());
+                let dz = buffer.sized(dy.len());
                 kernels.scale(weight * scale, dy, dz);
                 OutputGradient::Ready(dz)
             }
@@ -276,11 +268,11 @@ impl Shared<'_> {
         let read = self.plan.reads[work.index][0];
         let mut gradient = read.map(|_| take(&mut chunk.gradients[network.slot(source.tensor)]));
         let accumulate = read.is_some_and(|read| self.begin(read, chunk));
-        let Scratch { stage, value, stored, stored_gradient, .. } = scratch;
+        let Scratch { stage, stored_gradient, .. } = scratch;
         let [upstream] = network.plan.upstream[work.stage][..] else {
             unreachable!("stage {} has many readers", work.stage)
         };
-        let dz = self.output_gradient(work, upstream, chunk, Buffers { value: stored, gradient: stored_gradient });
+        let dz = self.output_gradient(work, upstream, chunk, stored_gradient);
         let place = Chunk::place(&network.graph, source.tensor, work.image);
         let norm_sums = read.and_then(|read| read.sums).zip(source.norm);
         let norm_sums = norm_sums.map(|(start, norm)| network.norm_sums(norm, 1.0, &mut sums[start..]));
@@ -289,7 +281,7 @@ impl Shared<'_> {
             accumulate,
             sums: norm_sums,
         });
-        let x = network.as_stored(&chunk.values, source.tensor, work.image, value);
+        let x = network.kept(&chunk.values, source.tensor, work.image);
         let input = (x, plan.prelude(network.source_fold(source)));
         plan.backward_fused(network.kernels, self.weights(), input, StageGradients { dz, dw, dx }, stage);
         if let Some(gradient) = gradient {
@@ -307,12 +299,12 @@ impl Shared<'_> {
     ) {
         let network = self.network;
         let (stage, plan) = (&network.graph.stages[work.stage], &network.plan.stages[work.stage]);
-        let Scratch { stage: stage_scratch, value, stored, stored_gradient, terms: [scaled, part, ..], .. } = scratch;
+        let Scratch { stage: stage_scratch, value, stored_gradient, scaled, part, .. } = scratch;
         let dz = stored_gradient.sized(network.graph.tensors[stage.output].len());
         let live = network.plan.upstream[work.stage].iter().filter(|&&upstream| self.is_live(work.stage, upstream));
         for (index, &upstream) in live.enumerate() {
             let target = if index == 0 { &mut *dz } else { part.sized(dz.len()) };
-            match self.output_gradient(work, upstream, chunk, Buffers { value: stored, gradient: scaled }) {
+            match self.output_gradient(work, upstream, chunk, scaled) {
                 OutputGradient::Ready(dz) => target.copy_from_slice(dz),
                 OutputGradient::Norm { dy, z, mean, p, q, r, scale } => {
                     network.kernels.norm_backward_apply(dy, z, mean, p, q, r, scale, target);
@@ -357,7 +349,7 @@ impl Shared<'_> {
         Weights { flat: self.inputs.weights, transposed: &self.network.transposed }
     }
 
-    fn backward_mix(&self, index: usize, image: usize, chunk: &mut Chunk, buffers: &mut [Buffer; TERMS]) {
+    fn backward_mix(&self, index: usize, image: usize, chunk: &mut Chunk, buffer: &mut Buffer) {
         let network = self.network;
         let Network { graph, kernels, .. } = network;
         let node = &graph.mixes[graph.regions[self.region].mixes[index]];
@@ -375,7 +367,7 @@ impl Shared<'_> {
         }
         let mut sums = take(&mut chunk.sums);
         for (nodes, terms) in node.terms.chunks(TERMS).zip(terms.chunks(TERMS)) {
-            self.reduce_terms((nodes, terms), image, dy, chunk, (&mut sums, &mut *buffers));
+            self.reduce_terms((nodes, terms), image, dy, chunk, (&mut sums, &mut *buffer));
         }
         chunk.sums = sums;
         for (term, &Written { target, .. }) in node.terms.iter().zip(terms) {
@@ -399,14 +391,14 @@ impl Shared<'_> {
         image: usize,
         dy: &[f32],
         chunk: &Chunk,
-        (mut sums, buffers): (&mut [f64], &mut [Buffer; TERMS]),
+        (mut sums, buffer): (&mut [f64], &mut Buffer),
     ) {
         let network = self.network;
         // Those behind a norm, in the order of their sums.
         let none = || NormSums { mean: &[], scale: 0.0, sum: &mut [], dot: &mut [] };
         let mut reductions = [(); TERMS].map(|()| NormTerm { z: Stored::F32(&[]), sums: none() });
         let (mut count, mut start) = (0, 0);
-        for ((term, written), buffer) in nodes.iter().zip(terms).zip(buffers) {
+        for (term, written) in nodes.iter().zip(terms) {
             let factor = network.drop_factor(term, self.inputs, chunk, image);
             let own = written.sums.unwrap_or(start);
             let (tensor, all) = (term.source.tensor, &chunk.values);
@@ -419,7 +411,7 @@ impl Shared<'_> {
                     let len = 2 * network.graph.norms[norm].range.len();
                     let (before, rest) = take(&mut sums).split_at_mut(own - start + len);
                     let sums_of_term = network.norm_sums(norm, factor, &mut before[own - start..]);
-                    let z = network.as_stored(all, tensor, image, buffer);
+                    let z = network.kept(all, tensor, image);
                     reductions[count] = NormTerm { z, sums: sums_of_term };
                     (count, start, sums) = (count + 1, own + len, rest);
                 }

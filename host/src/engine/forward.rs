@@ -64,10 +64,10 @@ impl Network {
     fn prepare(&self, scratch: &mut Scratch) {
         let stages = self.graph.stages.iter().map(|stage| stage.output);
         let longest = stages.map(|tensor| self.graph.tensors[tensor].len()).max().unwrap_or(0);
-        let Scratch { stage, value, terms, scales, zeros, stored, stored_gradient } = scratch;
-        terms.iter_mut().chain([value, stored, stored_gradient]).for_each(|buffer| {
+        let Scratch { stage, value, scaled, part, scales, zeros, stored, stored_gradient } = scratch;
+        for buffer in [value, scaled, part, stored, stored_gradient] {
             buffer.sized(longest);
-        });
+        }
         let channels = self.graph.tensors.iter().map(|shape| shape.channels).max().unwrap_or(0);
         scales.sized((TERMS + 1) * channels);
         zeros.sized(channels).fill(0.0);
@@ -96,21 +96,17 @@ impl Network {
         }
     }
 
-    /// Values of one image of a tensor as they are stored; what is not stored is brought to `buffer`.
+    /// Values of one image of a tensor that are kept, in either form.
     ///
     /// In the caller's code: returned through memory, the three words would be copied as vectors, for which the processor waits until they are
     /// in the cache, behind stores past it (1 % of a pass at C=8; AMD EPYC, Zen 5, 2026-11-29).
     #[inline(always)]
-    pub(super) fn as_stored<'a>(
-        &self,
-        all: &'a [Values],
-        tensor: TensorId,
-        image: usize,
-        buffer: &'a mut Buffer,
-    ) -> Stored<'a> {
+    pub(super) fn kept<'a>(&self, all: &'a [Values], tensor: TensorId, image: usize) -> Stored<'a> {
+        let place = Chunk::place(&self.graph, tensor, image);
         match &all[tensor] {
-            Values::F16(values) => Stored::F16(&values[Chunk::place(&self.graph, tensor, image)]),
-            _ => self.value(all, tensor, image, buffer).into(),
+            Values::F32(values) => Stored::F32(&values[place]),
+            Values::F16(values) => Stored::F16(&values[place]),
+            Values::Recomputed(stage) => unreachable!("the values of stage {stage} are not kept"),
         }
     }
 
@@ -194,14 +190,10 @@ impl Network {
             let mut mixed = [MixTerm { z: Stored::F32(&[]), scale: &[] }; TERMS];
             let mut count = 0;
             for (tensor, scale) in sources.clone() {
-                let place = Chunk::place(&self.graph, tensor, image);
-                let z = match &all[tensor] {
-                    Values::F32(values) => Stored::F32(&values[place]),
-                    Values::F16(values) => Stored::F16(&values[place]),
-                    Values::Recomputed(_) => continue,
-                };
-                mixed[count] = MixTerm { z, scale };
-                count += 1;
+                if !matches!(all[tensor], Values::Recomputed(_)) {
+                    mixed[count] = MixTerm { z: self.kept(all, tensor, image), scale };
+                    count += 1;
+                }
             }
             self.kernels.mix(&mixed[..count], shift, y, group > 0);
             for (tensor, scale) in sources {
@@ -263,7 +255,7 @@ impl Network {
     fn run_fused(&self, work: StageWork, chunk: &mut Chunk, z: StoredMut, scratch: &mut Scratch) {
         let (stage, plan) = (&self.graph.stages[work.stage], &self.plan.stages[work.stage]);
         let source = stage.inputs[0];
-        let x = self.as_stored(&chunk.values, source.tensor, work.image, &mut scratch.value);
+        let x = self.kept(&chunk.values, source.tensor, work.image);
         let channels = self.graph.tensors[stage.output].channels;
         let moments = work.moments.map(|start| moments(&mut chunk.sums[start..], channels));
         let input = (x, plan.prelude(self.source_fold(source)));

@@ -16,13 +16,14 @@ pub(super) struct Scratch {
     pub stage: StageScratch,
     /// Value of a tensor that is not stored as it is read.
     pub value: Buffer,
-    /// The same for the terms of a mix that are added at a time.
-    pub terms: [Buffer; TERMS],
-    /// Per-channel scales of these terms, behind their common shift.
+    /// Gradient of a stage's value from one of its readers, and its share of that from all.
+    pub scaled: Buffer,
+    pub part: Buffer,
+    /// Per-channel scales of the terms of a mix that are added at a time, behind their common shift.
     pub scales: Buffer,
     /// A zero for each channel.
     pub zeros: Buffer,
-    /// A stage's value before it is stored in another form, or as it is read back.
+    /// A stage's value before it is stored in half precision.
     pub stored: Buffer,
     /// Gradient of a stage's stored value.
     pub stored_gradient: Buffer,

@@ -182,7 +182,7 @@ impl StagePlan {
         separable
     }
 
-    /// Forward in one pass, from values `x` in either form to such a `z`. In the caller's code, as [`as_stored`](super::Network::as_stored).
+    /// Forward in one pass, from values `x` in either form to such a `z`. In the caller's code, as [`kept`](super::Network::kept).
     #[inline(always)]
     pub fn forward_fused(
         &self,

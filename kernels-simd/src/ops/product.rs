@@ -22,7 +22,7 @@ pub(super) struct Product {
     /// Null for none.
     pub bias: *const f32,
     pub accumulate: bool,
-    /// As [`to`](Self::to) says, of numbers in half precision.
+    /// With [`Destination::MemoryAsHalves`] it points to `u16`.
     pub c: *mut f32,
     pub c_pixel: usize,
     /// Where `c` is no one row of pixels; then it is overwritten.
@@ -173,7 +173,7 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
         product.ahead.ask((row, R), (column, width));
         // SAFETY: the pointers cover the matrices, and the tile lies inside.
         unsafe {
-            let c = product.c.add(row * product.c_pixel + column);
+            let c = product.c.wrapping_add(row * product.c_pixel + column);
             let mut sums = [Strip::<S, V, U>::zero(); R];
             if !product.bias.is_null() {
                 sums = [Strip::load::<PARTIAL>(product.bias.add(column), lanes); R];
@@ -199,8 +199,8 @@ impl<const RELU: bool> Tiles for Sum<'_, RELU> {
                 }
             }
             let (mut targets, c_pixel) = (product.targets(row), product.c_pixel);
-            // No other strips have as many columns as can be stored so.
-            if const { S::STREAMS && !PARTIAL && (U == 0 || V == 0) } && product.to == Destination::MemoryAsHalves {
+            // Of 8 columns and of whole sixteens there are no other strips.
+            if const { S::STREAMS && !PARTIAL && U == 0 } && product.to == Destination::MemoryAsHalves {
                 let c = product.c.cast::<u16>().add(row * c_pixel + column);
                 sums.iter().enumerate().for_each(|(r, sum)| sum.stream_halves(c.add(r * c_pixel)));
             } else if targets.left >= R {

@@ -15,9 +15,12 @@ pub(super) fn can_stream(target: *const f32, channels: usize) -> bool {
     target.addr().is_multiple_of(line) && (channels * size_of::<f32>()).is_multiple_of(line)
 }
 
-/// The same for a product with such columns in half precision.
-pub(super) fn can_stream_halves(kernels: Kernels, target: *const u16, channels: usize) -> bool {
-    can_copy(kernels) && target.addr().is_multiple_of(32) && (channels == 8 || channels.is_multiple_of(16))
+/// Whether a product of strips of `pixels` pixels can store past the caches in half precision from `target` on: it has 8 columns or whole
+/// sixteens, and all its registers lie on boundaries of half their size.
+pub(super) fn can_stream_halves(kernels: Kernels, target: *const u16, channels: usize, pixels: usize) -> bool {
+    can_copy(kernels)
+        && target.addr().is_multiple_of(32)
+        && (channels.is_multiple_of(16) || channels == 8 && pixels.is_multiple_of(2))
 }
 
 /// Whether other pixels are worth a [`copy`].

@@ -77,18 +77,11 @@ impl<S: Simd, const V: usize, const U: usize> Strip<S, V, U> {
         }
     }
 
-    /// As [`stream`](Self::stream) in half precision, nothing cut off; `target` lies on a boundary of half a register.
+    /// The registers of `S` past the caches in half precision; `target` lies on a boundary of half a register.
     #[inline(always)]
     pub unsafe fn stream_halves(&self, target: *mut u16) {
         // SAFETY: the caller's promise.
-        unsafe {
-            for (v, &whole) in self.whole.iter().enumerate() {
-                S::stream_f16(target.add(v * S::LANES), whole);
-            }
-            for (u, &rest) in self.rest.iter().enumerate() {
-                S::Rest::stream_f16(target.add(V * S::LANES + u * S::Rest::LANES), rest);
-            }
-        }
+        unsafe { self.whole.iter().enumerate().for_each(|(v, &whole)| S::stream_f16(target.add(v * S::LANES), whole)) }
     }
 
     /// `self + other`.

@@ -354,7 +354,7 @@ impl<'a> Pass<'a> {
         Ahead::new(streams, products + portions_of_weights + portions_of_input, every_register)
     }
 
-    /// Whether products ask on their way, and not once ahead: those that take long, of streams that are equally long.
+    /// Whether products ask on their way, and not once ahead: those that take long, of streams that are about equally long.
     fn asks_along(&self) -> bool {
         self.shape.stride == 1 && self.shape.pointwise().weights() > FEW_WEIGHTS
     }

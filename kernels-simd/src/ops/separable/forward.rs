@@ -177,7 +177,9 @@ unsafe fn compute<X: Source, Z: Target>(
     let (to, in_place) = match (z.in_place(), z.halves()) {
         (Some(z), _) if read_later && can_stream(z, outputs) => (Destination::Memory, Some(z)),
         (Some(z), _) if !(read_later && can_copy(kernels)) => (Destination::Caches, Some(z)),
-        (_, Some(z)) if can_stream_halves(kernels, z, outputs) => (Destination::MemoryAsHalves, Some(z.cast())),
+        (_, Some(z)) if can_stream_halves(kernels, z, outputs, strip_rows * output.width) => {
+            (Destination::MemoryAsHalves, Some(z.cast()))
+        }
         _ => (Destination::Caches, None),
     };
     let copied = in_place.is_none();
