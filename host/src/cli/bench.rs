@@ -123,8 +123,8 @@ fn print(report: &Report) -> io::Result<()> {
             row.isa.to_owned(),
             row.threads.to_string(),
             format!("{:.2}", 1e6 * row.seconds),
-            number(Some(row.gflops)),
-            number(Some(row.gbytes_per_second)),
+            number(row.gflops),
+            number(row.gbytes_per_second),
             row.bound.to_owned(),
             format!("{:.0}", 100.0 * row.fraction_of_peak),
         ]);
@@ -132,8 +132,8 @@ fn print(report: &Report) -> io::Result<()> {
     write!(output, "{table}")
 }
 
-fn number(value: Option<f64>) -> String {
-    value.map_or("-".to_owned(), |value| format!("{value:.1}"))
+fn number(value: f64) -> String {
+    format!("{value:.1}")
 }
 
 /// A row for each name and a column for each number of threads.
@@ -151,7 +151,8 @@ fn roof_table(what: &str, unit: &str, measured: Vec<(&str, usize, f64)>) -> Tabl
     let mut table = Table::new(&[&[what], &titles.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
     for name in names {
         let of = |&threads: &usize| {
-            number(measured.iter().find(|entry| (entry.0, entry.1) == (name, threads)).map(|entry| entry.2))
+            let found = measured.iter().find(|entry| (entry.0, entry.1) == (name, threads));
+            found.map_or("-".to_owned(), |entry| number(entry.2))
         };
         table.row([name.to_owned()].into_iter().chain(threads.iter().map(of)));
     }

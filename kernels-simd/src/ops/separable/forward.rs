@@ -174,14 +174,7 @@ unsafe fn compute<X: Source, Z: Target>(
     partial.fill(0.0);
     let left = shape.padding().left * shape.input.channels;
     let ring = Ring::new(ring, ring_rows, left..left + shape.input.width * shape.input.channels, reused);
-    let (to, in_place) = match (z.in_place(), z.halves()) {
-        (Some(z), _) if read_later && can_stream(z, outputs) => (Destination::Memory, Some(z)),
-        (Some(z), _) if !(read_later && can_copy(kernels)) => (Destination::Caches, Some(z)),
-        (_, Some(z)) if can_stream_halves(kernels, z, outputs, strip_rows * output.width) => {
-            (Destination::MemoryAsHalves, Some(z.cast()))
-        }
-        _ => (Destination::Caches, None),
-    };
+    let (to, in_place) = destination(kernels, &mut z, shape, read_later);
     let copied = in_place.is_none();
     debug_assert!(!copied || rest.len() >= shape.strip_len(strip_rows, outputs), "a strip behind all else");
     let (mut preluded, mut summed) = (0, 0);
@@ -235,6 +228,22 @@ unsafe fn compute<X: Source, Z: Target>(
     }
     if to != Destination::Caches || copied {
         publish();
+    }
+}
+
+/// How products of strips store `z`, and where it starts; nowhere if strips are copied.
+fn destination<Z: Target>(
+    kernels: Kernels,
+    z: &mut Z,
+    shape: SeparableShape,
+    read_later: bool,
+) -> (Destination, Option<*mut f32>) {
+    let (columns, pixels) = (shape.output_channels, shape.strip_rows() * shape.output().width);
+    match (z.in_place(), z.halves()) {
+        (Some(z), _) if read_later && can_stream(z, columns) => (Destination::Memory, Some(z)),
+        (Some(z), _) if !(read_later && can_copy(kernels)) => (Destination::Caches, Some(z)),
+        (_, Some(z)) if can_stream_halves(kernels, z, columns, pixels) => (Destination::MemoryAsHalves, Some(z.cast())),
+        _ => (Destination::Caches, None),
     }
 }
 
