@@ -36,8 +36,9 @@ pub(super) enum Broken {
     Interrupted(Interrupted),
 }
 
-/// An answer on its way.
+/// An answer on its way. Dropping it closes the connection, with which its thread ends.
 pub(super) struct Connection {
+    agent: Agent,
     heads: Receiver<Result<Head, String>>,
     pieces: Receiver<Result<Vec<u8>, String>>,
     silence: Duration,
@@ -48,11 +49,12 @@ impl Connection {
     pub fn open(url: &str, start: u64, silence: Duration) -> Result<Self, Broken> {
         let (send_head, heads) = sync_channel(1);
         let (send_piece, pieces) = sync_channel(AHEAD);
-        let url = url.to_owned();
-        // The thread is not waited for: it ends with its connection, or with the process.
+        let agent = agent();
+        let (url, asking) = (url.to_owned(), agent.clone());
+        // The thread is not waited for: while it looks for the host or connects, nothing can end it.
         thread::Builder::new()
             .name("download".into())
-            .spawn(move || match request(&url, start) {
+            .spawn(move || match request(&asking, &url, start) {
                 Ok(response) => {
                     if send_head.send(Ok(head(&response))).is_ok() {
                         send_body(response, &send_piece);
@@ -61,7 +63,7 @@ impl Connection {
                 Err(error) => drop(send_head.send(Err(described(error)))),
             })
             .map_err(|error| Broken::Failed(error.to_string()))?;
-        Ok(Self { heads, pieces, silence })
+        Ok(Self { agent, heads, pieces, silence })
     }
 
     /// Waits for the beginning of the answer.
@@ -93,13 +95,25 @@ impl Connection {
     }
 }
 
-/// Has no limits of time of its own: whoever waits counts the silence.
-fn request(url: &str, start: u64) -> Result<Response<Body>, ureq::Error> {
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.agent.clone().shutdown();
+    }
+}
+
+/// Has no limits of time: whoever waits counts the silence. No connection is used twice, so that a redirection within a
+/// server does not meet one that the server is about to close.
+fn agent() -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
+        .max_idle_connections(0)
         .user_agent(concat!("darts/", env!("CARGO_PKG_VERSION")))
         .build();
-    let request = Agent::new_with_config(config).get(url);
+    Agent::new_with_config(config)
+}
+
+fn request(agent: &Agent, url: &str, start: u64) -> Result<Response<Body>, ureq::Error> {
+    let request = agent.get(url);
     let request = if start > 0 { request.header(header::RANGE, format!("bytes={start}-")) } else { request };
     request.call()
 }
