@@ -59,8 +59,8 @@ pub use ops::norm::{
 pub use ops::pool::{PoolGradient, Pooling};
 pub use ops::prelude::Prelude;
 pub use ops::separable::{
-    Moments, NormSums, OutputGradient, SeparableInputGradient, SeparableScratch, SeparableWeightGradient,
-    SeparableWeights,
+    Moments, NormSums, OutputGradient, Preluded, SeparableInput, SeparableInputGradient, SeparableScratch,
+    SeparableWeightGradient, SeparableWeights,
 };
 pub use ops::stored::{Stored, StoredMut};
 pub use shape::{DenseShape, DepthwiseShape, ImageShape, Padding, PoolShape, SeparableShape, valid_extent};

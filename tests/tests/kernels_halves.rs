@@ -2,8 +2,9 @@
 //! with what is written rounded behind them.
 
 use darts_kernels_simd::{
-    ImageShape, Kernels, MixTerm, Moments, NormSums, NormTerm, OutputGradient, Prelude, SeparableInputGradient,
-    SeparableScratch, SeparableShape, SeparableWeightGradient, SeparableWeights, Stored, StoredMut, reference,
+    ImageShape, Kernels, MixTerm, Moments, NormSums, NormTerm, OutputGradient, Prelude, SeparableInput,
+    SeparableInputGradient, SeparableScratch, SeparableShape, SeparableWeightGradient, SeparableWeights, Stored,
+    StoredMut, reference,
 };
 use darts_tests::{Guarded, Random, assert_close, channel_counts, guarded, kernels, repeating_channel_counts};
 
@@ -178,7 +179,8 @@ fn separable() {
                 let mut scratch = Guarded::unwritten(shape.streaming_scratch());
                 let scratch = SeparableScratch::new(&mut scratch);
                 let moments = moments.then_some(Moments { sum, sum_of_squares });
-                kernels.separable_stored(x, shape, prelude, &depthwise, &pointwise, z, moments, scratch);
+                let input = SeparableInput::new(x, prelude);
+                kernels.separable_stored(input, shape, &depthwise, &pointwise, z, moments, scratch);
                 sums
             };
             let (wide, mut expected) = (x.wide(), Guarded::unwritten(len));
@@ -215,9 +217,8 @@ fn what_is_not_finite_goes_through_and_what_is_too_large_becomes_infinite() {
             }
             let (mut z, mut scratch) = (vec![0; input.len()], vec![0.0; shape.streaming_scratch()]);
             kernels.separable_stored(
-                x.stored(),
+                SeparableInput::new(x.stored(), Prelude::Copy),
                 shape,
-                Prelude::Copy,
                 &vec![2.0; channels],
                 &pointwise,
                 StoredMut::F16(&mut z),
@@ -261,9 +262,8 @@ fn separable_backward() {
                     scale: 1.5,
                 });
                 kernels.separable_backward(
-                    x,
+                    SeparableInput::new(x, prelude),
                     shape,
-                    prelude,
                     SeparableWeights { depthwise: &depthwise, pointwise_transposed: &pointwise_transposed },
                     dz,
                     Some(SeparableInputGradient { dx: &mut dx, accumulate: z.is_none(), sums: norm_sums }),
@@ -289,6 +289,6 @@ fn a_short_scratch_is_refused() {
     let shape = SeparableShape { input, kernel: 3, stride: 1, dilation: 1, output_channels: 1 };
     let mut scratch = vec![0.0; shape.streaming_scratch() - 1];
     let (x, mut z, scratch) = ([0; 4], [0; 4], SeparableScratch::new(&mut scratch));
-    let (x, z) = (Stored::F16(&x), StoredMut::F16(&mut z));
-    Kernels::detect().separable_stored(x, shape, Prelude::Copy, &[0.0; 9], &[0.0], z, None, scratch);
+    let (x, z) = (SeparableInput::new(Stored::F16(&x), Prelude::Copy), StoredMut::F16(&mut z));
+    Kernels::detect().separable_stored(x, shape, &[0.0; 9], &[0.0], z, None, scratch);
 }

@@ -1,8 +1,9 @@
 //! The fused separable stage on every instruction set against the composition of the reference's operations in `f64`.
 
 use darts_kernels_simd::{
-    ImageShape, Kernels, Moments, NormSums, OutputGradient, Prelude, SeparableInputGradient, SeparableScratch,
-    SeparableShape, SeparableWeightGradient, SeparableWeights, Stored, reference,
+    ImageShape, Kernels, Moments, NormSums, OutputGradient, Padding, Prelude, Preluded, SeparableInput,
+    SeparableInputGradient, SeparableScratch, SeparableShape, SeparableWeightGradient, SeparableWeights, Stored,
+    StoredMut, reference,
 };
 use darts_tests::{Guarded, Random, absolute, assert_close, channel_counts, guarded, kernels};
 
@@ -58,6 +59,15 @@ impl Case {
             2 => Prelude::Affine { scale, shift },
             _ => Prelude::Copy,
         }
+    }
+
+    /// The image after the prelude, with a border that is wide enough, and how wide.
+    fn preluded(&self, kernels: Kernels) -> (Guarded, usize) {
+        let (input, border) = (self.shape.input, self.shape.padding().left + self.kind % 3);
+        let padding = Padding { left: border, right: border, ..Padding::NONE };
+        let mut values = Guarded::unwritten(input.padded(padding).len());
+        kernels.prelude(&self.x, input, padding, self.prelude(), &mut values);
+        (values, border)
     }
 
     /// The padded image.
@@ -256,15 +266,14 @@ impl Case {
         ] {
             let above = Above::new(shape, norm, random);
             let mut elements = Guarded::unwritten(shape.backward_scratch());
-            let mut run = |x: &[f32], reused| {
+            let mut run = |x: &[f32], preluded, reused| {
                 let mut dx = if accumulate { guarded(&before[0]) } else { Guarded::unwritten(before[0].len()) };
                 let (mut sum, mut dot) = (vec![1.0; channels], vec![2.0; channels]);
                 let (mut depthwise, mut pointwise) = (guarded(&before[1]), guarded(&before[2]));
                 let sums = sums.then_some(NormSums { mean: &mean, scale: 0.5, sum: &mut sum, dot: &mut dot });
                 kernels.separable_backward(
-                    x.into(),
+                    SeparableInput { preluded, ..SeparableInput::new(x, self.prelude()) },
                     shape,
-                    self.prelude(),
                     SeparableWeights { depthwise: &self.depthwise, pointwise_transposed: &transposed },
                     above.source(),
                     want_dx.then_some(SeparableInputGradient { dx: &mut dx, accumulate, sums }),
@@ -273,9 +282,14 @@ impl Case {
                 );
                 Computed { dx: dx.to_vec(), sum, dot, depthwise: depthwise.to_vec(), pointwise: pointwise.to_vec() }
             };
-            let actual = run(&self.x, false);
-            run(&other, true);
-            assert_eq!(bits(&run(&self.x, true)), bits(&actual), "another call gave other bits: {shape:?}");
+            let actual = run(&self.x, None, false);
+            run(&other, None, true);
+            assert_eq!(bits(&run(&self.x, None, true)), bits(&actual), "another call gave other bits: {shape:?}");
+            let (values, border) = self.preluded(kernels);
+            for reused in [false, true] {
+                let computed = run(&self.x, Some(Preluded { values: &values, border }), reused);
+                assert_eq!(bits(&computed), bits(&actual), "preluded: {shape:?}");
+            }
             let context =
                 format!("{} {shape:?}, {:?}, {:?}", kernels.isa(), self.prelude(), (norm, accumulate, sums, want_dw));
             let zeros = vec![0.0; before[0].len()];
@@ -385,6 +399,46 @@ fn backward() {
             case.check_backward(kernels, &mut random);
         }
     }
+}
+
+#[test]
+fn forward_preluded() {
+    let mut random = Random::new(3);
+    for kernels in kernels() {
+        for case in cases(kernels, &mut random) {
+            let (shape, outputs) = (case.shape, case.shape.output_channels);
+            let (values, border) = case.preluded(kernels);
+            let run = |preluded| {
+                let (mut z, mut scratch) =
+                    (Guarded::unwritten(shape.output().len()), Guarded::unwritten(shape.streaming_scratch()));
+                let (mut sum, mut sum_of_squares) = (vec![1.0; outputs], vec![2.0; outputs]);
+                kernels.separable_stored(
+                    SeparableInput { preluded, ..SeparableInput::new(&case.x[..], case.prelude()) },
+                    shape,
+                    &case.depthwise,
+                    &case.pointwise,
+                    StoredMut::F32(&mut z),
+                    Some(Moments { sum: &mut sum, sum_of_squares: &mut sum_of_squares }),
+                    SeparableScratch::new(&mut scratch),
+                );
+                (z.to_vec(), sum, sum_of_squares)
+            };
+            assert_eq!(run(Some(Preluded { values: &values, border })), run(None), "{} {shape:?}", kernels.isa());
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "do not fit SeparableShape")]
+fn a_preluded_image_with_too_narrow_a_border_is_refused() {
+    let input = ImageShape::new(2, 2, 1);
+    let shape = SeparableShape { input, kernel: 5, stride: 1, dilation: 1, output_channels: 1 };
+    let (x, values, mut z) = ([0.0; 4], [0.0; 8], [0.0; 4]);
+    let preluded = Some(Preluded { values: &values, border: 1 });
+    let input = SeparableInput { preluded, ..SeparableInput::new(&x[..], Prelude::Copy) };
+    let mut scratch = vec![0.0; shape.streaming_scratch()];
+    let (z, scratch) = (StoredMut::F32(&mut z), SeparableScratch::new(&mut scratch));
+    Kernels::detect().separable_stored(input, shape, &[0.0; 25], &[0.0], z, None, scratch);
 }
 
 #[test]

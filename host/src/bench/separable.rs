@@ -3,8 +3,8 @@
 use std::array;
 
 use darts_kernels_simd::{
-    ImageShape, Kernels, Moments, NormSums, OutputGradient, Prelude, SeparableInputGradient, SeparableScratch,
-    SeparableShape, SeparableWeightGradient, SeparableWeights,
+    ImageShape, Kernels, Moments, NormSums, OutputGradient, Prelude, SeparableInput, SeparableInputGradient,
+    SeparableScratch, SeparableShape, SeparableWeightGradient, SeparableWeights,
 };
 
 use super::buffer::{Buffer, Values, buffer, floats, name_of, values};
@@ -86,7 +86,15 @@ fn stage(shape: SeparableShape, count: usize, saved: Saved) -> [Case; 2] {
                 let moments = Moments { sum: &mut sum, sum_of_squares: &mut sum_of_squares };
                 let (weights, moments) = ((&depthwise, &pointwise), Some(moments));
                 let scratch = SeparableScratch { elements: &mut scratch, reused: turn > 0 };
-                kernels.separable_stored(x, shape, prelude, weights.0, weights.1, z, moments, scratch);
+                kernels.separable_stored(
+                    SeparableInput::new(x, prelude),
+                    shape,
+                    weights.0,
+                    weights.1,
+                    z,
+                    moments,
+                    scratch,
+                );
                 turn += 1;
             });
         }),
@@ -111,7 +119,15 @@ fn stage(shape: SeparableShape, count: usize, saved: Saved) -> [Case; 2] {
                     let dw = SeparableWeightGradient { depthwise: &mut d_depthwise, pointwise: &mut d_pointwise };
                     let dz = OutputGradient::Norm { dy, z, mean: &q, p: &p, q: &q, r: &q, scale: 1.0 };
                     let scratch = SeparableScratch { elements: &mut scratch, reused: turn > 0 };
-                    kernels.separable_backward(x, shape, prelude, weights, dz, Some(dx), Some(dw), scratch);
+                    kernels.separable_backward(
+                        SeparableInput::new(x, prelude),
+                        shape,
+                        weights,
+                        dz,
+                        Some(dx),
+                        Some(dw),
+                        scratch,
+                    );
                     turn += 1;
                 });
             },

@@ -6,7 +6,7 @@
 
 use std::mem::{replace, take};
 
-use darts_kernels_simd::{NormSums, NormTerm, OutputGradient, SeparableInputGradient, Stored};
+use darts_kernels_simd::{NormSums, NormTerm, OutputGradient, SeparableInput, SeparableInputGradient, Stored};
 
 use super::chunk::{Chunk, Values};
 use super::forward::mixing_weight;
@@ -172,6 +172,9 @@ impl Shared<'_> {
         for images in self.plan.groups(chunk.images.len()) {
             chunk.written.clear();
             chunk.written.extend(self.plan.targets.iter().map(|&tensor| self.live[tensor]));
+            if self.want_weights {
+                self.network.compute_relus(self.plan, images.clone(), chunk, scratch);
+            }
             for index in (0..graph.regions[self.region].stages.len()).rev() {
                 chunk.each(images.clone(), |image, chunk| self.backward_stage(index, image, chunk, scratch));
             }
@@ -268,7 +271,7 @@ impl Shared<'_> {
         let read = self.plan.reads[work.index][0];
         let mut gradient = read.map(|_| take(&mut chunk.gradients[network.slot(source.tensor)]));
         let accumulate = read.is_some_and(|read| self.begin(read, chunk));
-        let Scratch { stage, stored_gradient, .. } = scratch;
+        let Scratch { stage, stored_gradient, relus, .. } = scratch;
         let [upstream] = network.plan.upstream[work.stage][..] else {
             unreachable!("stage {} has many readers", work.stage)
         };
@@ -282,7 +285,9 @@ impl Shared<'_> {
             sums: norm_sums,
         });
         let x = network.kept(&chunk.values, source.tensor, work.image);
-        let input = (x, plan.prelude(network.source_fold(source)));
+        // Without gradients of weights nothing reads it.
+        let preluded = self.plan.relu(work.index, work.image, relus).filter(|_| self.want_weights);
+        let input = SeparableInput { x, prelude: plan.prelude(network.source_fold(source)), preluded };
         plan.backward_fused(network.kernels, self.weights(), input, StageGradients { dz, dw, dx }, stage);
         if let Some(gradient) = gradient {
             chunk.gradients[network.slot(source.tensor)] = gradient;

@@ -2,10 +2,11 @@
 
 use std::mem::take;
 
-use darts_kernels_simd::{MixTerm, Moments, Stored, StoredMut};
+use darts_kernels_simd::{MixTerm, Moments, SeparableInput, Stored, StoredMut};
 
 use super::chunk::{Chunk, Values};
 use super::parallel::Workers;
+use super::plan::RegionPlan;
 use super::pool::Pool;
 use super::scratch::{Buffer, Scratch, TERMS};
 use super::stage::GroupInput;
@@ -64,7 +65,7 @@ impl Network {
     fn prepare(&self, scratch: &mut Scratch) {
         let stages = self.graph.stages.iter().map(|stage| stage.output);
         let longest = stages.map(|tensor| self.graph.tensors[tensor].len()).max().unwrap_or(0);
-        let Scratch { stage, value, scaled, part, scales, zeros, stored, stored_gradient } = scratch;
+        let Scratch { stage, value, scaled, part, scales, zeros, stored, stored_gradient, relus } = scratch;
         for buffer in [value, scaled, part, stored, stored_gradient] {
             buffer.sized(longest);
         }
@@ -72,6 +73,7 @@ impl Network {
         scales.sized((TERMS + 1) * channels);
         zeros.sized(channels).fill(0.0);
         self.plan.stages.iter().for_each(|plan| plan.prepare(stage));
+        self.prepare_relus(relus);
     }
 
     /// Scale and shift of the batch norm through which a source is read.
@@ -156,10 +158,12 @@ impl Network {
                     self.forward_mix(mix, image, inputs, chunk, scratch);
                 }
             }
-            for (&stage, &start) in self.graph.regions[region].stages.iter().zip(&plan.moments) {
+            self.compute_relus(plan, images.clone(), chunk, scratch);
+            for (index, (&stage, &start)) in self.graph.regions[region].stages.iter().zip(&plan.moments).enumerate() {
                 let moments = batch_statistics.then_some(start);
                 for image in images.clone() {
-                    self.forward_stage(StageWork { stage, image, weights: inputs.weights, moments }, chunk, scratch);
+                    let work = StageWork { index, stage, image, weights: inputs.weights, moments };
+                    self.forward_stage(work, plan, chunk, scratch);
                 }
             }
         }
@@ -224,7 +228,7 @@ impl Network {
     }
 
     /// Runs a stage on one image and, if its batch norm wants them, adds the moments to the chunk's sums from `moments` on.
-    fn forward_stage(&self, work: StageWork, chunk: &mut Chunk, scratch: &mut Scratch) {
+    fn forward_stage(&self, work: StageWork, region: &RegionPlan, chunk: &mut Chunk, scratch: &mut Scratch) {
         let stage = &self.graph.stages[work.stage];
         let work = StageWork { moments: work.moments.filter(|_| !stage.norms.is_empty()), ..work };
         let place = Chunk::place(&self.graph, stage.output, work.image);
@@ -232,8 +236,12 @@ impl Network {
         let mut values = take(&mut chunk.values[stage.output]);
         let fused = self.plan.stages[work.stage].is_fused();
         match &mut values {
-            Values::F32(target) if fused => self.run_fused(work, chunk, StoredMut::F32(&mut target[place]), scratch),
-            Values::F16(target) if fused => self.run_fused(work, chunk, StoredMut::F16(&mut target[place]), scratch),
+            Values::F32(target) if fused => {
+                self.run_fused(work, region, chunk, StoredMut::F32(&mut target[place]), scratch)
+            }
+            Values::F16(target) if fused => {
+                self.run_fused(work, region, chunk, StoredMut::F16(&mut target[place]), scratch)
+            }
             Values::F32(target) => self.run_stage(work, chunk, &mut target[place], scratch),
             Values::F16(target) => {
                 let z = stored.sized(place.len());
@@ -252,13 +260,14 @@ impl Network {
         scratch.stored = stored;
     }
 
-    fn run_fused(&self, work: StageWork, chunk: &mut Chunk, z: StoredMut, scratch: &mut Scratch) {
+    fn run_fused(&self, work: StageWork, region: &RegionPlan, chunk: &mut Chunk, z: StoredMut, scratch: &mut Scratch) {
         let (stage, plan) = (&self.graph.stages[work.stage], &self.plan.stages[work.stage]);
         let source = stage.inputs[0];
         let x = self.kept(&chunk.values, source.tensor, work.image);
         let channels = self.graph.tensors[stage.output].channels;
         let moments = work.moments.map(|start| moments(&mut chunk.sums[start..], channels));
-        let input = (x, plan.prelude(self.source_fold(source)));
+        let preluded = region.relu(work.index, work.image, &scratch.relus);
+        let input = SeparableInput { x, prelude: plan.prelude(self.source_fold(source)), preluded };
         plan.forward_fused(self.kernels, work.weights, input, z, moments, &mut scratch.stage);
     }
 
@@ -290,6 +299,9 @@ impl Network {
 /// One stage on one image in the forward pass.
 #[derive(Clone, Copy)]
 struct StageWork<'a> {
+    /// Index in the region.
+    index: usize,
+    /// Index in the graph.
     stage: usize,
     image: usize,
     weights: &'a [f32],

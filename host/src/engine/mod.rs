@@ -16,6 +16,7 @@ pub mod parallel;
 mod plan;
 mod pool;
 mod reductions;
+mod relus;
 mod scratch;
 mod stage;
 

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::parallel::CHUNKS;
+use super::relus::Relus;
 use super::stage::StagePlan;
 use super::{Options, Saved};
 use crate::graph::{Graph, INPUT, NormId, Region, Source, Stage, TensorId, Term, TermWeight};
@@ -57,8 +58,10 @@ pub(super) struct RegionPlan {
     pub reads: Vec<Vec<Option<Written>>>,
     /// For each mix, its own target, and what becomes of each of its terms.
     pub mixes: Vec<(usize, Vec<Written>)>,
+    /// States after their ReLU.
+    pub relus: Relus,
     /// Images that are taken through the region together, operation by operation.
-    group: usize,
+    pub group: usize,
 }
 
 /// Elements that as many images of a tensor may have as are taken through a region together: 128 KiB. More operations
@@ -153,6 +156,7 @@ impl RegionPlan {
         for &stage in &region.stages {
             plan.add_stage(graph, &graph.stages[stage], &stages[stage]);
         }
+        plan.relus = Relus::new(graph, stages, region);
         let starts = region.stages.iter().copied().zip(plan.weights.iter().copied());
         plan.weighted = starts.filter(|&(stage, _)| !stages[stage].weights.is_empty()).collect();
         plan.weighted.sort_unstable_by_key(|&(stage, _)| stages[stage].weights.start);

@@ -21,6 +21,8 @@ pub(super) struct Scratch {
     pub part: Buffer,
     /// Per-channel scales of the terms of a mix that are added at a time, behind their common shift.
     pub scales: Buffer,
+    /// The states of a region after their ReLU, each for the images of a group.
+    pub relus: Vec<Buffer>,
     /// A zero for each channel.
     pub zeros: Buffer,
     /// A stage's value before it is stored in half precision.
@@ -49,8 +51,8 @@ pub(super) struct StageScratch {
 #[derive(Debug, Default)]
 pub(super) struct SeparableBuffer {
     elements: Buffer,
-    /// The shape of the last one, and whether it was its backward pass.
-    last: Option<(SeparableShape, bool)>,
+    /// The shape of the last one, whether it was its backward pass, and whether its prelude was there.
+    last: Option<(SeparableShape, bool, bool)>,
 }
 
 impl SeparableBuffer {
@@ -60,16 +62,16 @@ impl SeparableBuffer {
         self.last = None;
     }
 
-    pub fn forward(&mut self, shape: SeparableShape) -> SeparableScratch<'_> {
-        self.next(shape, false, shape.streaming_scratch())
+    pub fn forward(&mut self, shape: SeparableShape, preluded: bool) -> SeparableScratch<'_> {
+        self.next((shape, false, preluded), shape.streaming_scratch())
     }
 
-    pub fn backward(&mut self, shape: SeparableShape) -> SeparableScratch<'_> {
-        self.next(shape, true, shape.backward_scratch())
+    pub fn backward(&mut self, shape: SeparableShape, preluded: bool) -> SeparableScratch<'_> {
+        self.next((shape, true, preluded), shape.backward_scratch())
     }
 
-    fn next(&mut self, shape: SeparableShape, backward: bool, len: usize) -> SeparableScratch<'_> {
-        let this = Some((shape, backward));
+    fn next(&mut self, this: (SeparableShape, bool, bool), len: usize) -> SeparableScratch<'_> {
+        let this = Some(this);
         SeparableScratch { elements: self.elements.sized(len), reused: replace(&mut self.last, this) == this }
     }
 }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use darts_kernels_simd::{
-    Kernels, Moments, OutputGradient, Padding, Prelude, SeparableInputGradient, SeparableShape,
-    SeparableWeightGradient, SeparableWeights, Stored, StoredMut,
+    Kernels, Moments, OutputGradient, Padding, Prelude, SeparableInput, SeparableInputGradient, SeparableShape,
+    SeparableWeightGradient, SeparableWeights, StoredMut,
 };
 
 use super::op::PlannedOp;
@@ -177,26 +177,31 @@ impl StagePlan {
         self.separable.is_some()
     }
 
+    /// Columns of zeros that the stage wants on either side of its input, if it is fused and begins with a ReLU.
+    pub fn border_of_relu(&self) -> Option<usize> {
+        self.separable.as_ref().filter(|_| self.relu).map(|separable| separable.shape.padding().left)
+    }
+
     fn separable(&self) -> &Separable {
         let Some(separable) = &self.separable else { unreachable!("a stage that is not separable") };
         separable
     }
 
-    /// Forward in one pass, from values `x` in either form to such a `z`. In the caller's code, as [`kept`](super::Network::kept).
+    /// Forward in one pass. In the caller's code, as [`kept`](super::Network::kept).
     #[inline(always)]
     pub fn forward_fused(
         &self,
         kernels: Kernels,
         weights: &[f32],
-        (x, prelude): (Stored, Prelude),
+        input: SeparableInput,
         z: StoredMut,
         moments: Option<Moments>,
         scratch: &mut StageScratch,
     ) {
         let Separable { shape, depthwise, pointwise } = self.separable();
         let (depthwise, pointwise) = (&weights[depthwise.clone()], &weights[pointwise.clone()]);
-        let scratch = scratch.separable.forward(*shape);
-        kernels.separable_stored(x, *shape, prelude, depthwise, pointwise, z, moments, scratch);
+        let scratch = scratch.separable.forward(*shape, input.preluded.is_some());
+        kernels.separable_stored(input, *shape, depthwise, pointwise, z, moments, scratch);
     }
 
     /// Backward in one pass. The output of the depthwise convolution is computed again.
@@ -204,7 +209,7 @@ impl StagePlan {
         &self,
         kernels: Kernels,
         weights: Weights,
-        (x, prelude): (Stored, Prelude),
+        input: SeparableInput,
         gradients: StageGradients<OutputGradient, SeparableInputGradient>,
         scratch: &mut StageScratch,
     ) {
@@ -219,8 +224,8 @@ impl StagePlan {
             let (depthwise, pointwise) = dw.split_at_mut(pointwise.start - depthwise.start);
             SeparableWeightGradient { depthwise, pointwise }
         });
-        let scratch = scratch.separable.backward(*shape);
-        kernels.separable_backward(x, *shape, prelude, separable_weights, dz, dx, dw, scratch);
+        let scratch = scratch.separable.backward(*shape, input.preluded.is_some());
+        kernels.separable_backward(input, *shape, separable_weights, dz, dx, dw, scratch);
     }
 
     /// Backward operation by operation for one input group. Adds up no sums of a batch norm.

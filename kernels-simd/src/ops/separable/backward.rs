@@ -5,6 +5,7 @@ use core::ptr;
 
 use super::finish::Finish;
 use super::forward::{SUMMED_PIXELS, SeparableScratch, depthwise_rows, prelude_rows};
+use super::input::SeparableInput;
 use crate::kernels::Kernels;
 use crate::ops::dense::OuterProducts;
 use crate::ops::depthwise::{FilterGradient, FilterInput, InputGradient};
@@ -130,7 +131,7 @@ const MULTIPLY_ADDS: usize = 16384;
 const FEW_REGISTERS: usize = 2;
 
 impl Kernels {
-    /// Gradients of [`Kernels::separable`] on one image `x` `[H, W, C]`, with respect to what the prelude's ReLU is
+    /// Gradients of [`Kernels::separable_stored`] on one image, with respect to what the prelude's ReLU is
     /// applied to (`dx`, as [`Kernels::prelude_backward`]) and to the weights (`dw`), each only where given. The output
     /// of the depthwise convolution is computed again. `scratch` holds [`SeparableShape::backward_scratch`] elements.
     ///
@@ -140,15 +141,15 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn separable_backward(
         self,
-        x: Stored<'_>,
+        input: SeparableInput<'_>,
         shape: SeparableShape,
-        prelude: Prelude<'_>,
         weights: SeparableWeights<'_>,
         dz: OutputGradient<'_>,
         dx: Option<SeparableInputGradient<'_>>,
         dw: Option<SeparableWeightGradient<'_>>,
         scratch: SeparableScratch<'_>,
     ) {
+        let SeparableInput { x, prelude, .. } = input;
         assert!(
             shape.is_sane()
                 && x.len() == shape.input.len()
@@ -178,7 +179,7 @@ impl Kernels {
             let wanted = (weights.depthwise.len(), weights.pointwise_transposed.len());
             assert_eq!(lengths, wanted, "separable_backward: dw for {shape:?}");
         }
-        let pass = Pass::new(self, x, shape, prelude, weights, scratch);
+        let pass = Pass::new(self, input, shape, weights, scratch);
         // SAFETY: the lengths fit the shape.
         unsafe { pass.run(dz, dx, dw) }
     }
@@ -193,6 +194,8 @@ struct Pass<'a> {
     weights: SeparableWeights<'a>,
     /// Rows of the input after the prelude, with the padding's columns.
     preluded: Ring,
+    /// Whether all of them are there.
+    ready: bool,
     /// A row of zeros of that width.
     zeros: *const f32,
     /// Rows of the gradient of the depthwise convolution's output, with the zeros that its input gradient reads.
@@ -215,9 +218,8 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(
         kernels: Kernels,
-        x: Stored<'a>,
+        SeparableInput { x, prelude, preluded: ready }: SeparableInput<'a>,
         shape: SeparableShape,
-        prelude: Prelude<'a>,
         weights: SeparableWeights<'a>,
         scratch: SeparableScratch<'a>,
     ) -> Self {
@@ -228,7 +230,9 @@ impl<'a> Pass<'a> {
         let mut take = |len: usize| rest.split_off_mut(..len).unwrap_or_default();
         let (rows, row) = (shape.ring_rows(strip_rows), shape.ring_row());
         let left = shape.padding().left * channels;
-        let preluded = Ring::new(take(rows * row), rows, left..left + shape.input.width * channels, reused);
+        let inside = left..left + shape.input.width * channels;
+        let storage = take(rows * row);
+        let preluded = ready.map_or_else(|| Ring::new(storage, rows, inside, reused), |preluded| preluded.ring(shape));
         let zeros = take(row);
         if !reused {
             zeros.fill(0.0);
@@ -243,6 +247,7 @@ impl<'a> Pass<'a> {
             prelude,
             weights,
             preluded,
+            ready: ready.is_some(),
             zeros: zeros.as_ptr(),
             middle_gradient,
             input_gradient: InputGradient::new(weights.depthwise, depthwise, shape.padding()),
@@ -281,7 +286,9 @@ impl<'a> Pass<'a> {
                 let dz = self.output_gradient(dz, first, rows);
                 if let Some(dw) = &mut dw {
                     let needed = shape.rows_needed(end - 1);
-                    prelude_rows(self.kernels, self.x, shape, self.prelude, self.preluded, preluded..needed);
+                    if !self.ready {
+                        prelude_rows(self.kernels, self.x, shape, self.prelude, self.preluded, preluded..needed);
+                    }
                     preluded = preluded.max(needed);
                     self.pointwise_weights(dz, first, rows, dw.pointwise);
                 }
@@ -334,7 +341,12 @@ impl<'a> Pass<'a> {
         let streams = [
             stream(dy, first, output_row, rows),
             stream(z, first, output_row, rows),
-            stream(if fresh { self.x } else { Stored::F32(&[]) }, first * shape.stride + above, input_row, input_rows),
+            stream(
+                if fresh && !self.ready { self.x } else { Stored::F32(&[]) },
+                first * shape.stride + above,
+                input_row,
+                input_rows,
+            ),
             stream(
                 Stored::F32(dx.filter(|dx| fresh && !dx.streams(self.kernels)).map_or(&[], |dx| &*dx.dx)),
                 (first * shape.stride).saturating_sub(above),

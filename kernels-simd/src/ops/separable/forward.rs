@@ -3,6 +3,7 @@
 use core::ops::Range;
 use core::ptr;
 
+use super::input::SeparableInput;
 use crate::kernels::Kernels;
 use crate::lengths::{part, require};
 use crate::ops::depthwise::{Row, Window};
@@ -10,7 +11,7 @@ use crate::ops::prefetch::{Ahead, Along};
 use crate::ops::prelude::Prelude;
 use crate::ops::product::{Destination, Product};
 use crate::ops::ring::Ring;
-use crate::ops::stored::{Source, Stored, StoredMut, Target};
+use crate::ops::stored::{Source, StoredMut, Target};
 use crate::ops::stream::{can_copy, can_stream, can_stream_halves, publish};
 use crate::shape::SeparableShape;
 
@@ -28,8 +29,8 @@ pub struct Moments<'a> {
 pub struct SeparableScratch<'a> {
     /// As many as the pass needs or more, of any value unless `reused`.
     pub elements: &'a mut [f32],
-    /// Whether the last that was written to `elements` was written by the same pass over an image of the same shape. Then the zeros around
-    /// images are there already, which take 1 to 5 % of the time of small images (AMD EPYC, Zen 5, 8 to 32 channels, 28×28 to 7×7,
+    /// Whether the last that was written to `elements` was written by the same pass over an image of the same shape, and with
+    /// [`preluded`](SeparableInput::preluded) as little or as much as now. Then the zeros around images are there already, which take 1 to 5 % of the time of small images (AMD EPYC, Zen 5, 8 to 32 channels, 28×28 to 7×7,
     /// 2026-11-29).
     pub reused: bool,
 }
@@ -74,11 +75,12 @@ impl Kernels {
         moments: Option<Moments<'_>>,
         scratch: SeparableScratch<'_>,
     ) {
-        forward(self, x, shape, prelude, depthwise, pointwise, bias, z, accumulate, moments, scratch);
+        let convolution = Convolution { x, shape, prelude, ready: None, depthwise, pointwise, bias, accumulate };
+        convolution.run(self, z, moments, scratch);
     }
 
-    /// [`separable`](Self::separable) of an image `x` that is stored in either form to a `z` in either form, which is
-    /// overwritten, for training: `scratch` holds [`SeparableShape::streaming_scratch`] elements. The moments are those of `z` before it is rounded.
+    /// [`separable`](Self::separable) for training, of an input in either form to a `z` in either form, which is overwritten: `scratch` holds
+    /// [`SeparableShape::streaming_scratch`] elements. The moments are those of `z` before it is rounded.
     ///
     /// # Panics
     ///
@@ -86,9 +88,8 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn separable_stored(
         self,
-        x: Stored<'_>,
+        input: SeparableInput<'_>,
         shape: SeparableShape,
-        prelude: Prelude<'_>,
         depthwise: &[f32],
         pointwise: &[f32],
         z: StoredMut<'_>,
@@ -97,137 +98,140 @@ impl Kernels {
     ) {
         let (len, needed) = (scratch.elements.len(), shape.streaming_scratch());
         assert!(len >= needed, "separable_stored: scratch of {len} elements, not {needed}, for {shape:?}");
-        forward(self, x, shape, prelude, depthwise, pointwise, None, z, false, moments, scratch);
+        let SeparableInput { x, prelude, preluded } = input;
+        let ready = preluded.map(|preluded| preluded.ring(shape));
+        let convolution = Convolution { x, shape, prelude, ready, depthwise, pointwise, bias: None, accumulate: false };
+        convolution.run(self, z, moments, scratch);
     }
 }
 
-/// Checks all lengths, and computes `z`.
-#[allow(clippy::too_many_arguments)]
-fn forward<X: Source, Z: Target>(
-    kernels: Kernels,
+/// What is computed from what.
+struct Convolution<'a, X> {
     x: X,
     shape: SeparableShape,
-    prelude: Prelude<'_>,
-    depthwise: &[f32],
-    pointwise: &[f32],
-    bias: Option<&[f32]>,
-    z: Z,
+    prelude: Prelude<'a>,
+    /// All rows of `x` after the prelude, if they are there.
+    ready: Option<Ring>,
+    depthwise: &'a [f32],
+    pointwise: &'a [f32],
+    bias: Option<&'a [f32]>,
     accumulate: bool,
-    moments: Option<Moments<'_>>,
-    scratch: SeparableScratch<'_>,
-) {
-    require!(
-        shape.is_sane()
-            && x.len() == shape.input.len()
-            && z.len() == shape.output().len()
-            && depthwise.len() == shape.depthwise().weights()
-            && pointwise.len() == shape.pointwise().weights()
-            && scratch.elements.len() >= shape.forward_scratch(),
-        "separable: x, z, weights and scratch of {}, {}, {}, {} and {} elements do not fit {shape:?}",
-        x.len(),
-        z.len(),
-        depthwise.len(),
-        pointwise.len(),
-        scratch.elements.len()
-    );
-    if !prelude.check(shape.input) {
-        return;
-    }
-    let outputs = shape.output_channels;
-    require!(bias.is_none_or(|bias| bias.len() == outputs), "separable: length of bias for {shape:?}");
-    if let Some(moments) = &moments {
-        let fits = [moments.sum.len(), moments.sum_of_squares.len()] == [outputs; 2];
-        require!(fits, "separable: moments for {shape:?}");
-    }
-    // SAFETY: the lengths fit the shape.
-    unsafe { compute(kernels, x, shape, prelude, depthwise, pointwise, bias, z, accumulate, moments, scratch) }
 }
 
-#[allow(clippy::too_many_arguments)]
-unsafe fn compute<X: Source, Z: Target>(
-    kernels: Kernels,
-    x: X,
-    shape: SeparableShape,
-    prelude: Prelude<'_>,
-    depthwise: &[f32],
-    pointwise: &[f32],
-    bias: Option<&[f32]>,
-    mut z: Z,
-    accumulate: bool,
-    mut moments: Option<Moments<'_>>,
-    scratch: SeparableScratch<'_>,
-) {
-    let output = shape.output();
-    let (strip_rows, ring_rows, outputs) =
-        (shape.strip_rows(), shape.ring_rows(shape.strip_rows()), shape.output_channels);
-    let SeparableScratch { elements, reused } = scratch;
-    // What has moments is read through a batch norm, when the whole batch is done.
-    let read_later = moments.is_some() && !accumulate && elements.len() >= shape.streaming_scratch();
-    let scratch = SeparableShape::aligned(elements);
-    // SAFETY: behind less than a line, the scratch has room for the ring, the strip and what is left.
-    let (ring, strip, partial, rest) = unsafe {
-        let (ring, scratch) = scratch.split_at_mut_unchecked(ring_rows * shape.ring_row());
-        let (strip, scratch) = scratch.split_at_mut_unchecked(shape.strip_len(strip_rows, shape.input.channels));
-        let (partial, rest) = scratch.split_at_mut_unchecked(2 * outputs);
-        (ring, strip, partial, SeparableShape::aligned(rest))
-    };
-    partial.fill(0.0);
-    let left = shape.padding().left * shape.input.channels;
-    let ring = Ring::new(ring, ring_rows, left..left + shape.input.width * shape.input.channels, reused);
-    let (to, in_place) = destination(kernels, &mut z, shape, read_later);
-    let copied = in_place.is_none();
-    debug_assert!(!copied || rest.len() >= shape.strip_len(strip_rows, outputs), "a strip behind all else");
-    let (mut preluded, mut summed) = (0, 0);
-    for first in (0..output.height).step_by(strip_rows.max(1)) {
-        let rows = strip_rows.min(output.height - first);
-        let pixels = rows * output.width;
-        // SAFETY: the lengths fit the shape; the rows that a strip needs fit the ring.
-        unsafe {
-            let needed = shape.rows_needed(first + rows - 1);
-            prelude_rows(kernels, x, shape, prelude, ring, preluded..needed);
-            preluded = preluded.max(needed);
-            depthwise_rows(kernels, shape, ring, first..first + rows, depthwise, strip.as_mut_ptr(), None);
-            let done = first * output.width * outputs;
-            // Outside of training the next strip is in the cache.
-            let next = if read_later { strip_rows } else { 0 };
-            let product = Product {
-                a: strip.as_ptr(),
-                a_pixel: shape.input.channels,
-                a_segment: 0,
-                segments: 1,
-                depth: shape.input.channels,
-                b: pointwise.as_ptr(),
-                columns: outputs,
-                bias: bias.map_or(ptr::null(), <[f32]>::as_ptr),
-                accumulate,
-                c: match in_place {
-                    Some(z) if to == Destination::MemoryAsHalves => z.cast::<u16>().add(done).cast(),
-                    Some(z) => z.add(done),
-                    None => rest.as_mut_ptr(),
-                },
-                c_pixel: outputs,
-                gaps: None,
-                to,
-                moments: if moments.is_some() { partial.as_mut_ptr() } else { ptr::null_mut() },
-                ahead: input_ahead(x, shape, preluded, next),
-            };
-            product.compute(kernels, pixels);
-            if copied {
-                z.copy(kernels, rest.as_ptr(), done, pixels * outputs);
+impl<X: Source> Convolution<'_, X> {
+    /// Checks all lengths, and computes `z`.
+    fn run(&self, kernels: Kernels, z: impl Target, moments: Option<Moments<'_>>, scratch: SeparableScratch<'_>) {
+        let Self { x, shape, prelude, depthwise, pointwise, bias, .. } = *self;
+        require!(
+            shape.is_sane()
+                && x.len() == shape.input.len()
+                && z.len() == shape.output().len()
+                && depthwise.len() == shape.depthwise().weights()
+                && pointwise.len() == shape.pointwise().weights()
+                && scratch.elements.len() >= shape.forward_scratch(),
+            "separable: x, z, weights and scratch of {}, {}, {}, {} and {} elements do not fit {shape:?}",
+            x.len(),
+            z.len(),
+            depthwise.len(),
+            pointwise.len(),
+            scratch.elements.len()
+        );
+        if !prelude.check(shape.input) {
+            return;
+        }
+        let outputs = shape.output_channels;
+        require!(bias.is_none_or(|bias| bias.len() == outputs), "separable: length of bias for {shape:?}");
+        if let Some(moments) = &moments {
+            let fits = [moments.sum.len(), moments.sum_of_squares.len()] == [outputs; 2];
+            require!(fits, "separable: moments for {shape:?}");
+        }
+        // SAFETY: the lengths fit the shape.
+        unsafe { self.compute(kernels, z, moments, scratch) }
+    }
+
+    unsafe fn compute(
+        &self,
+        kernels: Kernels,
+        mut z: impl Target,
+        mut moments: Option<Moments<'_>>,
+        scratch: SeparableScratch<'_>,
+    ) {
+        let Self { x, shape, prelude, depthwise, pointwise, bias, accumulate, .. } = *self;
+        let output = shape.output();
+        let (strip_rows, ring_rows, outputs) =
+            (shape.strip_rows(), shape.ring_rows(shape.strip_rows()), shape.output_channels);
+        let SeparableScratch { elements, reused } = scratch;
+        // What has moments is read through a batch norm, when the whole batch is done.
+        let read_later = moments.is_some() && !accumulate && elements.len() >= shape.streaming_scratch();
+        let scratch = SeparableShape::aligned(elements);
+        // SAFETY: behind less than a line, the scratch has room for the ring, the strip and what is left.
+        let (ring, strip, partial, rest) = unsafe {
+            let (ring, scratch) = scratch.split_at_mut_unchecked(ring_rows * shape.ring_row());
+            let (strip, scratch) = scratch.split_at_mut_unchecked(shape.strip_len(strip_rows, shape.input.channels));
+            let (partial, rest) = scratch.split_at_mut_unchecked(2 * outputs);
+            (ring, strip, partial, SeparableShape::aligned(rest))
+        };
+        partial.fill(0.0);
+        let left = shape.padding().left * shape.input.channels;
+        let inside = left..left + shape.input.width * shape.input.channels;
+        let ring = self.ready.unwrap_or_else(|| Ring::new(ring, ring_rows, inside, reused));
+        let (to, in_place) = destination(kernels, &mut z, shape, read_later);
+        let copied = in_place.is_none();
+        debug_assert!(!copied || rest.len() >= shape.strip_len(strip_rows, outputs), "a strip behind all else");
+        let (mut preluded, mut summed) = (0, 0);
+        for first in (0..output.height).step_by(strip_rows.max(1)) {
+            let rows = strip_rows.min(output.height - first);
+            let pixels = rows * output.width;
+            // SAFETY: the lengths fit the shape; the rows that a strip needs fit the ring.
+            unsafe {
+                let needed = shape.rows_needed(first + rows - 1);
+                if self.ready.is_none() {
+                    prelude_rows(kernels, x, shape, prelude, ring, preluded..needed);
+                }
+                preluded = preluded.max(needed);
+                depthwise_rows(kernels, shape, ring, first..first + rows, depthwise, strip.as_mut_ptr(), None);
+                let done = first * output.width * outputs;
+                // Outside of training the next strip is in the cache, and so is what is read by several.
+                let next = if read_later && self.ready.is_none() { strip_rows } else { 0 };
+                let product = Product {
+                    a: strip.as_ptr(),
+                    a_pixel: shape.input.channels,
+                    a_segment: 0,
+                    segments: 1,
+                    depth: shape.input.channels,
+                    b: pointwise.as_ptr(),
+                    columns: outputs,
+                    bias: bias.map_or(ptr::null(), <[f32]>::as_ptr),
+                    accumulate,
+                    c: match in_place {
+                        Some(z) if to == Destination::MemoryAsHalves => z.cast::<u16>().add(done).cast(),
+                        Some(z) => z.add(done),
+                        None => rest.as_mut_ptr(),
+                    },
+                    c_pixel: outputs,
+                    gaps: None,
+                    to,
+                    moments: if moments.is_some() { partial.as_mut_ptr() } else { ptr::null_mut() },
+                    ahead: input_ahead(x, shape, preluded, next),
+                };
+                product.compute(kernels, pixels);
+                if copied {
+                    z.copy(kernels, rest.as_ptr(), done, pixels * outputs);
+                }
+            }
+            summed += pixels;
+            if let Some(moments) = &mut moments
+                && (summed >= SUMMED_PIXELS || first + rows == output.height)
+            {
+                add(moments.sum, part(partial, 0, outputs));
+                add(moments.sum_of_squares, part(partial, outputs, outputs));
+                partial.fill(0.0);
+                summed = 0;
             }
         }
-        summed += pixels;
-        if let Some(moments) = &mut moments
-            && (summed >= SUMMED_PIXELS || first + rows == output.height)
-        {
-            add(moments.sum, part(partial, 0, outputs));
-            add(moments.sum_of_squares, part(partial, outputs, outputs));
-            partial.fill(0.0);
-            summed = 0;
+        if to != Destination::Caches || copied {
+            publish();
         }
-    }
-    if to != Destination::Caches || copied {
-        publish();
     }
 }
 

@@ -7,6 +7,8 @@
 mod backward;
 mod finish;
 mod forward;
+mod input;
 
 pub use backward::{NormSums, OutputGradient, SeparableInputGradient, SeparableWeightGradient, SeparableWeights};
 pub use forward::{Moments, SeparableScratch};
+pub use input::{Preluded, SeparableInput};
