@@ -10,6 +10,7 @@ use darts_host::search::run::initial_weights;
 use darts_kernels_simd::Kernels;
 use darts_tests::Random;
 
+/// A chunk of the batch each.
 const IMAGES: usize = 5;
 
 /// Logits and gradients of one pass.
@@ -21,18 +22,18 @@ struct Results {
     mix_weights_alone: Vec<f32>,
 }
 
-fn run(graph: &Graph, options: Options) -> Results {
+fn run(graph: &Graph, count: usize, options: Options) -> Results {
     let mut random = Random::new(3);
     let weights = initial_weights(graph, 5);
     let mix_weights: Vec<f32> = random.values(graph.mix_weights).iter().map(|value| 0.2 + 0.1 * value).collect();
-    let images = random.values(IMAGES * graph.input.len());
-    let factors: Vec<f32> = (0..graph.drop_paths * IMAGES).map(|index| [0.0, 1.25][index % 3 / 2]).collect();
+    let images = random.values(count * graph.input.len());
+    let factors: Vec<f32> = (0..graph.drop_paths * count).map(|index| [0.0, 1.25][index % 3 / 2]).collect();
     let drop_path = (graph.drop_paths > 0).then_some(factors.as_slice());
     let inputs = Inputs { weights: &weights, mix_weights: &mix_weights, images: &images, drop_path };
     let workers = Workers::new(2).expect("threads can be started");
-    let mut engine = Engine::with_options(graph.clone(), IMAGES, Kernels::detect(), options);
+    let mut engine = Engine::with_options(graph.clone(), count, Kernels::detect(), options);
     engine.forward(&workers, inputs, Mode::Batch);
-    let dlogits = random.values(IMAGES * graph.classes);
+    let dlogits = random.values(count * graph.classes);
     let mut results = Results {
         logits: engine.logits().to_vec(),
         weights: vec![0.0; weights.len()],
@@ -97,8 +98,8 @@ fn graphs() -> Vec<(&'static str, Graph)> {
 #[test]
 fn fused_stages_are_the_operations_one_by_one() {
     for (name, graph) in graphs() {
-        let expected = run(&graph, Options { fused: false, ..Options::default() });
-        assert_near(&run(&graph, Options::default()), &expected, 1e-4, name);
+        let expected = run(&graph, IMAGES, Options { fused: false, ..Options::default() });
+        assert_near(&run(&graph, IMAGES, Options::default()), &expected, 1e-4, name);
     }
 }
 
@@ -106,7 +107,7 @@ fn fused_stages_are_the_operations_one_by_one() {
 fn mixing_weights_have_the_same_gradient_without_that_of_the_weights() {
     for (name, graph) in graphs() {
         for fused in [false, true] {
-            let results = run(&graph, Options { fused, ..Options::default() });
+            let results = run(&graph, IMAGES, Options { fused, ..Options::default() });
             assert_eq!(results.mix_weights, results.mix_weights_alone, "{name}, fused: {fused}");
         }
     }
@@ -115,9 +116,21 @@ fn mixing_weights_have_the_same_gradient_without_that_of_the_weights() {
 #[test]
 fn half_precision_between_the_passes_changes_little() {
     for (name, graph) in graphs() {
-        let expected = run(&graph, Options::default());
-        let rounded = run(&graph, Options { saved: Saved::F16, ..Options::default() });
+        let expected = run(&graph, IMAGES, Options::default());
+        let rounded = run(&graph, IMAGES, Options { saved: Saved::F16, ..Options::default() });
         assert_near(&rounded, &expected, 0.1, name);
         assert!(difference(&rounded.weights, &expected.weights) > 0.0, "{name}: nothing was rounded");
     }
+}
+
+/// Two and three images a chunk, of which two are taken through a region together.
+#[test]
+fn chunks_of_several_images_are_the_operations_one_by_one() {
+    let config = SupernetConfig { input: [1, 64, 64], classes: 10, channels: 4, layers: 3, nodes: 2, multiplier: 2 };
+    let graph = supernet_of(&config, Variant::default()).expect("a valid size");
+    let run = |fused, saved| run(&graph, 37, Options { fused, saved });
+    let (expected, fused) = (run(false, Saved::F32), run(true, Saved::F32));
+    assert_near(&fused, &expected, 1e-4, "fused");
+    assert_eq!(fused.mix_weights, fused.mix_weights_alone);
+    assert_near(&run(true, Saved::F16), &expected, 0.1, "half precision");
 }

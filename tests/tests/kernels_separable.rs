@@ -70,6 +70,18 @@ impl Case {
         (values, border)
     }
 
+    /// Values that differ from those of the image, of which the prelude lets the same through.
+    fn x_with_the_same_mask(&self) -> Vec<f32> {
+        let channels = self.shape.input.channels;
+        let twice = |(index, &x): (usize, &f32)| match self.prelude() {
+            Prelude::Copy | Prelude::Affine { .. } => f32::NAN,
+            Prelude::Relu => 2.0 * x,
+            // As far from where the prelude is 0 again.
+            Prelude::AffineRelu { scale, shift } => 2.0 * x + shift[index % channels] / scale[index % channels],
+        };
+        self.x.iter().enumerate().map(twice).collect()
+    }
+
     /// The padded image.
     fn padded(&self) -> Value {
         let Self { shape, x, .. } = self;
@@ -285,9 +297,11 @@ impl Case {
             let actual = run(&self.x, None, false);
             run(&other, None, true);
             assert_eq!(bits(&run(&self.x, None, true)), bits(&actual), "another call gave other bits: {shape:?}");
+            // The prelude is not run again: but for sums over it, all that is read of `x` is where a ReLU lets it through.
             let (values, border) = self.preluded(kernels);
+            let other = if sums { self.x.to_vec() } else { self.x_with_the_same_mask() };
             for reused in [false, true] {
-                let computed = run(&self.x, Some(Preluded { values: &values, border }), reused);
+                let computed = run(&other, Some(Preluded { values: &values, border }), reused);
                 assert_eq!(bits(&computed), bits(&actual), "preluded: {shape:?}");
             }
             let context =
@@ -408,33 +422,50 @@ fn forward_preluded() {
         for case in cases(kernels, &mut random) {
             let (shape, outputs) = (case.shape, case.shape.output_channels);
             let (values, border) = case.preluded(kernels);
-            let run = |preluded| {
-                let (mut z, mut scratch) =
-                    (Guarded::unwritten(shape.output().len()), Guarded::unwritten(shape.streaming_scratch()));
+            let mut scratch = Guarded::unwritten(shape.streaming_scratch());
+            let mut run = |x: &[f32], preluded, reused| {
+                let mut z = Guarded::unwritten(shape.output().len());
                 let (mut sum, mut sum_of_squares) = (vec![1.0; outputs], vec![2.0; outputs]);
                 kernels.separable_stored(
-                    SeparableInput { preluded, ..SeparableInput::new(&case.x[..], case.prelude()) },
+                    SeparableInput { preluded, ..SeparableInput::new(x, case.prelude()) },
                     shape,
                     &case.depthwise,
                     &case.pointwise,
                     StoredMut::F32(&mut z),
                     Some(Moments { sum: &mut sum, sum_of_squares: &mut sum_of_squares }),
-                    SeparableScratch::new(&mut scratch),
+                    SeparableScratch { elements: &mut scratch, reused },
                 );
                 (z.to_vec(), sum, sum_of_squares)
             };
-            assert_eq!(run(Some(Preluded { values: &values, border })), run(None), "{} {shape:?}", kernels.isa());
+            let expected = run(&case.x, None, false);
+            // Nothing is read of an image whose prelude is there.
+            let unread = vec![f32::NAN; case.x.len()];
+            for reused in [false, true] {
+                let computed = run(&unread, Some(Preluded { values: &values, border }), reused);
+                assert_eq!(computed, expected, "{} {shape:?}", kernels.isa());
+            }
         }
     }
 }
 
 #[test]
 #[should_panic(expected = "do not fit SeparableShape")]
+fn a_preluded_image_whose_border_cannot_be_counted_is_refused() {
+    preluded_by(1 << (usize::BITS - 1), 4);
+}
+
+#[test]
+#[should_panic(expected = "do not fit SeparableShape")]
 fn a_preluded_image_with_too_narrow_a_border_is_refused() {
+    preluded_by(1, 8);
+}
+
+/// A window of 5×5 on an image of 2×2 that claims such a border in so many values.
+fn preluded_by(border: usize, len: usize) {
     let input = ImageShape::new(2, 2, 1);
     let shape = SeparableShape { input, kernel: 5, stride: 1, dilation: 1, output_channels: 1 };
-    let (x, values, mut z) = ([0.0; 4], [0.0; 8], [0.0; 4]);
-    let preluded = Some(Preluded { values: &values, border: 1 });
+    let (x, values, mut z) = ([0.0; 4], vec![0.0; len], [0.0; 4]);
+    let preluded = Some(Preluded { values: &values, border });
     let input = SeparableInput { preluded, ..SeparableInput::new(&x[..], Prelude::Copy) };
     let mut scratch = vec![0.0; shape.streaming_scratch()];
     let (z, scratch) = (StoredMut::F32(&mut z), SeparableScratch::new(&mut scratch));

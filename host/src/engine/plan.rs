@@ -156,7 +156,7 @@ impl RegionPlan {
         for &stage in &region.stages {
             plan.add_stage(graph, &graph.stages[stage], &stages[stage]);
         }
-        plan.relus = Relus::new(graph, stages, region);
+        plan.relus = Relus::new(graph, stages, is_state, region);
         let starts = region.stages.iter().copied().zip(plan.weights.iter().copied());
         plan.weighted = starts.filter(|&(stage, _)| !stages[stage].weights.is_empty()).collect();
         plan.weighted.sort_unstable_by_key(|&(stage, _)| stages[stage].weights.start);

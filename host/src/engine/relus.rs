@@ -1,7 +1,7 @@
 //! States after their ReLU, made once for all stages of a region that read them.
 //!
 //! The operations on the edges from a state all begin with its ReLU. Done by each of them, it was 6 % of a pass of a search at C = 16; shared, a pass
-//! takes 1.7 % less there and 1.6 % at C = 8 (AMD EPYC, Zen 5, `darts bench step`, 2026-11-29).
+//! takes 3 % less there and 2 % at C = 8 (AMD EPYC, Zen 5, two threads, `darts bench step`, 2026-11-29).
 
 use std::ops::Range;
 
@@ -32,10 +32,12 @@ struct Relu {
 }
 
 impl Relus {
-    pub fn new(graph: &Graph, stages: &[StagePlan], region: &Region) -> Self {
+    /// `is_state`, by tensor: whether it is stored as it is read.
+    pub fn new(graph: &Graph, stages: &[StagePlan], is_state: &[bool], region: &Region) -> Self {
         let read = |&stage: &usize| {
             let source = graph.stages[stage].inputs[0];
-            stages[stage].border_of_relu().filter(|_| source.norm.is_none()).map(|border| (source.tensor, border))
+            let is_state = source.norm.is_none() && is_state[source.tensor];
+            stages[stage].border_of_relu().filter(|_| is_state).map(|border| (source.tensor, border))
         };
         let reads: Vec<Option<(TensorId, usize)>> = region.stages.iter().map(read).collect();
         let mut relus = Self { states: Vec::new(), of_stage: Vec::with_capacity(reads.len()) };
@@ -57,6 +59,12 @@ impl Relus {
             Some(self.states.len() - 1)
         })
     }
+
+    /// Each state with its buffer.
+    fn with_buffers<'a>(&'a self, buffers: &'a mut Vec<Buffer>) -> impl Iterator<Item = (&'a Relu, &'a mut Buffer)> {
+        buffers.resize_with(buffers.len().max(self.states.len()), Buffer::default);
+        self.states.iter().zip(buffers)
+    }
 }
 
 fn columns(border: usize) -> Padding {
@@ -67,9 +75,7 @@ impl Network {
     /// Makes the buffers as large as any region needs them.
     pub(super) fn prepare_relus(&self, buffers: &mut Vec<Buffer>) {
         for plan in &self.plan.regions {
-            let states = &plan.relus.states;
-            buffers.resize_with(buffers.len().max(states.len()), Buffer::default);
-            for (relu, buffer) in states.iter().zip(&mut *buffers) {
+            for (relu, buffer) in plan.relus.with_buffers(buffers) {
                 buffer.sized(plan.group * relu.len);
             }
         }
@@ -77,7 +83,7 @@ impl Network {
 
     /// Computes those of `plan` for the group `images` of a chunk.
     pub(super) fn compute_relus(&self, plan: &RegionPlan, images: Range<usize>, chunk: &Chunk, scratch: &mut Scratch) {
-        for (relu, buffer) in plan.relus.states.iter().zip(&mut scratch.relus) {
+        for (relu, buffer) in plan.relus.with_buffers(&mut scratch.relus) {
             let (shape, buffer) = (self.graph.tensors[relu.tensor], buffer.sized(plan.group * relu.len));
             for (image, y) in images.clone().zip(buffer.chunks_exact_mut(relu.len)) {
                 let x = self.stored(&chunk.values, relu.tensor, image);

@@ -270,7 +270,7 @@ impl<'a> Pass<'a> {
     ) {
         let (shape, output) = (self.shape, self.shape.output());
         let strip_rows = shape.backward_strip_rows();
-        let (mut preluded, mut finished, mut summed) = (0, 0, 0);
+        let (mut rows_done, mut finished, mut summed) = (0, 0, 0);
         self.sums.fill(0.0);
         let stream = dx.as_ref().is_some_and(|dx| dx.streams(self.kernels));
         for first in (0..output.height).step_by(strip_rows) {
@@ -287,9 +287,9 @@ impl<'a> Pass<'a> {
                 if let Some(dw) = &mut dw {
                     let needed = shape.rows_needed(end - 1);
                     if !self.ready {
-                        prelude_rows(self.kernels, self.x, shape, self.prelude, self.preluded, preluded..needed);
+                        prelude_rows(self.kernels, self.x, shape, self.prelude, self.preluded, rows_done..needed);
                     }
-                    preluded = preluded.max(needed);
+                    rows_done = rows_done.max(needed);
                     self.pointwise_weights(dz, first, rows, dw.pointwise);
                 }
                 self.middle_gradient(dz, first, rows);

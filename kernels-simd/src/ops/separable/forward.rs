@@ -30,7 +30,7 @@ pub struct SeparableScratch<'a> {
     /// As many as the pass needs or more, of any value unless `reused`.
     pub elements: &'a mut [f32],
     /// Whether the last that was written to `elements` was written by the same pass over an image of the same shape, and with
-    /// [`preluded`](SeparableInput::preluded) as little or as much as now. Then the zeros around images are there already, which take 1 to 5 % of the time of small images (AMD EPYC, Zen 5, 8 to 32 channels, 28×28 to 7×7,
+    /// [`preluded`](SeparableInput::preluded) given both times or neither. Then the zeros around images are there already, which take 1 to 5 % of the time of small images (AMD EPYC, Zen 5, 8 to 32 channels, 28×28 to 7×7,
     /// 2026-11-29).
     pub reused: bool,
 }
@@ -98,6 +98,7 @@ impl Kernels {
     ) {
         let (len, needed) = (scratch.elements.len(), shape.streaming_scratch());
         assert!(len >= needed, "separable_stored: scratch of {len} elements, not {needed}, for {shape:?}");
+        assert!(shape.is_sane(), "separable_stored: {shape:?}");
         let SeparableInput { x, prelude, preluded } = input;
         let ready = preluded.map(|preluded| preluded.ring(shape));
         let convolution = Convolution { x, shape, prelude, ready, depthwise, pointwise, bias: None, accumulate: false };
@@ -178,7 +179,7 @@ impl<X: Source> Convolution<'_, X> {
         let (to, in_place) = destination(kernels, &mut z, shape, read_later);
         let copied = in_place.is_none();
         debug_assert!(!copied || rest.len() >= shape.strip_len(strip_rows, outputs), "a strip behind all else");
-        let (mut preluded, mut summed) = (0, 0);
+        let (mut rows_done, mut summed) = (0, 0);
         for first in (0..output.height).step_by(strip_rows.max(1)) {
             let rows = strip_rows.min(output.height - first);
             let pixels = rows * output.width;
@@ -186,9 +187,9 @@ impl<X: Source> Convolution<'_, X> {
             unsafe {
                 let needed = shape.rows_needed(first + rows - 1);
                 if self.ready.is_none() {
-                    prelude_rows(kernels, x, shape, prelude, ring, preluded..needed);
+                    prelude_rows(kernels, x, shape, prelude, ring, rows_done..needed);
                 }
-                preluded = preluded.max(needed);
+                rows_done = rows_done.max(needed);
                 depthwise_rows(kernels, shape, ring, first..first + rows, depthwise, strip.as_mut_ptr(), None);
                 let done = first * output.width * outputs;
                 // Outside of training the next strip is in the cache, and so is what is read by several.
@@ -212,7 +213,7 @@ impl<X: Source> Convolution<'_, X> {
                     gaps: None,
                     to,
                     moments: if moments.is_some() { partial.as_mut_ptr() } else { ptr::null_mut() },
-                    ahead: input_ahead(x, shape, preluded, next),
+                    ahead: input_ahead(x, shape, rows_done, next),
                 };
                 product.compute(kernels, pixels);
                 if copied {

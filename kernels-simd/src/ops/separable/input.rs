@@ -3,7 +3,7 @@
 use crate::ops::prelude::Prelude;
 use crate::ops::ring::Ring;
 use crate::ops::stored::Stored;
-use crate::shape::SeparableShape;
+use crate::shape::{ImageShape, SeparableShape};
 
 /// The input of a separable convolution in training.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +12,8 @@ pub struct SeparableInput<'a> {
     pub x: Stored<'a>,
     /// The pass through which it is read.
     pub prelude: Prelude<'a>,
-    /// What that pass makes of it, if that is there: as several convolutions of one image read it.
+    /// What that pass makes of `x`, if it is there, as where several convolutions read one image; it is then read wherever the pass would be run. It is
+    /// not checked against `x`, which the backward pass reads beside it for the mask of a ReLU.
     pub preluded: Option<Preluded<'a>>,
 }
 
@@ -34,21 +35,23 @@ pub struct Preluded<'a> {
 }
 
 impl Preluded<'_> {
-    /// All rows, with the padding of `shape`.
+    /// All rows, with the padding of `shape`, which is sane. They are only to be read.
     ///
     /// # Panics
     ///
     /// When the image does not fit the shape.
     pub(super) fn ring(&self, shape: SeparableShape) -> Ring {
-        let (input, padding) = (shape.input, shape.padding().left);
-        let row_len = (input.width + 2 * self.border) * input.channels;
-        assert!(
-            self.border >= padding && self.values.len() == row_len * input.height,
-            "{} values behind a prelude, with a border of {}, do not fit {shape:?}",
-            self.values.len(),
-            self.border
-        );
-        let start = self.values.as_ptr().wrapping_add((self.border - padding) * input.channels);
-        Ring { start: start.cast_mut(), rows: input.height, row_len }
+        let (ImageShape { height, width, channels }, padding) = (shape.input, shape.padding().left);
+        let row_len = self.border.checked_mul(2).and_then(|columns| columns.checked_add(width)?.checked_mul(channels));
+        let rows = row_len.filter(|row_len| row_len.checked_mul(height) == Some(self.values.len()));
+        let (Some(row_len), Some(before)) = (rows, self.border.checked_sub(padding)) else {
+            panic!(
+                "{} values behind a prelude, with a border of {}, do not fit {shape:?}",
+                self.values.len(),
+                self.border
+            );
+        };
+        let start = self.values.as_ptr().wrapping_add(before * channels);
+        Ring { start: start.cast_mut(), rows: height, row_len }
     }
 }
