@@ -1,7 +1,7 @@
 //! States after their ReLU, made once for all stages of a region that read them.
 //!
 //! The operations on the edges from a state all begin with its ReLU. Done by each of them, it was 6 % of a pass of a search at C = 16; shared, a pass
-//! takes 3 % less there and 2 % at C = 8 (AMD EPYC, Zen 5, two threads, `darts bench step`, 2026-11-29).
+//! takes 3 % less there and at C = 8 (AMD EPYC, Zen 5, two threads, `darts bench step`, 2026-11-29).
 
 use std::ops::Range;
 
