@@ -1,7 +1,5 @@
 //! Memory of one thread for the images it works on: grown on demand, kept from image to image.
 
-use std::mem::replace;
-
 use darts_kernels_simd::{SeparableScratch, SeparableShape};
 
 use super::aligned::AlignedBuffer;
@@ -51,8 +49,16 @@ pub(super) struct StageScratch {
 #[derive(Debug, Default)]
 pub(super) struct SeparableBuffer {
     elements: Buffer,
-    /// The shape of the last one, whether it was its backward pass, and whether its prelude was there.
-    last: Option<(SeparableShape, bool, bool)>,
+    last: Option<Pass>,
+}
+
+/// What a scratch was used for.
+#[derive(Debug, PartialEq, Eq)]
+struct Pass {
+    shape: SeparableShape,
+    backward: bool,
+    /// Whether its prelude was there.
+    preluded: bool,
 }
 
 impl SeparableBuffer {
@@ -63,16 +69,17 @@ impl SeparableBuffer {
     }
 
     pub fn forward(&mut self, shape: SeparableShape, preluded: bool) -> SeparableScratch<'_> {
-        self.next((shape, false, preluded), shape.streaming_scratch())
+        self.next(Pass { shape, backward: false, preluded }, shape.streaming_scratch())
     }
 
     pub fn backward(&mut self, shape: SeparableShape, preluded: bool) -> SeparableScratch<'_> {
-        self.next((shape, true, preluded), shape.backward_scratch())
+        self.next(Pass { shape, backward: true, preluded }, shape.backward_scratch())
     }
 
-    fn next(&mut self, this: (SeparableShape, bool, bool), len: usize) -> SeparableScratch<'_> {
-        let this = Some(this);
-        SeparableScratch { elements: self.elements.sized(len), reused: replace(&mut self.last, this) == this }
+    fn next(&mut self, pass: Pass, len: usize) -> SeparableScratch<'_> {
+        let reused = self.last.as_ref() == Some(&pass);
+        self.last = Some(pass);
+        SeparableScratch { elements: self.elements.sized(len), reused }
     }
 }
 

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// What a server does with a request.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct WebServer {
     /// `http://127.0.0.1:PORT`
     pub address: String,
     requests: Arc<Mutex<Vec<Request>>>,
+    /// A message for each client that closes a connection on which nothing comes.
+    closed: Receiver<()>,
 }
 
 /// What was asked for.
@@ -54,6 +58,7 @@ impl WebServer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
         let requests = Arc::new(Mutex::new(Vec::new()));
+        let (close, closed) = channel();
         let files: HashMap<String, Vec<u8>> =
             files.iter().map(|(name, bytes)| (format!("/{name}"), bytes.clone())).collect();
         let (log, files, behaviours) = (Arc::clone(&requests), Arc::new(files), behaviours.to_vec());
@@ -64,11 +69,17 @@ impl WebServer {
                 let Some(request) = read_request(&stream) else { continue };
                 log.lock().expect("no panic").push(request.clone());
                 let (behaviour, files) = (behaviours.next().unwrap_or(Good), Arc::clone(&files));
+                let close = close.clone();
                 // A client that goes away is none of the server's business.
-                thread::spawn(move || drop(answer(stream, &request, &behaviour, files.get(&request.path))));
+                thread::spawn(move || drop(answer(stream, &request, &behaviour, files.get(&request.path), &close)));
             }
         });
-        Self { address, requests }
+        Self { address, requests, closed }
+    }
+
+    /// Waits until a client closes a connection on which nothing came. Panics if none does for a minute.
+    pub fn wait_for_closed(&self) {
+        self.closed.recv_timeout(Duration::from_secs(60)).expect("the connection is closed");
     }
 
     /// All requests up to now.
@@ -103,9 +114,11 @@ fn answer(
     request: &Request,
     behaviour: &Behaviour,
     file: Option<&Vec<u8>>,
+    close: &Sender<()>,
 ) -> std::io::Result<()> {
     match (behaviour, file) {
         (HangsUp, _) => Ok(()),
+        // Such answers do not say that the connection is closed behind them.
         (Redirects(to), _) => write!(stream, "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"),
         (Status(status), _) => write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n"),
         (_, None) => write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
@@ -129,8 +142,11 @@ fn answer(
                 Truncates(bytes) | IgnoresRangeAndTruncates(bytes) => body.truncate(bytes),
                 Stalls(bytes) => {
                     stream.write_all(&body[..bytes])?;
-                    // Until the client closes the connection.
-                    return std::io::copy(&mut stream, &mut std::io::sink()).map(drop);
+                    // Until the client closes the connection, in whatever way.
+                    drop(std::io::copy(&mut stream, &mut std::io::sink()));
+                    // The test may be over.
+                    let _ = close.send(());
+                    return Ok(());
                 }
                 Corrupts => body[file.len() / 2] ^= 1,
                 _ => {}

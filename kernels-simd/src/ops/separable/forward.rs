@@ -30,8 +30,8 @@ pub struct SeparableScratch<'a> {
     /// As many as the pass needs or more, of any value unless `reused`.
     pub elements: &'a mut [f32],
     /// Whether the last that was written to `elements` was written by the same pass over an image of the same shape, and with
-    /// [`preluded`](SeparableInput::preluded) given both times or neither. Then the zeros around images are there already, which take 1 to 5 % of the time of small images (AMD EPYC, Zen 5, 8 to 32 channels, 28×28 to 7×7,
-    /// 2026-11-29).
+    /// [`preluded`](SeparableInput::preluded) given both times or neither. Then the zeros around images are there already, which take 1 to 5 % of
+    /// the time of small images (AMD EPYC, Zen 5, 8 to 32 channels, 28×28 to 7×7, 2026-11-29).
     pub reused: bool,
 }
 
@@ -164,14 +164,8 @@ impl<X: Source> Convolution<'_, X> {
         let SeparableScratch { elements, reused } = scratch;
         // What has moments is read through a batch norm, when the whole batch is done.
         let read_later = moments.is_some() && !accumulate && elements.len() >= shape.streaming_scratch();
-        let scratch = SeparableShape::aligned(elements);
-        // SAFETY: behind less than a line, the scratch has room for the ring, the strip and what is left.
-        let (ring, strip, partial, rest) = unsafe {
-            let (ring, scratch) = scratch.split_at_mut_unchecked(ring_rows * shape.ring_row());
-            let (strip, scratch) = scratch.split_at_mut_unchecked(shape.strip_len(strip_rows, shape.input.channels));
-            let (partial, rest) = scratch.split_at_mut_unchecked(2 * outputs);
-            (ring, strip, partial, SeparableShape::aligned(rest))
-        };
+        // SAFETY: the length fits the shape.
+        let (ring, strip, partial, rest) = unsafe { parts(elements, shape) };
         partial.fill(0.0);
         let left = shape.padding().left * shape.input.channels;
         let inside = left..left + shape.input.width * shape.input.channels;
@@ -233,6 +227,24 @@ impl<X: Source> Convolution<'_, X> {
         if to != Destination::Caches || copied {
             publish();
         }
+    }
+}
+
+/// What a scratch holds: the ring, a strip of the depthwise convolution's output, the sums of the moments, and what is left.
+///
+/// # Safety
+///
+/// There are [`SeparableShape::forward_scratch`] elements.
+#[inline(always)]
+unsafe fn parts(elements: &mut [f32], shape: SeparableShape) -> (&mut [f32], &mut [f32], &mut [f32], &mut [f32]) {
+    let rows = shape.strip_rows();
+    let scratch = SeparableShape::aligned(elements);
+    // SAFETY: behind less than a line there is room for all of them.
+    unsafe {
+        let (ring, scratch) = scratch.split_at_mut_unchecked(shape.ring_rows(rows) * shape.ring_row());
+        let (strip, scratch) = scratch.split_at_mut_unchecked(shape.strip_len(rows, shape.input.channels));
+        let (sums, rest) = scratch.split_at_mut_unchecked(2 * shape.output_channels);
+        (ring, strip, sums, SeparableShape::aligned(rest))
     }
 }
 
