@@ -285,8 +285,8 @@ impl Shared<'_> {
             sums: norm_sums,
         });
         let x = network.kept(&chunk.values, source.tensor, work.image);
-        // Without gradients of weights nothing reads it.
-        let preluded = self.plan.relu(work.index, work.image, relus).filter(|_| self.want_weights);
+        // Without gradients of weights nothing reads it, and it is not computed.
+        let preluded = if self.want_weights { self.plan.relu(work.index, work.image, relus) } else { None };
         let input = SeparableInput { x, prelude: plan.prelude(network.source_fold(source)), preluded };
         plan.backward_fused(network.kernels, self.weights(), input, StageGradients { dz, dw, dx }, stage);
         if let Some(gradient) = gradient {
