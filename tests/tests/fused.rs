@@ -10,7 +10,7 @@ use darts_host::search::run::initial_weights;
 use darts_kernels_simd::Kernels;
 use darts_tests::Random;
 
-/// A chunk of the batch each.
+/// A portion of the batch each.
 const IMAGES: usize = 5;
 
 /// Logits and gradients of one pass.
@@ -123,7 +123,7 @@ fn half_precision_between_the_passes_changes_little() {
     }
 }
 
-/// Two and three images a chunk, of which two are taken through a region together.
+/// Two and three images a portion, of which two are taken through a region together.
 #[test]
 fn chunks_of_several_images_are_the_operations_one_by_one() {
     let config = SupernetConfig { input: [1, 64, 64], classes: 10, channels: 4, layers: 2, nodes: 2, multiplier: 2 };

@@ -103,6 +103,32 @@ fn weight_gradient() {
     check(&mut case([3, 8, 8], 4, 4), 5e-4, false);
 }
 
+/// Their batch norms come to the same, and so does the mean of their losses; a large batch is more partial sums.
+#[test]
+fn a_batch_of_copies_has_the_gradients_of_one() {
+    let mut case = case([3, 8, 8], 3, 3);
+    let (weights, alpha) = (case.weights.clone(), case.alpha.clone());
+    let gradients = |objective: &mut SupernetObjective| {
+        let (mut by_weights, mut by_alpha) = (vec![0.0; weights.len()], vec![0.0; alpha.len()]);
+        let wanted = Wanted { weights: Some(&mut by_weights), alpha: Some(&mut by_alpha) };
+        let loss = objective.loss_grad(Split::Train, true, &weights, &alpha, wanted);
+        (loss, by_weights, by_alpha)
+    };
+    let (loss, by_weights, by_alpha) = gradients(&mut case.objective);
+    let Batch { images, labels } = &case.objective.train;
+    let batch = Batch { images: images.repeat(50), labels: labels.repeat(50) };
+    let engine = Engine::new(case.objective.engine.graph().clone(), batch.count(), Kernels::detect());
+    let mut copies = SupernetObjective::new(engine, Arc::new(Workers::new(3).unwrap()));
+    copies.train = batch;
+    let (loss_of_copies, weights_of_copies, alpha_of_copies) = gradients(&mut copies);
+    assert!((loss_of_copies - loss).abs() < 1e-5, "losses {loss_of_copies} and {loss}");
+    for (found, expected) in [(weights_of_copies, by_weights), (alpha_of_copies, by_alpha)] {
+        let largest = expected.iter().map(|g| g.abs()).fold(0.0, f32::max);
+        let error = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max);
+        assert!(error < 1e-3 * largest, "gradients differ by {error}, the largest is {largest}");
+    }
+}
+
 #[test]
 fn odd_sizes_and_other_cells() {
     for (nodes, multiplier) in [(2, 1), (3, 3), (5, 3)] {

@@ -4,18 +4,23 @@
 //! that completes dy, turned into coefficients behind its barrier, and used when the stage before the norm is reached.
 //! The derivative by a mixing weight is a combination of the same two sums.
 
+use std::array::from_fn;
 use std::mem::{replace, take};
 
 use darts_kernels_simd::{NormSums, NormTerm, OutputGradient, SeparableInput, SeparableInputGradient, Stored};
 
 use super::chunk::{Chunk, Values};
 use super::forward::mixing_weight;
-use super::parallel::{CHUNKS, Workers};
+use super::parallel::Workers;
 use super::plan::{RegionPlan, Upstream, Written};
+use super::portions::Portion;
 use super::scratch::{Buffer, Scratch, TERMS};
 use super::stage::{GroupInput, InputGradient, StageGradients, Weights};
 use super::{Engine, Inputs, Network};
 use crate::graph::{INPUT, NormId, TensorId, Term, TermWeight};
+
+/// Portions whose gradients of weights are added up in one pass.
+const TOGETHER: usize = 16;
 
 /// Where gradients go; everything is overwritten.
 #[derive(Debug)]
@@ -78,7 +83,7 @@ impl Engine {
     ) {
         self.begin_backward(workers, inputs.weights, &mut gradients);
         let len = self.network.graph.tensors[state].len();
-        self.chunks.write(self.in_use, |chunks| {
+        self.chunks.write(|chunks| {
             for chunk in chunks {
                 let dy = &dy[chunk.images.start * len..chunk.images.end * len];
                 chunk.gradients[self.network.slot(state)][..dy.len()].copy_from_slice(dy);
@@ -113,20 +118,16 @@ impl Engine {
     }
 
     fn backward_region(&mut self, workers: &Workers, index: usize, inputs: &Inputs, gradients: &mut Gradients) {
-        let Self { network, chunks, in_use, live, .. } = self;
+        let Self { network, chunks, live, .. } = self;
         let plan = &network.plan.regions[index];
         let want_weights = gradients.weights.is_some();
-        chunks.write(*in_use, |chunks| {
+        chunks.write(|chunks| {
             let shared = Shared { network, region: index, plan, inputs, want_weights, live };
             workers.run(chunks, |chunk, scratch| shared.backward_chunk(chunk, scratch));
             if let Some(dw) = gradients.weights.as_deref_mut() {
                 let range = |&(stage, _): &(usize, usize)| network.plan.stages[stage].weights.clone();
                 workers.run_parts(&plan.weighted, dw, range, |&(_, start), dw| {
-                    let mut parts: [&[f32]; CHUNKS] = [&[]; CHUNKS];
-                    for (part, chunk) in parts.iter_mut().zip(&*chunks) {
-                        *part = &chunk.weights[start..start + dw.len()];
-                    }
-                    network.kernels.add_all(&parts[..chunks.len()], dw);
+                    network.add_up_weights(chunks, start, dw);
                 });
             }
             for (&tensor, &written) in plan.targets.iter().zip(&chunks[0].written) {
@@ -148,6 +149,16 @@ impl Network {
         }
     }
 
+    /// Adds the gradients of weights that lie from `start` on in each portion to `dw`, in the order of the portions.
+    fn add_up_weights(&self, chunks: &[Chunk], start: usize, dw: &mut [f32]) {
+        let (count, range) = (Chunk::all_portions(chunks).count(), start..start + dw.len());
+        let mut parts = Chunk::all_portions(chunks).map(|portion| &portion.weights[range.clone()]);
+        for first in (0..count).step_by(TOGETHER) {
+            let together: [&[f32]; TOGETHER] = from_fn(|_| parts.next().unwrap_or_default());
+            self.kernels.add_all(&together[..TOGETHER.min(count - first)], dw);
+        }
+    }
+
     /// Adds `factor` times the sums of one image's `dy` and `dy·(z − mean)`.
     pub(super) fn reduce(&self, norm: NormId, dy: &[f32], z: &[f32], factor: f32, sums: &mut [f64]) {
         let NormSums { mean, scale, sum, dot } = self.norm_sums(norm, factor, sums);
@@ -165,10 +176,7 @@ impl Network {
 impl Shared<'_> {
     fn backward_chunk(&self, chunk: &mut Chunk, scratch: &mut Scratch) {
         let Network { graph, .. } = self.network;
-        chunk.sums[..self.plan.sums_len].fill(0.0);
-        if self.want_weights {
-            chunk.weights[..self.plan.weights_len].fill(0.0);
-        }
+        chunk.portions.clear(self.plan.sums_len);
         for images in self.plan.groups(chunk.images.len()) {
             chunk.written.clear();
             chunk.written.extend(self.plan.targets.iter().map(|&tensor| self.live[tensor]));
@@ -237,6 +245,10 @@ impl Shared<'_> {
     fn backward_stage(&self, index: usize, image: usize, chunk: &mut Chunk, scratch: &mut Scratch) {
         let Network { graph, plan, .. } = self.network;
         let stage = graph.regions[self.region].stages[index];
+        if self.want_weights && chunk.portions.is_first(image) {
+            let start = self.plan.weights[index];
+            chunk.portions.of(image).weights[start..][..plan.stages[stage].weights.len()].fill(0.0);
+        }
         let live = plan.upstream[stage].iter().any(|&upstream| self.is_live(stage, upstream));
         if !live || !self.is_wanted(graph.stages[stage].output) {
             return;
@@ -248,14 +260,14 @@ impl Shared<'_> {
             return;
         }
         let start = self.plan.weights[index];
-        let (mut weights, mut sums) = (take(&mut chunk.weights), take(&mut chunk.sums));
+        let Portion { mut sums, mut weights } = take(chunk.portions.of(image));
         let dw = self.want_weights.then(|| &mut weights[start..start + plan.weights.len()]);
         if plan.is_fused() {
             self.backward_fused(work, chunk, dw, &mut sums, scratch);
         } else {
             self.backward_unfused(work, chunk, dw, &mut sums, scratch);
         }
-        (chunk.weights, chunk.sums) = (weights, sums);
+        *chunk.portions.of(image) = Portion { sums, weights };
     }
 
     fn backward_fused(
@@ -370,11 +382,11 @@ impl Shared<'_> {
             chunk.gradients[network.slot(node.output)] = gradient;
             return;
         }
-        let mut sums = take(&mut chunk.sums);
+        let mut sums = take(&mut chunk.portions.of(image).sums);
         for (nodes, terms) in node.terms.chunks(TERMS).zip(terms.chunks(TERMS)) {
             self.reduce_terms((nodes, terms), image, dy, chunk, (&mut sums, &mut *buffer));
         }
-        chunk.sums = sums;
+        chunk.portions.of(image).sums = sums;
         for (term, &Written { target, .. }) in node.terms.iter().zip(terms) {
             if let Some(target) = target.filter(|_| self.is_wanted(term.source.tensor)) {
                 let weight = mixing_weight(term, self.inputs) * network.drop_factor(term, self.inputs, chunk, image);

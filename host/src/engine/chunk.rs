@@ -4,8 +4,10 @@
 use std::mem::take;
 use std::ops::Range;
 
+use super::division::{Division, images_of};
 use super::memory::Parts;
 use super::plan::{Plan, Storage};
+use super::portions::{Portion, Portions};
 use crate::graph::{Graph, Head, TensorId};
 
 /// Values of one tensor for the images of a chunk, `[N, H, W, C]`.
@@ -33,10 +35,8 @@ pub(super) struct Chunk<'m> {
     pub values: Vec<Values<'m>>,
     /// By slot of the plan.
     pub gradients: Vec<&'m mut [f32]>,
-    /// Sums over the chunk's images: moments in the forward, reductions in the backward pass.
-    pub sums: Vec<f64>,
-    /// Gradients of the weights of the region at hand.
-    pub weights: Vec<f32>,
+    /// What is added up.
+    pub portions: Portions,
     /// Features `[N, features]` of the main and of the auxiliary head.
     pub features: [Vec<f32>; 2],
     /// Which targets of the region hold a gradient already.
@@ -46,8 +46,9 @@ pub(super) struct Chunk<'m> {
 }
 
 impl<'m> Chunk<'m> {
-    /// Memory for up to `images` images, values and gradients from `parts`.
-    pub fn new(graph: &Graph, plan: &Plan, images: usize, parts: &mut Parts<'m>) -> Self {
+    /// Memory for chunk `chunk` of batches, values and gradients from `parts`.
+    pub fn new(graph: &Graph, plan: &Plan, division: Division, chunk: usize, parts: &mut Parts<'m>) -> Self {
+        let images = division.most_images(chunk);
         let values = graph.tensors.iter().zip(&plan.storage).map(|(shape, storage)| {
             let part = parts.next(storage.floats(shape.len() * images));
             match *storage {
@@ -67,8 +68,7 @@ impl<'m> Chunk<'m> {
             images: 0..0,
             values,
             gradients,
-            sums: vec![0.0; sums.max(heads)],
-            weights: vec![0.0; plan.weights_len()],
+            portions: Portions::new(plan, division, chunk, sums.max(heads)),
             features: [vec![0.0; graph.head.features * images], vec![0.0; auxiliary * images]],
             written: Vec::with_capacity(targets),
             written_before: Vec::with_capacity(targets),
@@ -82,6 +82,12 @@ impl<'m> Chunk<'m> {
         values.chain(plan.slot_lens.iter().map(|len| len * images)).map(Parts::taken).sum()
     }
 
+    /// Takes `portions` of a batch of `images`.
+    pub fn begin(&mut self, portions: Range<usize>, images: usize) {
+        self.images = images_of(&portions, images);
+        self.portions.begin(portions, images);
+    }
+
     /// Runs an operation of the backward pass on each of `images`; for each of them, the same targets are written before.
     pub fn each(&mut self, images: Range<usize>, mut run: impl FnMut(usize, &mut Self)) {
         let mut before = take(&mut self.written_before);
@@ -91,6 +97,11 @@ impl<'m> Chunk<'m> {
             run(image, self);
         }
         self.written_before = before;
+    }
+
+    /// The portions of a batch, in order.
+    pub fn all_portions<'a>(chunks: &'a [Chunk]) -> impl Iterator<Item = &'a Portion> {
+        chunks.iter().flat_map(|chunk| chunk.portions.in_use())
     }
 
     /// Where the values of image `image` of the chunk lie in a buffer of a tensor.

@@ -27,7 +27,7 @@ impl Engine {
         assert_eq!(inputs.mix_weights.len(), graph.mix_weights, "mixing weights");
         assert!(inputs.drop_path.is_none_or(|factors| factors.len() == images * graph.drop_paths), "drop-path");
         let regions = graph.regions.len();
-        self.start_batch(images);
+        self.start_batch(images, workers.threads());
         workers.prepare(|scratch| self.network.prepare(scratch));
         if let Mode::Running(statistics) = mode {
             let Network { graph, norms, .. } = &mut self.network;
@@ -40,8 +40,8 @@ impl Engine {
     }
 
     fn forward_region(&mut self, workers: &Workers, region: usize, inputs: &Inputs, batch_statistics: bool) {
-        let Self { network, chunks, in_use, images, .. } = self;
-        chunks.write(*in_use, |chunks| {
+        let Self { network, chunks, images, .. } = self;
+        chunks.write(|chunks| {
             let task = |chunk: &mut Chunk, scratch: &mut Scratch| {
                 network.forward_region(region, inputs, batch_statistics, chunk, scratch);
             };
@@ -51,7 +51,7 @@ impl Engine {
                 for (&stage, &start) in graph.regions[region].stages.iter().zip(&plan.regions[region].moments) {
                     for &norm in &graph.stages[stage].norms {
                         let norm = &graph.norms[norm];
-                        norms.add_up(norm, chunks.iter().map(|chunk| &chunk.sums[start..]));
+                        norms.add_up(norm, Chunk::all_portions(chunks).map(|portion| &portion.sums[start..]));
                         norms.fold_batch(graph, norm, *images, inputs.weights);
                     }
                 }
@@ -151,7 +151,7 @@ impl Network {
             values[..images.len()].copy_from_slice(images);
         }
         let plan = &self.plan.regions[region];
-        chunk.sums[..plan.moments_len].fill(0.0);
+        chunk.portions.clear(plan.moments_len);
         for images in plan.groups(chunk.images.len()) {
             for &mix in &self.graph.regions[region].mixes {
                 for image in images.clone() {
@@ -251,7 +251,7 @@ impl Network {
             Values::Recomputed(_) => {
                 if let Some(start) = work.moments {
                     let channels = self.graph.tensors[stage.output].channels;
-                    let moments = moments(&mut chunk.sums[start..], channels);
+                    let moments = moments(&mut chunk.portions.of(work.image).sums[start..], channels);
                     self.pool(work.stage).moments(self, &chunk.values, work.image, moments);
                 }
             }
@@ -265,7 +265,7 @@ impl Network {
         let source = stage.inputs[0];
         let x = self.kept(&chunk.values, source.tensor, work.image);
         let channels = self.graph.tensors[stage.output].channels;
-        let moments = work.moments.map(|start| moments(&mut chunk.sums[start..], channels));
+        let moments = work.moments.map(|start| moments(&mut chunk.portions.of(work.image).sums[start..], channels));
         let preluded = region.relu(work.index, work.image, &scratch.relus);
         let input = SeparableInput { x, prelude: plan.prelude(self.source_fold(source)), preluded };
         plan.forward_fused(self.kernels, work.weights, input, z, moments, &mut scratch.stage);
@@ -278,8 +278,10 @@ impl Network {
         for (group, &source) in stage.inputs.iter().enumerate() {
             let x = self.value(&chunk.values, source.tensor, work.image, &mut scratch.value);
             let input = GroupInput { group, x, prelude: plan.prelude(self.source_fold(source)) };
-            let moments =
-                work.moments.filter(|_| group == last).map(|start| moments(&mut chunk.sums[start..], channels));
+            let moments = work
+                .moments
+                .filter(|_| group == last)
+                .map(|start| moments(&mut chunk.portions.of(work.image).sums[start..], channels));
             plan.forward(self.kernels, work.weights, input, z, moments, &mut scratch.stage);
         }
     }

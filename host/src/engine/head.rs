@@ -25,11 +25,11 @@ pub(super) struct HeadState {
 
 impl Engine {
     pub(super) fn forward_heads(&mut self, workers: &Workers, weights: &[f32]) {
-        let Self { network, chunks, in_use, images, main, auxiliary, .. } = self;
+        let Self { network, chunks, images, main, auxiliary, .. } = self;
         for (index, state) in [main, auxiliary].into_iter().enumerate() {
             let Some(head) = network.head(index == 1) else { continue };
             state.features.clear();
-            chunks.write(*in_use, |chunks| {
+            chunks.write(|chunks| {
                 workers.run(chunks, |chunk, scratch| network.average(head, index, chunk, scratch));
                 for chunk in chunks {
                     let features = &chunk.features[index][..chunk.images.len() * head.features];
@@ -51,7 +51,7 @@ impl Engine {
         dlogits: &[f32],
         gradients: &mut Gradients,
     ) {
-        let Self { network, chunks, in_use, live, .. } = self;
+        let Self { network, chunks, live, .. } = self;
         let state = if auxiliary { &mut self.auxiliary } else { &mut self.main };
         let Some(head) = network.head(auxiliary) else { return };
         let HeadState { features, d_features, d_weight, d_bias, .. } = state;
@@ -66,7 +66,7 @@ impl Engine {
             gradient[head.bias.clone()].copy_from_slice(d_bias);
         }
         let (d_features, begun) = (&*d_features, &*live);
-        chunks.write(*in_use, |chunks| {
+        chunks.write(|chunks| {
             workers.run(chunks, |chunk, scratch| network.average_backward(head, d_features, begun, chunk, scratch));
         });
         head.inputs.iter().for_each(|source| live[source.tensor] = true);
@@ -112,7 +112,7 @@ impl Network {
     }
 
     /// Backward through the averages of a chunk's images. Leaves the sums for the norms of those inputs that have one in the
-    /// chunk's sums, one behind the other.
+    /// sums, one behind the other.
     fn average_backward(
         &self,
         head: &Head,
@@ -122,7 +122,7 @@ impl Network {
         scratch: &mut Scratch,
     ) {
         let Scratch { stage, value, .. } = scratch;
-        chunk.sums[..2 * head.features].fill(0.0);
+        chunk.portions.clear(2 * head.features);
         for image in 0..chunk.images.len() {
             let mut d_features = &d_features[(chunk.images.start + image) * head.features..];
             let mut sums = 0;
@@ -137,7 +137,7 @@ impl Network {
                 let prelude = self.head_prelude(head, source);
                 self.kernels.prelude_backward(x, shape, Padding::NONE, prelude, spread, dx, accumulate);
                 if let Some(norm) = source.norm {
-                    self.reduce(norm, dx, x, 1.0, &mut chunk.sums[sums..]);
+                    self.reduce(norm, dx, x, 1.0, &mut chunk.portions.of(image).sums[sums..]);
                     sums += 2 * shape.channels;
                 }
                 chunk.gradients[self.slot(source.tensor)] = gradient;

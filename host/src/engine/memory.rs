@@ -1,4 +1,4 @@
-//! The memory of all chunks: one mapping, planned and made once, of which nothing is touched before a task writes to it. In one
+//! The memory of all chunks: one mapping, made once, of which nothing is touched before a task writes to it. In one
 //! piece it can lie in huge pages where the system has them; a pass goes through gigabytes, and looking up small pages took 1 to
 //! 3 % of it (docs/performance.md).
 
@@ -58,14 +58,14 @@ impl Chunks {
         Self::new(MutBorrow::new(mapping), |mapping| make(Parts(bytemuck::cast_slice_mut(mapping.borrow_mut()))))
     }
 
-    /// Shows `work` the first `count` chunks.
-    pub fn read<R>(&self, count: usize, work: impl for<'m> FnOnce(&[Chunk<'m>]) -> R) -> R {
-        self.with_dependent(|_, chunks| work(&chunks[..count]))
+    /// Shows `work` all chunks.
+    pub fn read<R>(&self, work: impl for<'m> FnOnce(&[Chunk<'m>]) -> R) -> R {
+        self.with_dependent(|_, chunks| work(chunks))
     }
 
-    /// Lets `work` write to the first `count` chunks.
-    pub fn write<R>(&mut self, count: usize, work: impl for<'m> FnOnce(&mut [Chunk<'m>]) -> R) -> R {
-        self.with_dependent_mut(|_, chunks| work(&mut chunks[..count]))
+    /// Lets `work` write to all chunks.
+    pub fn write<R>(&mut self, work: impl for<'m> FnOnce(&mut [Chunk<'m>]) -> R) -> R {
+        self.with_dependent_mut(|_, chunks| work(chunks))
     }
 }
 

@@ -1,11 +1,13 @@
 //! Executes a [`Graph`] on batches, forward and backward, in parallel over images.
 //!
 //! What is kept between the passes is each stage's value before its batch norm and each mixed state; everything else
-//! is computed again where the backward pass needs it. All memory is planned and allotted when the engine is made.
+//! is computed again where the backward pass needs it. All memory is planned when the engine is made, and allotted by its first
+//! pass.
 
 mod aligned;
 mod backward;
 mod chunk;
+mod division;
 mod forward;
 mod gather;
 mod head;
@@ -15,6 +17,7 @@ pub(crate) mod op;
 pub mod parallel;
 mod plan;
 mod pool;
+mod portions;
 mod reductions;
 mod relus;
 mod scratch;
@@ -29,11 +32,11 @@ pub use parallel::{Workers, WorkersError};
 
 use crate::graph::{Graph, INPUT, NormId, TensorId};
 use chunk::Chunk;
+use division::Division;
 use head::HeadState;
 use memory::Chunks;
 use norms::NormState;
-use parallel::{CHUNKS, chunk_images};
-use plan::{Plan, images_per_chunk};
+use plan::Plan;
 use scratch::Buffer;
 
 /// Which statistics the batch norms use.
@@ -92,9 +95,10 @@ pub struct Engine {
     network: Network,
     options: Options,
     batch: usize,
+    /// For the threads of the last forward pass, whose number decides how its memory is allotted.
+    division: Option<Division>,
     chunks: Chunks,
-    /// Chunks and images of the last forward pass.
-    in_use: usize,
+    /// Images of the last forward pass.
     images: usize,
     main: HeadState,
     auxiliary: HeadState,
@@ -127,8 +131,8 @@ impl Engine {
         Self {
             options,
             batch,
-            chunks: chunks(&graph, &plan, batch),
-            in_use: 0,
+            division: None,
+            chunks: Chunks::map(0, |_| Vec::new()),
             images: 0,
             main: HeadState::default(),
             auxiliary: HeadState::default(),
@@ -144,12 +148,18 @@ impl Engine {
         }
     }
 
-    /// Deals `images` images out to the chunks.
-    fn start_batch(&mut self, images: usize) {
+    /// Deals `images` images out to chunks for `threads` threads.
+    fn start_batch(&mut self, images: usize, threads: usize) {
+        let division = Division::new(self.batch, threads);
+        if self.division != Some(division) {
+            self.chunks = self.network.chunks(division);
+            self.division = Some(division);
+        }
         self.images = images;
-        self.in_use = images.min(CHUNKS);
-        self.chunks.write(self.in_use, |chunks| {
-            chunks.iter_mut().enumerate().for_each(|(index, chunk)| chunk.images = chunk_images(images, index));
+        self.chunks.write(|chunks| {
+            for (index, chunk) in chunks.iter_mut().enumerate() {
+                chunk.begin(division.portions(index, images), images);
+            }
         });
     }
 
@@ -182,7 +192,7 @@ impl Engine {
     pub fn activation(&self, tensor: TensorId) -> Vec<f32> {
         let mut buffer = Buffer::default();
         let mut values = Vec::with_capacity(self.images * self.graph().tensors[tensor].len());
-        self.chunks.read(self.in_use, |chunks| {
+        self.chunks.read(|chunks| {
             for chunk in chunks {
                 for image in 0..chunk.images.len() {
                     values.extend_from_slice(self.network.value(&chunk.values, tensor, image, &mut buffer));
@@ -203,13 +213,13 @@ impl Engine {
         let slot = self.network.plan.slots[INPUT].filter(|_| self.live[INPUT])?;
         let len = self.graph().input.len();
         let of_chunk = |chunk: &Chunk| chunk.gradients[slot][..chunk.images.len() * len].to_vec();
-        Some(self.chunks.read(self.in_use, |chunks| chunks.iter().flat_map(of_chunk).collect()))
+        Some(self.chunks.read(|chunks| chunks.iter().flat_map(of_chunk).collect()))
     }
 
     /// Makes backward passes compute the gradient with respect to the input image.
     pub fn keep_input_gradient(&mut self) {
         self.network.plan = Plan::new(&self.network.graph, self.options, true);
-        self.chunks = chunks(&self.network.graph, &self.network.plan, self.batch);
+        self.division = None;
     }
 
     /// Moves running statistics by those of the last forward pass in [`Mode::Batch`] (momentum 0.1).
@@ -225,10 +235,12 @@ impl Engine {
     }
 }
 
-/// The chunks of batches of up to `batch` images.
-fn chunks(graph: &Graph, plan: &Plan, batch: usize) -> Chunks {
-    let (count, images) = (batch.min(CHUNKS), images_per_chunk(batch));
-    Chunks::map(count * Chunk::floats(graph, plan, images), |mut parts| {
-        (0..count).map(|_| Chunk::new(graph, plan, images, &mut parts)).collect()
-    })
+impl Network {
+    fn chunks(&self, division: Division) -> Chunks {
+        let Self { graph, plan, .. } = self;
+        let floats = |chunk| Chunk::floats(graph, plan, division.most_images(chunk));
+        Chunks::map((0..division.chunks()).map(floats).sum(), |mut parts| {
+            (0..division.chunks()).map(|chunk| Chunk::new(graph, plan, division, chunk, &mut parts)).collect()
+        })
+    }
 }

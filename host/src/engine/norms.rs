@@ -64,15 +64,15 @@ impl NormState {
         }
     }
 
-    /// Adds up the sums of `norm` over the chunks of a batch in order: each chunk gives Σz, then Σz², at its front.
-    pub fn add_up<'a>(&mut self, norm: &Norm, chunks: impl Iterator<Item = &'a [f64]>) {
+    /// Adds up the sums of `norm` over the portions of a batch in order: each gives Σz, then Σz², at its front.
+    pub fn add_up<'a>(&mut self, norm: &Norm, portions: impl Iterator<Item = &'a [f64]>) {
         let channels = norm.range.len();
         let (sum, sum_of_squares) = (&mut self.sum[norm.range.clone()], &mut self.sum_of_squares[norm.range.clone()]);
         sum.fill(0.0);
         sum_of_squares.fill(0.0);
-        for chunk in chunks {
-            sum.iter_mut().zip(&chunk[..channels]).for_each(|(total, part)| *total += part);
-            sum_of_squares.iter_mut().zip(&chunk[channels..]).for_each(|(total, part)| *total += part);
+        for portion in portions {
+            sum.iter_mut().zip(&portion[..channels]).for_each(|(total, part)| *total += part);
+            sum_of_squares.iter_mut().zip(&portion[channels..]).for_each(|(total, part)| *total += part);
         }
     }
 

@@ -1,5 +1,4 @@
-//! Parallelism, all of it: a fixed number of chunks of the batch, whatever the number of threads, so that sums over
-//! chunks are the same bits on every machine with the same instruction set.
+//! Parallelism, all of it: the threads, and the ways to run tasks on them.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,10 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 
 use super::scratch::Scratch;
-
-/// Chunks that a batch is cut into at most. More than the cores of a small server, few enough that one partial sum of
-/// weight gradients per chunk stays cheap.
-pub(super) const CHUNKS: usize = 16;
 
 /// A thread pool and one scratch memory per thread.
 #[derive(Debug)]
@@ -106,10 +101,4 @@ fn split_parts<T: Sync>(
         || split_parts(left, offset, left_data, range, work),
         || split_parts(right, middle, right_data, range, work),
     );
-}
-
-/// The images of chunk `chunk` when `0..images` is cut into at most [`CHUNKS`] ranges that differ in length by one at most.
-pub(super) fn chunk_images(images: usize, chunk: usize) -> Range<usize> {
-    let count = images.min(CHUNKS);
-    images * chunk / count..images * (chunk + 1) / count
 }

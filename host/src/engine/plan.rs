@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::parallel::CHUNKS;
+use super::division::portions;
 use super::relus::Relus;
 use super::stage::StagePlan;
 use super::{Options, Saved};
@@ -133,20 +133,14 @@ impl Plan {
         for (shape, storage) in graph.tensors.iter().zip(&self.storage) {
             image = image.saturating_add(storage.floats(shape.len()).saturating_mul(4));
         }
-        let images = batch.min(CHUNKS).saturating_mul(images_per_chunk(batch));
-        let weights = self.weights_len().saturating_mul(batch.min(CHUNKS)).saturating_add(graph.weights());
-        image.saturating_mul(images).saturating_add(weights.saturating_mul(size_of::<f32>()))
+        let weights = self.weights_len().saturating_mul(portions(batch)).saturating_add(graph.weights());
+        image.saturating_mul(batch).saturating_add(weights.saturating_mul(size_of::<f32>()))
     }
 
     /// Largest part of the weight gradients that one region computes.
     pub fn weights_len(&self) -> usize {
         self.regions.iter().map(|region| region.weights_len).max().unwrap_or(0)
     }
-}
-
-/// Images of the longest chunk of a batch.
-pub(super) fn images_per_chunk(batch: usize) -> usize {
-    batch.div_ceil(batch.clamp(1, CHUNKS))
 }
 
 impl RegionPlan {

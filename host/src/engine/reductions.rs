@@ -4,6 +4,7 @@
 use darts_kernels_simd::norm_backward_coefficients;
 
 use super::backward::Gradients;
+use super::chunk::Chunk;
 use super::forward::mixing_weight;
 use super::norms::NormState;
 use super::plan::Reduction;
@@ -11,13 +12,13 @@ use super::{Engine, Inputs, Network};
 use crate::graph::{NormId, TermWeight};
 
 impl Engine {
-    /// Adds up the first `len` sums of all chunks, in order, to `totals`.
+    /// Adds up the first `len` sums of all portions, in order, to `totals`.
     pub(super) fn add_up_sums(&mut self, len: usize) {
         self.totals.clear();
         self.totals.resize(len, 0.0);
-        self.chunks.read(self.in_use, |chunks| {
-            for chunk in chunks {
-                self.totals.iter_mut().zip(&chunk.sums[..len]).for_each(|(total, part)| *total += part);
+        self.chunks.read(|chunks| {
+            for portion in Chunk::all_portions(chunks) {
+                self.totals.iter_mut().zip(&portion.sums[..len]).for_each(|(total, part)| *total += part);
             }
         });
     }
