@@ -119,12 +119,18 @@ pub struct SeparableWeightGradient<'a> {
 /// Pixels of the tiles of a product, or of most of them.
 const TILE: usize = 8;
 
-/// Weights of products that ask for nothing on their way: they take no longer than a row of a depthwise convolution.
+/// Weights of products that take no longer than a row of a depthwise convolution, and ask for nothing on their way but where there is little else
+/// to ask at.
 const FEW_WEIGHTS: usize = 256;
 
 /// Multiply-adds of a larger product along which a portion is asked for. Half as many: 1 to 4 % slower for 5×5, as much faster for 3×3
 /// (AMD EPYC, Zen 5, 36 and 72 channels from memory, 2026-11-29).
 const MULTIPLY_ADDS: usize = 16384;
+
+/// The same for one with few weights where no gradient of weights is computed. The gradient of the input at 16 channels, 32×32, everything in
+/// memory, takes 9.8 µs for 3×3 and 12.3 for 5×5 in place of 12.6 and 15.7 without, 11.8 and 14.3 with twice as many, 13.0 and 15.5 with half as many; at
+/// 8 channels, 28×28, 3.7 and 4.8 in place of 5.1 and 5.0. With gradients of weights it gains nothing (AMD EPYC, Zen 5, AVX-512, 2026-11-30).
+const FEW_MULTIPLY_ADDS: usize = 4096;
 
 /// Registers of channels for which a row asks once. Twice for 32 channels: 2 to 3 % faster from memory at 16×16, 3 to 5 % slower in the
 /// cache, and at 7×7 up to 5 % slower (AMD EPYC, Zen 5, 2026-11-29).
@@ -185,6 +191,15 @@ impl Kernels {
     }
 }
 
+/// See [`Pass::multiply_adds_of_portion`]: for products that take long, of streams that are about equally long.
+fn multiply_adds_of_portion(shape: SeparableShape, with_weights: bool) -> Option<usize> {
+    match (shape.stride, shape.pointwise().weights() > FEW_WEIGHTS) {
+        (1, true) => Some(MULTIPLY_ADDS),
+        (1, false) if !with_weights => Some(FEW_MULTIPLY_ADDS),
+        _ => None,
+    }
+}
+
 /// What stays the same for all strips of an image.
 struct Pass<'a> {
     kernels: Kernels,
@@ -213,6 +228,8 @@ struct Pass<'a> {
     sums: &'a mut [f32],
     /// What the next strip will read and write.
     ahead: Ahead,
+    /// Multiply-adds of a product along which a portion of it is asked for; otherwise that is once ahead of the product.
+    multiply_adds_of_portion: Option<usize>,
 }
 
 impl<'a> Pass<'a> {
@@ -256,6 +273,7 @@ impl<'a> Pass<'a> {
             output_gradient: take(shape.strip_len(strip_rows, shape.output_channels)),
             sums: take(2 * channels),
             ahead: Ahead::NONE,
+            multiply_adds_of_portion: None,
         }
     }
 
@@ -272,6 +290,7 @@ impl<'a> Pass<'a> {
         let strip_rows = shape.backward_strip_rows();
         let (mut rows_done, mut finished, mut summed) = (0, 0, 0);
         self.sums.fill(0.0);
+        self.multiply_adds_of_portion = multiply_adds_of_portion(shape, dw.is_some());
         let stream = dx.as_ref().is_some_and(|dx| dx.streams(self.kernels));
         for first in (0..output.height).step_by(strip_rows) {
             let rows = strip_rows.min(output.height - first);
@@ -362,24 +381,25 @@ impl<'a> Pass<'a> {
         let portions_of_weights = if weights { rows * portions_of_row + self.portions_of_product(rows) + 1 } else { 0 };
         // At other strides a row asks once.
         let portions_of_input = input_rows * if shape.stride == 1 { portions_of_row } else { 1 };
-        let portions_of_input = if dx.is_some() { portions_of_input } else { 0 };
+        let portions_of_input = match dx {
+            None => 0,
+            // What the last rows ask for would not be there in time: both gradients at 16 channels, 32×32, `z` or everything from memory, take 12.5
+            // and 13.9 µs in place of 13.2 and 15.2 for 3×3. Without gradients of weights each portion would be too large (AMD EPYC, Zen 5, 2026-11-30).
+            Some(_) if weights => portions_of_input.div_ceil(2),
+            Some(_) => portions_of_input,
+        };
         Ahead::new(streams, products + portions_of_weights + portions_of_input, every_register)
-    }
-
-    /// Whether products ask on their way, and not once ahead: those that take long, of streams that are about equally long.
-    fn asks_along(&self) -> bool {
-        self.shape.stride == 1 && self.shape.pointwise().weights() > FEW_WEIGHTS
     }
 
     /// Portions that are asked for along a product of `rows` rows.
     fn portions_of_product(&self, rows: usize) -> usize {
-        let (pixels, weights) = (rows * self.shape.output().width, self.shape.pointwise().weights());
-        if self.asks_along() { (pixels * weights).div_ceil(MULTIPLY_ADDS) } else { 1 }
+        let multiply_adds = rows * self.shape.output().width * self.shape.pointwise().weights();
+        self.multiply_adds_of_portion.map_or(1, |portion| multiply_adds.div_ceil(portion))
     }
 
     /// What is asked for along a product of `rows` rows, which has `lines` and `columns`.
     fn along(&mut self, rows: usize, lines: usize, columns: usize) -> Along {
-        if self.asks_along() {
+        if self.multiply_adds_of_portion.is_some() {
             return self.ahead.along(self.portions_of_product(rows), lines, columns);
         }
         self.ahead.ask();
