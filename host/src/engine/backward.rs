@@ -6,6 +6,7 @@
 
 use std::array::from_fn;
 use std::mem::{replace, take};
+use std::ops::Range;
 
 use darts_kernels_simd::{NormSums, NormTerm, OutputGradient, SeparableInput, SeparableInputGradient, Stored};
 
@@ -183,8 +184,15 @@ impl Shared<'_> {
             if self.want_weights {
                 self.network.compute_relus(self.plan, images.clone(), chunk, scratch);
             }
-            for index in (0..graph.regions[self.region].stages.len()).rev() {
-                chunk.each(images.clone(), |image, chunk| self.backward_stage(index, image, chunk, scratch));
+            for (index, &stage) in graph.regions[self.region].stages.iter().enumerate().rev() {
+                if self.want_weights {
+                    chunk.portions.clear_weights(&images, self.weights_of(index, stage));
+                }
+                if self.is_due(stage) {
+                    chunk.each(images.clone(), |image, chunk| {
+                        self.backward_stage(Work { index, stage, image }, chunk, scratch);
+                    });
+                }
             }
             for index in (0..graph.regions[self.region].mixes.len()).rev() {
                 chunk.each(images.clone(), |image, chunk| self.backward_mix(index, image, chunk, &mut scratch.value));
@@ -242,26 +250,28 @@ impl Shared<'_> {
         }
     }
 
-    fn backward_stage(&self, index: usize, image: usize, chunk: &mut Chunk, scratch: &mut Scratch) {
+    /// Where a stage's gradients of weights lie in a portion.
+    fn weights_of(&self, index: usize, stage: usize) -> Range<usize> {
+        let start = self.plan.weights[index];
+        start..start + self.network.plan.stages[stage].weights.len()
+    }
+
+    /// Whether a gradient comes to a stage, and something depends on what becomes of it.
+    fn is_due(&self, stage: usize) -> bool {
         let Network { graph, plan, .. } = self.network;
-        let stage = graph.regions[self.region].stages[index];
-        if self.want_weights && chunk.portions.is_first(image) {
-            let start = self.plan.weights[index];
-            chunk.portions.of(image).weights[start..][..plan.stages[stage].weights.len()].fill(0.0);
-        }
         let live = plan.upstream[stage].iter().any(|&upstream| self.is_live(stage, upstream));
-        if !live || !self.is_wanted(graph.stages[stage].output) {
-            return;
-        }
-        let work = Work { index, stage, image };
-        let plan = &plan.stages[stage];
+        live && self.is_wanted(graph.stages[stage].output)
+    }
+
+    fn backward_stage(&self, work: Work, chunk: &mut Chunk, scratch: &mut Scratch) {
+        let Work { index, stage, image } = work;
+        let plan = &self.network.plan.stages[stage];
         if let Some(pool) = &plan.pool {
             self.backward_pool(work, pool, chunk, scratch);
             return;
         }
-        let start = self.plan.weights[index];
         let Portion { mut sums, mut weights } = take(chunk.portions.of(image));
-        let dw = self.want_weights.then(|| &mut weights[start..start + plan.weights.len()]);
+        let dw = self.want_weights.then(|| &mut weights[self.weights_of(index, stage)]);
         if plan.is_fused() {
             self.backward_fused(work, chunk, dw, &mut sums, scratch);
         } else {

@@ -53,9 +53,14 @@ impl Portions {
         }
     }
 
-    /// Whether image `image` of the chunk is the first of its portion.
-    pub fn is_first(&self, image: usize) -> bool {
-        image == 0 || self.of_image[image] != self.of_image[image - 1]
+    /// Sets the gradients `weights` to zero in the portions that begin with one of `images` of the chunk.
+    pub fn clear_weights(&mut self, images: &Range<usize>, weights: Range<usize>) {
+        for image in images.clone() {
+            let portion = self.of_image[image];
+            if image == 0 || self.of_image[image - 1] != portion {
+                self.all[portion].weights[weights.clone()].fill(0.0);
+            }
+        }
     }
 
     /// That of image `image` of the chunk.
