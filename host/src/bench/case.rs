@@ -42,7 +42,7 @@ pub struct Work {
     /// Bytes of operands and results, each counted once; of a network those of all its operations, three times for a forward and
     /// backward pass.
     pub moved: usize,
-    /// Bytes that are touched before the first are touched again; `None` where it is the engine that decides.
+    /// Bytes of memory that are touched before the first are touched again; `None` where it is the engine that decides.
     pub touched: Option<usize>,
     /// Whether the operations are multiply-adds, so that their peak is a bound; else moving the operands alone is.
     pub multiply_adds: bool,
@@ -58,6 +58,11 @@ impl Work {
     /// The same where little is computed from each operand, and not by multiply-adds alone.
     pub(super) fn streaming(flops: usize, floats: usize) -> Self {
         Self { multiply_adds: false, ..Self::new(flops, floats) }
+    }
+
+    /// The same where `floats` of the results lie where operands do.
+    pub(super) fn in_place(self, floats: usize) -> Self {
+        Self { touched: self.touched.map(|touched| touched - floats * size_of::<f32>()), ..self }
     }
 
     /// `flops` of a network over `moved` bytes, which may lie anywhere.

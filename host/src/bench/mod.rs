@@ -21,7 +21,7 @@ mod timing;
 pub use case::{Case, Direction, Timer, Work};
 pub use machine::multiply_add_peak;
 pub use memory::peak_rss_bytes;
-pub use roof::{Bandwidth, Peak, Place, Roof};
+pub use roof::{Bandwidth, Pattern, Peak, Place, Roof};
 pub use row::Row;
 pub use step::{Step, StepKind};
 pub use timing::median_seconds;

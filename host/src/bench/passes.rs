@@ -131,24 +131,26 @@ fn mix(shape: ImageShape, saved: Saved) -> Case {
 /// On vectors as long as an image.
 fn vectors(shape: ImageShape) -> [Case; 4] {
     let (size, len) = (text(shape), shape.len());
-    let case = |name, flops, floats, body| {
-        Case::kernel((name, &size), Direction::Forward, Work::streaming(flops, floats), shape, body)
-    };
+    let case = |name, work, body| Case::kernel((name, &size), Direction::Forward, work, shape, body);
     [
-        case("axpy", 2 * len, 3 * len, |shape, kernels, timer| {
+        case("axpy", Work::streaming(2 * len, 3 * len).in_place(len), |shape, kernels, timer| {
             let (x, mut y) = (buffer(shape.len()), buffer(shape.len()));
             timer(&mut || kernels.axpy(1e-6, &x, &mut y));
         }),
-        case("scale and add", 3 * len, 3 * len, |shape, kernels, timer| {
+        case("scale and add", Work::streaming(3 * len, 3 * len).in_place(len), |shape, kernels, timer| {
             let (x, mut y) = (buffer(shape.len()), buffer(shape.len()));
             timer(&mut || kernels.scale_add(0.1, &x, 0.9, &mut y));
         }),
-        case("sum of 8 vectors", TERMS * len, (TERMS + 2) * len, |shape, kernels, timer| {
-            let xs: [Buffer; TERMS] = [(); TERMS].map(|()| buffer(shape.len()));
-            let (xs, mut y) = (xs.each_ref().map(|x| &x[..]), buffer(shape.len()));
-            timer(&mut || kernels.add_all(&xs, &mut y));
-        }),
-        case("dot product", 2 * len, 2 * len, |shape, kernels, timer| {
+        case(
+            "sum of 8 vectors",
+            Work::streaming(TERMS * len, (TERMS + 2) * len).in_place(len),
+            |shape, kernels, timer| {
+                let xs: [Buffer; TERMS] = [(); TERMS].map(|()| buffer(shape.len()));
+                let (xs, mut y) = (xs.each_ref().map(|x| &x[..]), buffer(shape.len()));
+                timer(&mut || kernels.add_all(&xs, &mut y));
+            },
+        ),
+        case("dot product", Work::streaming(2 * len, 2 * len), |shape, kernels, timer| {
             let (x, y) = (buffer(shape.len()), buffer(shape.len()));
             timer(&mut || {
                 black_box(kernels.dot(&x, &y));

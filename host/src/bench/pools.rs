@@ -53,12 +53,13 @@ fn recomputed(pool: &str, pooling: Pooling, shape: PoolShape) -> [Case; 4] {
     let (window, size) = (window(shape.kernel, shape.stride, 1), text(shape.input));
     let (input, output) = (shape.input.len(), shape.output().len());
     let flops = output * shape.kernel * shape.kernel;
-    let case = |what: &str, direction, more: usize, floats, body| {
+    let case = |what: &str, direction, work, body| {
         let name = format!("{pool} {window}, {what}");
-        Case::kernel((&name, &size), direction, Work::streaming(flops + more * output, floats), (pooling, shape), body)
+        Case::kernel((&name, &size), direction, work, (pooling, shape), body)
     };
+    let work = |more: usize, floats| Work::streaming(flops + more * output, floats);
     [
-        case("moments", Direction::Forward, 3, input, |&(pooling, shape), kernels, timer| {
+        case("moments", Direction::Forward, work(3, input), |&(pooling, shape), kernels, timer| {
             let x = buffer(shape.input.len());
             let [mut sum, mut sum_of_squares] = [(); 2].map(|()| vec![0.0; shape.input.channels]);
             timer(&mut || {
@@ -66,12 +67,17 @@ fn recomputed(pool: &str, pooling: Pooling, shape: PoolShape) -> [Case; 4] {
                 kernels.pool_moments(pooling, &x, shape, moments);
             });
         }),
-        case("term of a mix", Direction::Forward, 2, input + 2 * output, |&(pooling, shape), kernels, timer| {
-            let (x, mut y) = (buffer(shape.input.len()), buffer(shape.output().len()));
-            let scale = buffer(shape.input.channels);
-            timer(&mut || kernels.pool_mix(pooling, &x, shape, &scale, &mut y));
-        }),
-        case("norm reduce", Direction::InputGradient, 4, input + output, |&(pooling, shape), kernels, timer| {
+        case(
+            "term of a mix",
+            Direction::Forward,
+            work(2, input + 2 * output).in_place(output),
+            |&(pooling, shape), kernels, timer| {
+                let (x, mut y) = (buffer(shape.input.len()), buffer(shape.output().len()));
+                let scale = buffer(shape.input.channels);
+                timer(&mut || kernels.pool_mix(pooling, &x, shape, &scale, &mut y));
+            },
+        ),
+        case("norm reduce", Direction::InputGradient, work(4, input + output), |&(pooling, shape), kernels, timer| {
             let (x, dy) = (buffer(shape.input.len()), buffer(shape.output().len()));
             let (channels, mean) = (shape.input.channels, buffer(shape.input.channels));
             let [mut sum, mut dot] = [(); 2].map(|()| vec![0.0; channels]);
@@ -80,15 +86,20 @@ fn recomputed(pool: &str, pooling: Pooling, shape: PoolShape) -> [Case; 4] {
                 kernels.pool_norm_reduce(pooling, &x, &dy, shape, sums);
             });
         }),
-        case("norm and pool", Direction::InputGradient, 4, 2 * input + output, |&(pooling, shape), kernels, timer| {
-            let (x, dy) = (buffer(shape.input.len()), buffer(shape.output().len()));
-            let [mean, q, r] = [(); 3].map(|()| buffer(shape.input.channels));
-            let mut dx = buffer(shape.input.len());
-            timer(&mut || {
-                let gradient = PoolGradient { dy: &dy, mean: &mean, q: &q, r: &r };
-                kernels.pool_norm_backward(pooling, &x, gradient, &mut dx, shape, false);
-            });
-        }),
+        case(
+            "norm and pool",
+            Direction::InputGradient,
+            work(4, 2 * input + output),
+            |&(pooling, shape), kernels, timer| {
+                let (x, dy) = (buffer(shape.input.len()), buffer(shape.output().len()));
+                let [mean, q, r] = [(); 3].map(|()| buffer(shape.input.channels));
+                let mut dx = buffer(shape.input.len());
+                timer(&mut || {
+                    let gradient = PoolGradient { dy: &dy, mean: &mean, q: &q, r: &r };
+                    kernels.pool_norm_backward(pooling, &x, gradient, &mut dx, shape, false);
+                });
+            },
+        ),
     ]
 }
 

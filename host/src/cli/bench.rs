@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
-use darts_host::bench::{Case, Roof, Row, kernel_cases, network_cases};
+use darts_host::bench::{Case, Pattern, Roof, Row, kernel_cases, network_cases};
 use darts_host::engine::Workers;
 use darts_host::{interrupt, isa};
 use darts_kernels_simd::{Isa, Kernels};
@@ -15,8 +15,8 @@ use super::{Failure, Outcome, bench_step};
 
 /// Measure what this machine can do, and every kernel, stage, cell and step under it
 ///
-/// First the roof: the peak of multiply-adds of each instruction set, and the bandwidth of each level of memory, on one thread and
-/// on all. Then each kernel on one thread, for every shape of a DARTS network, instruction set and direction, and, with the
+/// First the roof: the peak of multiply-adds of each instruction set, and the bandwidth of each level of memory, for reads and
+/// writes and for reads alone, on one thread and on all. Then each kernel on one thread, for every shape of a DARTS network, instruction set and direction, and, with the
 /// fastest instruction set, cells and steps on all threads and inference on one: the best time, and the share of the roof that
 /// applies, which is the peak or, where moving the operands takes longer, the bandwidth of the cache that holds them.
 #[derive(Debug, Args)]
@@ -109,9 +109,15 @@ fn measure(session: &Session, kernels: &[Kernels], one: &[Case], all: &[Case]) -
 
 fn print(report: &Report) -> io::Result<()> {
     let mut output = io::stdout().lock();
-    let peaks = report.roof.multiply_adds.iter().map(|peak| (peak.isa, peak.threads, peak.gflops));
+    let peaks = report.roof.multiply_adds.iter().map(|peak| (peak.isa.to_owned(), peak.threads, peak.gflops));
     writeln!(output, "{}", roof_table("multiply-adds", "GFLOP/s", peaks.collect()))?;
-    let levels = report.roof.bandwidth.iter().map(|level| (level.level, level.threads, level.gbytes_per_second));
+    let levels = report.roof.bandwidth.iter().map(|level| {
+        let name = match level.pattern {
+            Pattern::Triad => level.level.to_owned(),
+            Pattern::Read => format!("{}, reading", level.level),
+        };
+        (name, level.threads, level.gbytes_per_second)
+    });
     writeln!(output, "{}", roof_table("bandwidth", "GB/s", levels.collect()))?;
     let titles = ["operation", "shape", "direction", "isa", "threads", "us", "GFLOP/s", "GB/s", "bound", "% of it"];
     let mut table = Table::new(&titles);
@@ -137,12 +143,12 @@ fn number(value: f64) -> String {
 }
 
 /// A row for each name and a column for each number of threads.
-fn roof_table(what: &str, unit: &str, measured: Vec<(&str, usize, f64)>) -> Table {
+fn roof_table(what: &str, unit: &str, measured: Vec<(String, usize, f64)>) -> Table {
     let mut threads: Vec<usize> = measured.iter().map(|&(_, threads, _)| threads).collect();
     threads.dedup();
     let mut names: Vec<&str> = Vec::new();
-    for &(name, ..) in &measured {
-        if !names.contains(&name) {
+    for (name, ..) in &measured {
+        if !names.contains(&name.as_str()) {
             names.push(name);
         }
     }
@@ -151,7 +157,7 @@ fn roof_table(what: &str, unit: &str, measured: Vec<(&str, usize, f64)>) -> Tabl
     let mut table = Table::new(&[&[what], &titles.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
     for name in names {
         let of = |&threads: &usize| {
-            let found = measured.iter().find(|entry| (entry.0, entry.1) == (name, threads));
+            let found = measured.iter().find(|entry| (entry.0.as_str(), entry.1) == (name, threads));
             found.map_or("-".to_owned(), |entry| number(entry.2))
         };
         table.row([name.to_owned()].into_iter().chain(threads.iter().map(of)));

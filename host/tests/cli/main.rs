@@ -200,8 +200,12 @@ fn a_bench_has_the_roof_and_a_row_for_each_instruction_set() {
             "{part}"
         );
     }
+    for pattern in ["triad", "read"] {
+        let bandwidths = report["roof"]["bandwidth"].as_array().expect("a list");
+        assert!(bandwidths.iter().any(|row| (&row["level"], &row["pattern"]) == (&"memory".into(), &pattern.into())));
+    }
     let table = success(&mut darts(&["bench", "--filter", "Cross-Entropy", "--isa", "scalar"]));
-    contains(&table, &["multiply-adds", "bandwidth", "memory", "softmax cross-entropy", "scalar"]);
+    contains(&table, &["multiply-adds", "bandwidth", "memory", "memory, reading", "softmax cross-entropy", "scalar"]);
     contains(&failure(&mut darts(&["bench", "--filter", "winograd"])), &["winograd", "darts bench"]);
     if let Some(missing) = ["neon", "avx512"].into_iter().find(|name| !isa::available().contains(name)) {
         contains(&failure(&mut darts(&["bench", "--isa", missing])), &[missing, "scalar"]);
