@@ -42,7 +42,9 @@ pub struct Work {
     /// Bytes of operands and results, each counted once; of a network those of all its operations, three times for a forward and
     /// backward pass.
     pub moved: usize,
-    /// Bytes of memory that are touched before the first are touched again; `None` where it is the engine that decides.
+    /// Those of them that are brought in: all but results that lie where operands do.
+    pub fetched: usize,
+    /// Bytes that are touched before the first are touched again; `None` where it is the engine that decides.
     pub touched: Option<usize>,
     /// Whether the operations are multiply-adds, so that their peak is a bound; else moving the operands alone is.
     pub multiply_adds: bool,
@@ -52,7 +54,7 @@ impl Work {
     /// `flops` over `floats` operands and results, which are the same in every call.
     pub(super) fn new(flops: usize, floats: usize) -> Self {
         let bytes = floats * size_of::<f32>();
-        Self { flops: flops as f64, moved: bytes, touched: Some(bytes), multiply_adds: true }
+        Self { flops: flops as f64, moved: bytes, fetched: bytes, touched: Some(bytes), multiply_adds: true }
     }
 
     /// The same where little is computed from each operand, and not by multiply-adds alone.
@@ -62,12 +64,13 @@ impl Work {
 
     /// The same where `floats` of the results lie where operands do.
     pub(super) fn in_place(self, floats: usize) -> Self {
-        Self { touched: self.touched.map(|touched| touched - floats * size_of::<f32>()), ..self }
+        let bytes = floats * size_of::<f32>();
+        Self { fetched: self.fetched - bytes, touched: self.touched.map(|touched| touched - bytes), ..self }
     }
 
     /// `flops` of a network over `moved` bytes, which may lie anywhere.
     pub(super) fn network(flops: f64, moved: usize) -> Self {
-        Self { flops, moved, touched: None, multiply_adds: true }
+        Self { flops, moved, fetched: moved, touched: None, multiply_adds: true }
     }
 }
 

@@ -107,8 +107,8 @@ impl Roof {
     }
 
     /// The least time that `work` takes with `kernels` on `threads` threads, one or all, and what bounds it: the peak, or the
-    /// level of memory that the bytes it touches fit in: all that moves at the rate of a triad, and each line that is touched brought in once
-    /// at that of reading, which caches do even with those that are overwritten.
+    /// level of memory that the bytes it touches fit in: all that moves at the rate of a triad, and what is brought in, as caches do even with
+    /// what is overwritten, at that of reading.
     pub fn place(&self, kernels: Kernels, threads: usize, work: Work) -> Place {
         let isa = kernels.isa().name();
         let peak = self.multiply_adds.iter().find(|peak| peak.isa == isa && peak.threads == threads);
@@ -126,7 +126,7 @@ impl Roof {
                 let (triad, reading) = (rate(Pattern::Triad)?, rate(Pattern::Read)?);
                 // A triad reads, too.
                 let reading = reading.max(triad * 2.0 / 3.0);
-                let seconds = (work.moved as f64 / triad).max(touched as f64 / reading);
+                let seconds = (work.moved as f64 / triad).max(work.fetched as f64 / reading);
                 Some(Place { bound: level, seconds })
             })
         });
@@ -199,6 +199,9 @@ mod tests {
         assert_eq!(place(Work::streaming(1, 60_000)), ("L2", 1200.0));
         assert_eq!(place(Work::streaming(1, 90_000).in_place(30_000)), ("L2", 1200.0));
         assert_eq!(place(Work::new(1_000_000, 60_000)), ("compute", 20_000.0));
+        // One image of several that are taken in turn.
+        let in_turn = Work { touched: Some(1 << 20), ..Work::streaming(1, 200) };
+        assert_eq!(place(in_turn), ("L2", 4.0));
         // The first cache was not measured, and neither was what lies behind the second.
         assert_eq!(place(Work::streaming(1, 200)), ("L2", 4.0));
         assert_eq!(place(Work::streaming(1, 1 << 20)), ("compute", 0.0));

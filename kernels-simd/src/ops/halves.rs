@@ -68,7 +68,7 @@ impl Product {
         [sum, squares]: &mut [S::Vector; 2],
     ) {
         let at = pair * 2 * SIZE;
-        self.ahead.ask((2 * pair, 2 * N), (0, SIZE));
+        self.ahead.ask_in_place(2 * pair, 2 * N);
         // SAFETY: promised by the caller.
         unsafe {
             let bias = if self.bias.is_null() { S::splat(0.0) } else { S::load_twice(self.bias) };

@@ -37,7 +37,7 @@ impl Product {
             let mut row = 0;
             if !accumulate && to == Destination::Caches && moments.is_null() {
                 while rows - row >= 2 * ROWS {
-                    self.ahead.ask((row, 2 * ROWS), (0, SIZE));
+                    self.ahead.ask_in_place(row, 2 * ROWS);
                     let mut sums = [bias; 2 * ROWS];
                     S::add_kept_twice(&mut sums, &weights, a.add(row * SIZE));
                     for (r, z) in sums.iter().enumerate() {
@@ -48,7 +48,7 @@ impl Product {
             }
             let (mut sum, mut squares) = (S::splat(0.0), S::splat(0.0));
             while rows - row >= ROWS {
-                self.ahead.ask((row, ROWS), (0, SIZE));
+                self.ahead.ask_in_place(row, ROWS);
                 let (c, halves) = (c.wrapping_add(row * SIZE), c.cast::<u16>().wrapping_add(row * SIZE));
                 let mut sums = [bias; ROWS];
                 if accumulate {

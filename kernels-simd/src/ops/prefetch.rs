@@ -135,6 +135,17 @@ impl Along {
         }
     }
 
+    /// The same for rows of one register of columns, without a call, which would cost the caller what it has in registers of vectors.
+    #[inline(always)]
+    pub fn ask_in_place(&self, row: usize, rows: usize) {
+        let (first, len) = (row * self.each, rows * self.each);
+        for at in (first..first + len).step_by(LINE) {
+            for stream in self.streams.iter().take(self.count) {
+                ask_line(stream.wrapping_add(at));
+            }
+        }
+    }
+
     /// Asks for `len` elements from `first` on, of all streams in turn.
     #[inline(never)]
     fn ask_part(&self, first: usize, len: usize) {

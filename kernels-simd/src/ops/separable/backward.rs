@@ -128,8 +128,8 @@ const FEW_WEIGHTS: usize = 256;
 const MULTIPLY_ADDS: usize = 16384;
 
 /// The same for one with few weights where no gradient of weights is computed. The gradient of the input at 16 channels, 32×32, everything in
-/// memory, takes 9.8 µs for 3×3 and 12.3 for 5×5 in place of 12.6 and 15.7 without, 11.8 and 14.3 with twice as many, 13.0 and 15.5 with half as many; at
-/// 8 channels, 28×28, 3.7 and 4.8 in place of 5.1 and 5.0. With gradients of weights it gains nothing (AMD EPYC, Zen 5, AVX-512, 2026-11-30).
+/// memory, takes 9.0 µs for 3×3 and 10.9 for 5×5 in place of 13.0 and 15.4, at 8 channels, 28×28, 3.6 and 4.3 in place of 5.4 and 5.1; with half or twice as
+/// many 16 channels gain less. With gradients of weights nothing is gained (AMD EPYC, Zen 5, AVX-512, 2026-11-30).
 const FEW_MULTIPLY_ADDS: usize = 4096;
 
 /// Registers of channels for which a row asks once. Twice for 32 channels: 2 to 3 % faster from memory at 16×16, 3 to 5 % slower in the
