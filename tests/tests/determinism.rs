@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use darts_core::Genotype;
 use darts_host::data::{Augment, Dataset};
-use darts_host::engine::Workers;
+use darts_host::engine::{Saved, Workers};
 use darts_host::observer::Observer;
 use darts_host::search::bilevel::Order;
 use darts_host::search::run::{SearchEpoch, search};
@@ -23,10 +23,14 @@ impl Observer<TrainEpoch> for Silent {}
 impl TrainObserver for Silent {}
 
 fn data() -> Dataset {
+    images(90)
+}
+
+fn images(count: usize) -> Dataset {
     let shape = ImageShape::new(9, 10, 2);
     let mut rng = ChaCha8Rng::seed_from_u64(3);
-    let images = (0..90 * shape.len()).map(|_| rng.random()).collect();
-    let labels = (0..90).map(|image| image % 3).collect();
+    let images = (0..count * shape.len()).map(|_| rng.random()).collect();
+    let labels = (0..count).map(|image| (image % 3) as u16).collect();
     Dataset::new(shape, images, labels, ["a", "b", "c"].map(String::from).to_vec())
 }
 
@@ -81,6 +85,28 @@ fn training_with_everything_on() {
         let workers = Arc::new(Workers::new(threads).unwrap());
         let outcome = train(&genotype, &settings, &data(), Kernels::detect(), workers, &mut Silent).unwrap();
         assert!(outcome.epochs.iter().all(|epoch| epoch.valid_accuracy.is_some()));
+        (bits(&outcome.network.weights), bits(&outcome.network.statistics.mean))
+    });
+    assert_all_equal(&results);
+}
+
+/// Of more than 128 images, the last of fewer, whose parts that are added up apart are fuller.
+#[test]
+fn training_with_large_batches_in_half_precision() {
+    let genotype = Genotype::builtin("DARTS_V1").unwrap();
+    let settings = TrainSettings {
+        channels: 3,
+        layers: 2,
+        epochs: 1,
+        batch_size: 140,
+        held_out: Some(9),
+        saved: Saved::F16,
+        ..TrainSettings::QUICK
+    };
+    let data = images(140 + 136 + 9);
+    let results = THREADS.map(|threads| {
+        let workers = Arc::new(Workers::new(threads).unwrap());
+        let outcome = train(&genotype, &settings, &data, Kernels::detect(), workers, &mut Silent).unwrap();
         (bits(&outcome.network.weights), bits(&outcome.network.statistics.mean))
     });
     assert_all_equal(&results);

@@ -42,7 +42,8 @@ pub struct Work {
     /// Bytes of operands and results, each counted once; of a network those of all its operations, three times for a forward and
     /// backward pass.
     pub moved: usize,
-    /// Those of them that are brought in: all but results that lie where operands do.
+    /// Those of them that are brought in: all but results that lie where operands do. What is stored past the caches is not, but counts, for
+    /// multiply-adds bound where that is done.
     pub fetched: usize,
     /// Bytes that are touched before the first are touched again; `None` where it is the engine that decides.
     pub touched: Option<usize>,

@@ -26,7 +26,7 @@ impl Default for Values<'_> {
     }
 }
 
-/// A chunk's memory, allotted once.
+/// A chunk's memory, allotted for all passes on as many threads.
 #[derive(Debug)]
 pub(super) struct Chunk<'m> {
     /// Which images of the batch.

@@ -16,8 +16,10 @@ use crate::graph::{INPUT, Source, TensorId, Term, TermWeight};
 impl Engine {
     /// Computes the logits of `images` (at most [`batch`](Self::batch)) and keeps what the backward pass needs.
     ///
+    /// The first pass, and one on another number of threads, allots the memory.
+    ///
     /// # Panics
-    /// If the lengths do not fit the graph.
+    /// If the lengths do not fit the graph, or the system has not as much memory.
     pub fn forward(&mut self, workers: &Workers, inputs: Inputs, mode: Mode) {
         let graph = &self.network.graph;
         let image = graph.input.len();
@@ -227,7 +229,7 @@ impl Network {
         }
     }
 
-    /// Runs a stage on one image and, if its batch norm wants them, adds the moments to the chunk's sums from `moments` on.
+    /// Runs a stage on one image and, if its batch norm wants them, adds the moments to the sums of its portion from `moments` on.
     fn forward_stage(&self, work: StageWork, region: &RegionPlan, chunk: &mut Chunk, scratch: &mut Scratch) {
         let stage = &self.graph.stages[work.stage];
         let work = StageWork { moments: work.moments.filter(|_| !stage.norms.is_empty()), ..work };
@@ -307,7 +309,7 @@ struct StageWork<'a> {
     stage: usize,
     image: usize,
     weights: &'a [f32],
-    /// Where the chunk's sums of the moments start, if they are wanted.
+    /// Where the portion's sums of the moments start, if they are wanted.
     moments: Option<usize>,
 }
 

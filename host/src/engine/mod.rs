@@ -104,7 +104,7 @@ pub struct Engine {
     auxiliary: HeadState,
     /// Which tensors' gradients are complete or begun in the backward pass at hand.
     live: Vec<bool>,
-    /// Sums of a region over all chunks.
+    /// Sums of a region over all portions.
     totals: Vec<f64>,
 }
 
@@ -120,12 +120,12 @@ struct Network {
 }
 
 impl Engine {
-    /// Buffers for `graph` and batches of up to `batch` images, with the default [`Options`].
+    /// An engine for `graph` and batches of up to `batch` images, with the default [`Options`].
     pub fn new(graph: Graph, batch: usize, kernels: Kernels) -> Self {
         Self::with_options(graph, batch, kernels, Options::default())
     }
 
-    /// Buffers for `graph` and batches of up to `batch` images.
+    /// An engine for `graph` and batches of up to `batch` images.
     pub fn with_options(graph: Graph, batch: usize, kernels: Kernels, options: Options) -> Self {
         let plan = Plan::new(&graph, options, false);
         Self {
@@ -216,7 +216,7 @@ impl Engine {
         Some(self.chunks.read(|chunks| chunks.iter().flat_map(of_chunk).collect()))
     }
 
-    /// Makes backward passes compute the gradient with respect to the input image.
+    /// Makes backward passes compute the gradient with respect to the input image, from the next forward pass on.
     pub fn keep_input_gradient(&mut self) {
         self.network.plan = Plan::new(&self.network.graph, self.options, true);
         self.division = None;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::division::portions;
+use super::division::{portions, room};
 use super::relus::Relus;
 use super::stage::StagePlan;
 use super::{Options, Saved};
@@ -49,9 +49,9 @@ pub(super) struct RegionPlan {
     /// What the backward pass reduces over the batch, and where its sums start.
     pub reductions: Vec<(Reduction, usize)>,
     pub sums_len: usize,
-    /// Where each stage's weight gradients start in a chunk's part.
+    /// Where each stage's weight gradients start in those of a portion.
     pub weights: Vec<usize>,
-    /// Stages that have weights, in the order of the flat vector, and where theirs start in a chunk's part.
+    /// Stages that have weights, in the order of the flat vector, and where theirs start in those of a portion.
     pub weighted: Vec<(usize, usize)>,
     pub weights_len: usize,
     /// For each stage, what becomes of the gradient of each of its inputs.
@@ -134,7 +134,7 @@ impl Plan {
             image = image.saturating_add(storage.floats(shape.len()).saturating_mul(4));
         }
         let weights = self.weights_len().saturating_mul(portions(batch)).saturating_add(graph.weights());
-        image.saturating_mul(batch).saturating_add(weights.saturating_mul(size_of::<f32>()))
+        image.saturating_mul(room(batch)).saturating_add(weights.saturating_mul(size_of::<f32>()))
     }
 
     /// Largest part of the weight gradients that one region computes.

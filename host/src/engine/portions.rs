@@ -46,9 +46,10 @@ impl Portions {
         &self.all[..self.of_image.last().map_or(0, |last| last + 1)]
     }
 
-    /// Sets the first sums of each to zero.
+    /// Sets the first sums of each in use to zero.
     pub fn clear(&mut self, sums: usize) {
-        for portion in &mut self.all {
+        let in_use = self.in_use().len();
+        for portion in &mut self.all[..in_use] {
             portion.sums[..sums].fill(0.0);
         }
     }

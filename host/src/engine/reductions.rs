@@ -1,4 +1,4 @@
-//! What a region's barrier does in the backward pass: the chunks' sums become coefficients of batch norms and gradients of
+//! What a region's barrier does in the backward pass: the portions' sums become coefficients of batch norms and gradients of
 //! mixing weights and of γ and β.
 
 use darts_kernels_simd::norm_backward_coefficients;

@@ -191,7 +191,7 @@ impl Kernels {
     }
 }
 
-/// See [`Pass::multiply_adds_of_portion`]: for products that take long, of streams that are about equally long.
+/// See [`Pass::multiply_adds_of_portion`]: for products that take long, or where there is little else to ask at, of streams that are about equally long.
 fn multiply_adds_of_portion(shape: SeparableShape, with_weights: bool) -> Option<usize> {
     match (shape.stride, shape.pointwise().weights() > FEW_WEIGHTS) {
         (1, true) => Some(MULTIPLY_ADDS),
@@ -336,8 +336,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// What the `rows` rows of the output from `first` on will read and write, in as many portions as are asked for on the way through a
-    /// strip.
+    /// What the `rows` rows of the output from `first` on will read and write, in portions for the way through a strip.
     fn ahead_of(
         &self,
         dz: &OutputGradient<'_>,
@@ -393,8 +392,9 @@ impl<'a> Pass<'a> {
 
     /// Portions that are asked for along a product of `rows` rows.
     fn portions_of_product(&self, rows: usize) -> usize {
-        let multiply_adds = rows * self.shape.output().width * self.shape.pointwise().weights();
-        self.multiply_adds_of_portion.map_or(1, |portion| multiply_adds.div_ceil(portion))
+        self.multiply_adds_of_portion.map_or(1, |portion| {
+            (rows * self.shape.output().width * self.shape.pointwise().weights()).div_ceil(portion)
+        })
     }
 
     /// What is asked for along a product of `rows` rows, which has `lines` and `columns`.
