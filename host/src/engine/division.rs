@@ -1,12 +1,13 @@
-//! How a batch is divided. Sums over the batch are added up portion by portion, and portions depend on nothing but the number of images: the
-//! same bits at any number of threads. What one task works on is a chunk, some portions in a row, of which there are as many
-//! as suit the threads.
+//! How a batch is divided. Sums over the batch are added up portion by portion, and portions depend on nothing but the number of
+//! images: the same bits at any number of threads. What one task works on is a chunk, some portions in a row, of which there are
+//! as many as suit the threads.
 
 use std::ops::Range;
 
-/// Portions of a batch of no more than 128 images, or one for each image if these are fewer. No more threads than that can work on a batch side by
-/// side, and each portion has partial sums of the weight gradients: with 32 and 64 a pass of a batch of 64 takes 0.510 and 0.548 s in place of 0.502 at C = 16, 0.115 and 0.123 s in place of 0.112 at
-/// C = 8; with 8 as long as with 16 (AMD EPYC, Zen 5, two threads, `darts bench step`, 2026-11-30).
+/// Portions of a batch of no more than 128 images, or one for each image if these are fewer. No more threads than that can work
+/// on a batch side by side, and each portion has partial sums of the weight gradients: with 32 and 64 a pass of a batch of 64
+/// takes 0.510 and 0.548 s in place of 0.502 at C = 16, 0.115 and 0.123 s in place of 0.112 at C = 8; with 8 as long as with 16
+/// (AMD EPYC, Zen 5, two threads, `darts bench step`, 2026-11-30).
 const PORTIONS: usize = 16;
 
 /// Images of a portion at most: larger batches have more portions, for more threads.
