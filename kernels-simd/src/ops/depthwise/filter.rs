@@ -1,6 +1,7 @@
 //! The gradient with respect to the weights.
 
 use super::pixels_per_register;
+use super::places::{each_place, pixel_of_place, places};
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::halves::add_halves;
@@ -324,18 +325,18 @@ unsafe fn row<
             }
         } else {
             let unit = gradient.stride * gradient.channels * const { pixels_per_register(TWICE) } / STEP;
-            for place in 0..(P - 1) * STEP + (K - 1) * SPREAD + 1 {
-                let element = load::<S, PARTIAL>(x.add(place * unit), lanes);
+            let mut at = x;
+            each_place!(places(P, STEP, K, SPREAD), at, unit, PLACE, {
+                let element = load::<S, PARTIAL>(at, lanes);
                 for (j, chains) in sums.iter_mut().enumerate() {
-                    if let Some(distance) = place.checked_sub(j * SPREAD)
-                        && distance.is_multiple_of(STEP)
-                        && distance / STEP < P
+                    if let Some(pixel) = pixel_of_place(PLACE, j, STEP, SPREAD)
+                        && let Some(gradient) = gradients.get(pixel)
                     {
-                        let chain = &mut chains[distance / STEP % N];
-                        *chain = S::mul_add(element, gradients[distance / STEP], *chain);
+                        let chain = &mut chains[pixel % N];
+                        *chain = S::mul_add(element, *gradient, *chain);
                     }
                 }
-            }
+            });
         }
     }
 }

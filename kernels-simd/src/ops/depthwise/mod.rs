@@ -11,6 +11,7 @@ mod edges;
 mod filter;
 mod input;
 mod pairs;
+mod places;
 mod row;
 
 use super::ring::Ring;

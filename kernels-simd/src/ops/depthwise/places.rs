@@ -1,0 +1,35 @@
+//! Places of a row that several pixels and taps read, one behind the other.
+
+/// How many places `taps` neighbouring taps of `pixels` neighbouring pixels read, if pixels are `step` of some unit apart and taps `spread`.
+pub(super) const fn places(pixels: usize, step: usize, taps: usize, spread: usize) -> usize {
+    pixels.saturating_sub(1) * step + taps.saturating_sub(1) * spread + 1
+}
+
+/// The pixel that reads a place with tap `tap`; it need not exist.
+#[inline(always)]
+pub(super) fn pixel_of_place(place: usize, tap: usize, step: usize, spread: usize) -> Option<usize> {
+    let distance = place.checked_sub(tap * spread)?;
+    distance.is_multiple_of(step).then(|| distance / step)
+}
+
+/// `each_place!(count, pointer, unit, PLACE, { … })` runs the block for `count` places, at most 19, with `pointer` at each of them in turn, `unit`
+/// elements apart. The pointer moves on: with an offset for each place, which the compiler would keep in memory, 36 channels take 6 to 9 % longer for
+/// depthwise rows of 3×3 and 8 to 12 % for 5×5, 16 channels up to 3 %, on AVX2 6 to 13 % for 3×3 (AMD EPYC, Zen 5, 32×32, 2026-11-30). A loop would not be
+/// unrolled.
+macro_rules! each_place {
+    (@[$($index:literal)*] $count:expr, $at:ident, $unit:expr, $place:ident, $body:block) => {
+        $(
+            if const { $index < $count } {
+                const $place: usize = $index;
+                if const { $place > 0 } {
+                    $at = $crate::ops::lanes::opaque($at.wrapping_add($unit));
+                }
+                $body
+            }
+        )*
+    };
+    ($count:expr, $at:ident, $unit:expr, $place:ident, $body:block) => {
+        each_place!(@[0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18] $count, $at, $unit, $place, $body)
+    };
+}
+pub(super) use each_place;
