@@ -14,8 +14,8 @@ pub(super) fn pixel_of_place(place: usize, tap: usize, step: usize, spread: usiz
 
 /// `each_place!(count, pointer, unit, PLACE, { … })` runs the block for `count` places, at most 19, with `pointer` at each of them in turn, `unit`
 /// elements apart. The pointer moves on: with an offset for each place, which the compiler would keep in memory, 36 channels take 6 to 9 % longer for
-/// depthwise rows of 3×3 and 8 to 12 % for 5×5, 16 channels up to 3 %, on AVX2 6 to 13 % for 3×3 (AMD EPYC, Zen 5, 32×32, 2026-11-30). A loop would not be
-/// unrolled.
+/// depthwise rows of 3×3 and 8 to 12 % for 5×5, 16 channels up to 3 %, on AVX2 6 to 13 % for 3×3 (AMD EPYC, Zen 5, 32×32, 2026-11-30). A loop would
+/// not be unrolled.
 macro_rules! each_place {
     (@[$($index:literal)*] $count:expr, $at:ident, $unit:expr, $place:ident, $body:block) => {
         $(

@@ -418,8 +418,9 @@ unsafe fn row_of_taps<
 ) {
     // SAFETY: promised by the caller.
     unsafe {
-        if TWICE {
-            return row_of_taps_of_pairs::<S, P, K, STEP, SPREAD>(unit, source, taps, sums);
+        // With short registers offsets cost nothing, and an inference on NEON takes 1 to 2 % less instructions (2026-11-30).
+        if TWICE || const { S::LANES <= 4 } {
+            return pixel_by_pixel::<S, P, K, STEP, SPREAD, TWICE, PARTIAL>(lanes, unit, source, taps, sums);
         }
         let mut at = source;
         each_place!(places(P, STEP, K, SPREAD), at, unit, PLACE, {
@@ -435,9 +436,18 @@ unsafe fn row_of_taps<
     }
 }
 
-/// The same for pairs of pixels.
+/// The same, each pixel for itself.
 #[inline(always)]
-unsafe fn row_of_taps_of_pairs<S: Simd, const P: usize, const K: usize, const STEP: usize, const SPREAD: usize>(
+unsafe fn pixel_by_pixel<
+    S: Simd,
+    const P: usize,
+    const K: usize,
+    const STEP: usize,
+    const SPREAD: usize,
+    const TWICE: bool,
+    const PARTIAL: bool,
+>(
+    lanes: usize,
     unit: usize,
     source: *const f32,
     taps: &[S::Vector; K],
@@ -448,11 +458,11 @@ unsafe fn row_of_taps_of_pairs<S: Simd, const P: usize, const K: usize, const ST
         for (p, sum) in sums.iter_mut().enumerate() {
             for (j, tap) in taps.iter().enumerate() {
                 // The same place for several pixels and taps: the compiler loads it once.
-                let at = |place: usize| S::load(source.add(place * unit));
+                let at = |place: usize| load::<S, PARTIAL>(source.add(place * unit), lanes);
                 let place = p * STEP + j * SPREAD;
                 // Between two pairs of pixels a load would cross lines of the cache: a forward stage of 3×3 at 8 channels, 28×28, takes
                 // 1.73 µs in place of 1.85; 5×5 gains nothing (AMD EPYC, Zen 5, 2026-11-29).
-                let between = const { STEP == 2 && K == 3 } && !place.is_multiple_of(2);
+                let between = const { TWICE && STEP == 2 && K == 3 } && !place.is_multiple_of(2);
                 let x = if between { S::join_halves(at(place - 1), at(place + 1)) } else { at(place) };
                 *sum = S::mul_add(x, *tap, *sum);
             }
