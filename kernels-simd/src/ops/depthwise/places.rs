@@ -29,6 +29,7 @@ macro_rules! each_place {
         )*
     };
     ($count:expr, $at:ident, $unit:expr, $place:ident, $body:block) => {
+        const { assert!($count <= 19, "more places than there is code for") }
         each_place!(@[0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18] $count, $at, $unit, $place, $body)
     };
 }
