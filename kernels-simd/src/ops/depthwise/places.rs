@@ -12,10 +12,10 @@ pub(super) fn pixel_of_place(place: usize, tap: usize, step: usize, spread: usiz
     distance.is_multiple_of(step).then(|| distance / step)
 }
 
-/// `each_place!(count, pointer, unit, PLACE, { … })` runs the block for `count` places, at most 19, with `pointer` at each of them in turn, `unit`
-/// elements apart. The pointer moves on: with an offset for each place, which the compiler would keep in memory, 36 channels take 6 to 9 % longer for
-/// depthwise rows of 3×3 and 8 to 12 % for 5×5, 16 channels up to 3 %, on AVX2 6 to 13 % for 3×3 (AMD EPYC, Zen 5, 32×32, 2026-11-30). A loop would
-/// not be unrolled.
+/// `each_place!(count, pointer, unit, PLACE, { … })` runs the block for `count` places, at most 20, with `pointer` at each of them in turn, `unit`
+/// elements apart. The pointer moves on: with an offset for each place, which the compiler would keep in memory, forward rows of 36 channels take 6 to
+/// 9 % longer for 3×3 and 8 to 12 % for 5×5, of 12 channels 16 to 32 %, of 16 channels up to 3 %, on AVX2 7 to 14 % for 3×3 (AMD EPYC, Zen 5,
+/// 32×32, 2026-11-30). As a loop it was not unrolled for 5×5, which then took three times as long.
 macro_rules! each_place {
     (@[$($index:literal)*] $count:expr, $at:ident, $unit:expr, $place:ident, $body:block) => {
         $(
@@ -29,8 +29,8 @@ macro_rules! each_place {
         )*
     };
     ($count:expr, $at:ident, $unit:expr, $place:ident, $body:block) => {
-        const { assert!($count <= 19, "more places than there is code for") }
-        each_place!(@[0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18] $count, $at, $unit, $place, $body)
+        const { assert!($count <= 20, "more places than there is code for") }
+        each_place!(@[0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19] $count, $at, $unit, $place, $body)
     };
 }
 pub(super) use each_place;
