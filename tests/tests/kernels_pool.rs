@@ -1,12 +1,14 @@
 //! Pooling, against the reference.
 
-use darts_kernels_simd::{ImageShape, Isa, Kernels, Moments, NormSums, PoolGradient, PoolShape, Pooling, reference};
+use darts_kernels_simd::{
+    ImageShape, Isa, Kernels, Moments, NormSums, PairFactors, PairSums, PoolGradient, PoolShape, Pooling, reference,
+};
 use darts_tests::{
     Guarded, Random, absolute, assert_adjoint, assert_close, assert_gradient, assert_same, guarded, images, kernels,
 };
 
-/// Windows as kernel, stride, padding: those of the cells, and that of the auxiliary head.
-const WINDOWS: [(usize, usize, usize); 5] = [(3, 1, 1), (3, 2, 1), (5, 3, 0), (5, 2, 0), (2, 2, 0)];
+/// Windows as kernel, stride, padding: those of the cells, that of the auxiliary head, and others.
+const WINDOWS: [(usize, usize, usize); 6] = [(3, 1, 1), (3, 2, 1), (5, 3, 0), (5, 1, 2), (5, 2, 0), (2, 2, 0)];
 
 fn each_case(mut test: impl FnMut(Kernels, PoolShape, &mut Random)) {
     let mut random = Random::new(2);
@@ -153,6 +155,65 @@ fn backward_sums_of_values_that_are_not_kept() {
         let size = vec![1.0 + 3.0 * shape.output().pixels() as f64; channels];
         assert_close((kernels, pooling, shape), &sum, &expected_sum, &size);
         assert_close((kernels, pooling, shape), &dot, &expected_dot, &size);
+    });
+}
+
+/// Both pools: `test` is given `x`, both values, and whether the image is to take part, which is of their shape.
+fn each_pair(mut test: impl FnMut(Kernels, PoolShape, &[f32], [&[f32]; 2], bool, &mut Random)) {
+    each_case(|kernels, shape, random| {
+        let x = guarded(&random.values(shape.input.len()));
+        let [maxima, means] = [Pooling::Maximum, Pooling::Average].map(|pooling| pooled(pooling, &x, shape));
+        for image in [false, true].into_iter().filter(|image| !image || shape.output() == shape.input) {
+            test(kernels, shape, &x, [&maxima, &means], image, random);
+        }
+    });
+}
+
+#[test]
+fn mix_of_both_pools_and_the_image() {
+    each_pair(|kernels, shape, x, [maxima, means], image, random| {
+        let channels = shape.input.channels;
+        let [maximum, average] = [(); 2].map(|()| guarded(&random.values(channels)));
+        let own = image.then(|| random.values(1)[0]);
+        let mut y = guarded(&random.values(maxima.len()));
+        let value = |i: usize| {
+            let pools = y[i] + maximum[i % channels] * maxima[i] + average[i % channels] * means[i];
+            own.map_or(pools, |own| pools + own * x[i])
+        };
+        let expected: Vec<f32> = (0..y.len()).map(value).collect();
+        kernels.pool_pair_mix(x, shape, PairFactors { maximum: &maximum, average: &average, image: own }, &mut y);
+        assert_close((kernels, shape, image), &y, &expected, &vec![4.0; y.len()]);
+    });
+}
+
+#[test]
+fn backward_sums_of_both_pools_and_the_image() {
+    each_pair(|kernels, shape, x, values, image, random| {
+        let channels = shape.input.channels;
+        let dy = guarded(&random.values(values[0].len()));
+        let means = [(); 2].map(|()| guarded(&random.values(channels)));
+        let before = [(); 2].map(|()| [(); 2].map(|()| random.values_f64(channels)));
+        let (mut sums, mut dot) = (before.clone(), 0.5);
+        let scales = [1.5, 0.5];
+        let [[max_sum, max_dot], [average_sum, average_dot]] = &mut sums;
+        let pair = PairSums {
+            maximum: NormSums { mean: &means[0], scale: scales[0], sum: max_sum, dot: max_dot },
+            average: NormSums { mean: &means[1], scale: scales[1], sum: average_sum, dot: average_dot },
+            image: image.then_some(&mut dot),
+        };
+        kernels.pool_pair_norm_reduce(x, &dy, shape, pair);
+        // |z - mean| is at most 2.
+        let size = vec![1.0 + 3.0 * shape.output().pixels() as f64; channels];
+        for (pool, ([sum, dot], mut expected)) in sums.iter().zip(before).enumerate() {
+            let [expected_sum, expected_dot] = &mut expected;
+            let (z, scale) = (values[pool], scales[pool]);
+            reference::norm_backward_reduce(&dy, z, &means[pool], scale, expected_sum, expected_dot);
+            assert_close((kernels, pool, shape, image), sum, expected_sum, &size);
+            assert_close((kernels, pool, shape, image), dot, expected_dot, &size);
+        }
+        let products = dy.iter().zip(x).map(|(dy, x)| f64::from(*dy) * f64::from(*x));
+        let expected = if image { 0.5 + products.sum::<f64>() } else { 0.5 };
+        assert_close((kernels, shape, image), &[dot], &[expected], &[1.0 + dy.len() as f64]);
     });
 }
 

@@ -1,6 +1,6 @@
 //! Pools, with their values kept and, as searches run them, without.
 
-use darts_kernels_simd::{ImageShape, Moments, NormSums, PoolGradient, PoolShape, Pooling};
+use darts_kernels_simd::{ImageShape, Moments, NormSums, PairFactors, PairSums, PoolGradient, PoolShape, Pooling};
 
 use super::buffer::buffer;
 use super::case::{Case, Direction, SIZES, Work, image, text, window};
@@ -14,6 +14,7 @@ pub(super) fn cases() -> Vec<Case> {
             cases.extend(pools(shape));
             cases.extend(recomputed("max pool", Pooling::Maximum, shape));
             cases.extend(recomputed("average pool", Pooling::Average, shape));
+            cases.extend(pairs(shape));
         }
         cases.extend(global(image(size)));
     }
@@ -97,6 +98,50 @@ fn recomputed(pool: &str, pooling: Pooling, shape: PoolShape) -> [Case; 4] {
                 timer(&mut || {
                     let gradient = PoolGradient { dy: &dy, mean: &mean, q: &q, r: &r };
                     kernels.pool_norm_backward(pooling, &x, gradient, &mut dx, shape, false);
+                });
+            },
+        ),
+    ]
+}
+
+/// Both pools of an edge and, at stride 1, its skip connection.
+fn pairs(shape: PoolShape) -> [Case; 2] {
+    let (window, size) = (window(shape.kernel, shape.stride, 1), text(shape.input));
+    let (input, output) = (shape.input.len(), shape.output().len());
+    let image = shape.output() == shape.input;
+    let pools = if image { "both pools and skip" } else { "both pools" };
+    let case = |what: &str, direction, work, body| {
+        Case::kernel((&format!("{pools} {window}, {what}"), &size), direction, work, (image, shape), body)
+    };
+    let work = |more: usize, floats| Work::streaming((2 * shape.kernel * shape.kernel + more) * output, floats);
+    let skip = 2 * usize::from(image);
+    [
+        case(
+            "terms of a mix",
+            Direction::Forward,
+            work(4 + skip, input + 2 * output).in_place(output),
+            |&(image, shape), kernels, timer| {
+                let (x, mut y) = (buffer(shape.input.len()), buffer(shape.output().len()));
+                let [maximum, average] = [(); 2].map(|()| buffer(shape.input.channels));
+                let factors = PairFactors { maximum: &maximum, average: &average, image: image.then_some(0.5) };
+                timer(&mut || kernels.pool_pair_mix(&x, shape, factors, &mut y));
+            },
+        ),
+        case(
+            "norm reduce",
+            Direction::InputGradient,
+            work(8 + skip, input + output),
+            |&(image, shape), kernels, timer| {
+                let (x, dy) = (buffer(shape.input.len()), buffer(shape.output().len()));
+                let (channels, means) = (shape.input.channels, [(); 2].map(|()| buffer(shape.input.channels)));
+                let [[mut sum, mut dot], [mut other_sum, mut other_dot]] =
+                    [(); 2].map(|()| [(); 2].map(|()| vec![0.0; channels]));
+                let mut skip = 0.0;
+                timer(&mut || {
+                    let maximum = NormSums { mean: &means[0], scale: 1.0, sum: &mut sum, dot: &mut dot };
+                    let average = NormSums { mean: &means[1], scale: 1.0, sum: &mut other_sum, dot: &mut other_dot };
+                    let sums = PairSums { maximum, average, image: image.then_some(&mut skip) };
+                    kernels.pool_pair_norm_reduce(&x, &dy, shape, sums);
                 });
             },
         ),

@@ -10,15 +10,16 @@ use std::ops::Range;
 
 use darts_kernels_simd::{NormSums, NormTerm, OutputGradient, SeparableInput, SeparableInputGradient, Stored};
 
-use super::chunk::{Chunk, Values};
+use super::chunk::Chunk;
 use super::forward::mixing_weight;
 use super::parallel::Workers;
-use super::plan::{RegionPlan, Upstream, Written};
+use super::plan::{RegionPlan, Upstream, Written, sums_len};
 use super::portions::Portion;
 use super::scratch::{Buffer, Scratch, TERMS};
 use super::stage::{GroupInput, InputGradient, StageGradients, Weights};
+use super::terms::MixTerms;
 use super::{Engine, Inputs, Network};
-use crate::graph::{INPUT, NormId, TensorId, Term, TermWeight};
+use crate::graph::{Graph, INPUT, Mix, NormId, TensorId, TermWeight};
 
 /// Portions whose gradients of weights are added up in one pass.
 const TOGETHER: usize = 16;
@@ -40,6 +41,26 @@ pub(super) struct Work {
     /// Index in the graph.
     pub stage: usize,
     pub image: usize,
+}
+
+/// The gradient `dy` of a mix on one image.
+#[derive(Clone, Copy)]
+pub(super) struct MixWork<'a> {
+    pub mix: &'a Mix,
+    /// What becomes of each of its terms.
+    pub written: &'a [Written],
+    pub image: usize,
+    pub dy: &'a [f32],
+}
+
+impl MixWork<'_> {
+    /// Where the sums of a term lie.
+    pub fn sums_of(&self, graph: &Graph, index: usize) -> Range<usize> {
+        let Some(start) = self.written[index].sums else {
+            unreachable!("term {index} of {} has no sums", self.mix.name)
+        };
+        start..start + sums_len(graph, &self.mix.terms[index])
+    }
 }
 
 /// What all tasks of a region share.
@@ -167,7 +188,7 @@ impl Network {
     }
 
     /// What a kernel needs to add `factor` times these sums at the front of `sums`.
-    fn norm_sums<'a>(&'a self, norm: NormId, factor: f32, sums: &'a mut [f64]) -> NormSums<'a> {
+    pub(super) fn norm_sums<'a>(&'a self, norm: NormId, factor: f32, sums: &'a mut [f64]) -> NormSums<'a> {
         let range = self.graph.norms[norm].range.clone();
         let (sum, dot) = sums[..2 * range.len()].split_at_mut(range.len());
         NormSums { mean: &self.norms.mean[range], scale: factor, sum, dot }
@@ -379,7 +400,8 @@ impl Shared<'_> {
     fn backward_mix(&self, index: usize, image: usize, chunk: &mut Chunk, buffer: &mut Buffer) {
         let network = self.network;
         let Network { graph, kernels, .. } = network;
-        let node = &graph.mixes[graph.regions[self.region].mixes[index]];
+        let mix = graph.regions[self.region].mixes[index];
+        let node = &graph.mixes[mix];
         let (own, terms) = &self.plan.mixes[index];
         if !chunk.written[*own] {
             return;
@@ -393,8 +415,13 @@ impl Shared<'_> {
             return;
         }
         let mut sums = take(&mut chunk.portions.of(image).sums);
-        for (nodes, terms) in node.terms.chunks(TERMS).zip(terms.chunks(TERMS)) {
-            self.reduce_terms((nodes, terms), image, dy, chunk, (&mut sums, &mut *buffer));
+        let work = MixWork { mix: node, written: terms, image, dy };
+        let MixTerms { kept, pools } = &network.plan.terms[mix];
+        for kept in kept.chunks(TERMS) {
+            self.reduce_kept(work, kept, chunk, (&mut sums, &mut *buffer));
+        }
+        for pools in pools {
+            self.reduce_pools(work, pools, chunk, (&mut sums, &mut *buffer));
         }
         chunk.portions.of(image).sums = sums;
         for (term, &Written { target, .. }) in node.terms.iter().zip(terms) {
@@ -411,12 +438,11 @@ impl Shared<'_> {
         chunk.gradients[network.slot(node.output)] = gradient;
     }
 
-    /// Adds what the barrier needs to know of some terms of a mix whose gradient is `dy`.
-    fn reduce_terms(
+    /// Adds what the barrier needs to know of up to `TERMS` terms whose values are kept.
+    fn reduce_kept(
         &self,
-        (nodes, terms): (&[Term], &[Written]),
-        image: usize,
-        dy: &[f32],
+        work: MixWork,
+        terms: &[usize],
         chunk: &Chunk,
         (mut sums, buffer): (&mut [f64], &mut Buffer),
     ) {
@@ -425,30 +451,29 @@ impl Shared<'_> {
         let none = || NormSums { mean: &[], scale: 0.0, sum: &mut [], dot: &mut [] };
         let mut reductions = [(); TERMS].map(|()| NormTerm { z: Stored::F32(&[]), sums: none() });
         let (mut count, mut start) = (0, 0);
-        for (term, written) in nodes.iter().zip(terms) {
-            let factor = network.drop_factor(term, self.inputs, chunk, image);
-            let own = written.sums.unwrap_or(start);
-            let (tensor, all) = (term.source.tensor, &chunk.values);
-            match (term.source.norm, &all[tensor]) {
-                (Some(norm), &Values::Recomputed(stage)) => {
-                    let sums = network.norm_sums(norm, factor, &mut sums[own - start..]);
-                    network.pool(stage).reduce(network, all, image, dy, sums);
-                }
-                (Some(norm), _) => {
-                    let len = 2 * network.graph.norms[norm].range.len();
-                    let (before, rest) = take(&mut sums).split_at_mut(own - start + len);
-                    let sums_of_term = network.norm_sums(norm, factor, &mut before[own - start..]);
-                    let z = network.kept(all, tensor, image);
-                    reductions[count] = NormTerm { z, sums: sums_of_term };
-                    (count, start, sums) = (count + 1, own + len, rest);
-                }
-                (None, _) if matches!(term.weight, TermWeight::Alpha(_)) => {
-                    let z = network.value(all, tensor, image, buffer);
-                    sums[own - start] += f64::from(factor) * network.kernels.dot(dy, z);
-                }
-                (None, _) => {}
-            }
+        for &index in terms {
+            let (term, own) = (&work.mix.terms[index], work.sums_of(&network.graph, index));
+            let Some(norm) = term.source.norm else {
+                self.reduce_plain(work, index, chunk, &mut sums[own.start - start], buffer);
+                continue;
+            };
+            let (before, rest) = take(&mut sums).split_at_mut(own.end - start);
+            let factor = network.drop_factor(term, self.inputs, chunk, work.image);
+            let sums_of_term = network.norm_sums(norm, factor, &mut before[own.start - start..]);
+            let z = network.kept(&chunk.values, term.source.tensor, work.image);
+            reductions[count] = NormTerm { z, sums: sums_of_term };
+            (count, start, sums) = (count + 1, own.end, rest);
         }
-        network.kernels.norm_backward_reduce_terms(dy, &mut reductions[..count]);
+        network.kernels.norm_backward_reduce_terms(work.dy, &mut reductions[..count]);
+    }
+
+    /// The same for a term that has no norm.
+    pub(super) fn reduce_plain(&self, work: MixWork, index: usize, chunk: &Chunk, sum: &mut f64, buffer: &mut Buffer) {
+        let (network, term) = (self.network, &work.mix.terms[index]);
+        if matches!(term.weight, TermWeight::Alpha(_)) {
+            let factor = network.drop_factor(term, self.inputs, chunk, work.image);
+            let z = network.value(&chunk.values, term.source.tensor, work.image, buffer);
+            *sum += f64::from(factor) * network.kernels.dot(work.dy, z);
+        }
     }
 }

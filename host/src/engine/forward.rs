@@ -1,5 +1,6 @@
 //! The forward pass, region by region.
 
+use std::iter::once;
 use std::mem::take;
 
 use darts_kernels_simd::{MixTerm, Moments, SeparableInput, Stored, StoredMut};
@@ -72,7 +73,9 @@ impl Network {
             buffer.sized(longest);
         }
         let channels = self.graph.tensors.iter().map(|shape| shape.channels).max().unwrap_or(0);
-        scales.sized((TERMS + 1) * channels);
+        let terms = self.graph.mixes.iter().map(|mix| mix.terms.len()).max().unwrap_or(0);
+        // The backward pass of a pool has three.
+        scales.sized((terms + 1).max(3) * channels);
         zeros.sized(channels).fill(0.0);
         self.plan.stages.iter().for_each(|plan| plan.prepare(stage));
         self.prepare_relus(relus);
@@ -171,8 +174,8 @@ impl Network {
         }
     }
 
-    fn forward_mix(&self, mix: usize, image: usize, inputs: &Inputs, chunk: &mut Chunk, scratch: &mut Scratch) {
-        let mix = &self.graph.mixes[mix];
+    fn forward_mix(&self, index: usize, image: usize, inputs: &Inputs, chunk: &mut Chunk, scratch: &mut Scratch) {
+        let mix = &self.graph.mixes[index];
         let channels = self.graph.tensors[mix.output].channels;
         let place = Chunk::place(&self.graph, mix.output, image);
         let mut values = take(&mut chunk.values[mix.output]);
@@ -183,33 +186,25 @@ impl Network {
             chunk.values[mix.output] = values;
             return;
         }
-        let Scratch { scales, .. } = scratch;
-        for (group, terms) in mix.terms.chunks(TERMS).enumerate() {
-            let all = &chunk.values;
-            let (shift, scales) = scales.sized((TERMS + 1) * channels).split_at_mut(channels);
-            shift.fill(0.0);
-            for (term, scale) in terms.iter().zip(scales.chunks_exact_mut(channels)) {
-                let weight = mixing_weight(term, inputs) * self.drop_factor(term, inputs, chunk, image);
-                self.term_scale(term, weight, scale, shift);
-            }
-            let sources = terms.iter().map(|term| term.source.tensor).zip(scales.chunks_exact(channels));
-            let mut mixed = [MixTerm { z: Stored::F32(&[]), scale: &[] }; TERMS];
-            let mut count = 0;
-            for (tensor, scale) in sources.clone() {
-                if !matches!(all[tensor], Values::Recomputed(_)) {
-                    mixed[count] = MixTerm { z: self.kept(all, tensor, image), scale };
-                    count += 1;
-                }
-            }
-            self.kernels.mix(&mixed[..count], shift, y, group > 0);
-            for (tensor, scale) in sources {
-                if let Values::Recomputed(stage) = all[tensor] {
-                    self.pool(stage).mix(self, all, image, scale, y);
-                }
-            }
+        let (Scratch { scales, zeros, .. }, terms) = (scratch, &self.plan.terms[index]);
+        let (shift, scales) = scales.sized((mix.terms.len() + 1) * channels).split_at_mut(channels);
+        shift.fill(0.0);
+        for (term, scale) in mix.terms.iter().zip(scales.chunks_exact_mut(channels)) {
+            let weight = mixing_weight(term, inputs) * self.drop_factor(term, inputs, chunk, image);
+            self.term_scale(term, weight, scale, shift);
         }
-        if mix.terms.is_empty() {
-            y.fill(0.0);
+        let (all, scale_of) = (&chunk.values, |term: usize| &scales[term * channels..][..channels]);
+        let (first, rest) = terms.kept.split_at(terms.kept.len().min(TERMS));
+        for (group, terms) in once(first).chain(rest.chunks(TERMS)).enumerate() {
+            let mut mixed = [MixTerm { z: Stored::F32(&[]), scale: &[] }; TERMS];
+            for (mixed, &term) in mixed.iter_mut().zip(terms) {
+                *mixed = MixTerm { z: self.kept(all, mix.terms[term].source.tensor, image), scale: scale_of(term) };
+            }
+            let shift = if group == 0 { &*shift } else { zeros.get(channels) };
+            self.kernels.mix(&mixed[..terms.len()], shift, y, group > 0);
+        }
+        for pools in &terms.pools {
+            self.mix_pools(pools, mix, scale_of, (all, image), y);
         }
         chunk.values[mix.output] = values;
     }

@@ -22,6 +22,7 @@ mod reductions;
 mod relus;
 mod scratch;
 mod stage;
+mod terms;
 
 use darts_kernels_simd::Kernels;
 use serde::{Deserialize, Serialize};

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::division::{portions, room};
 use super::relus::Relus;
 use super::stage::StagePlan;
+use super::terms::MixTerms;
 use super::{Options, Saved};
 use crate::graph::{Graph, INPUT, NormId, Region, Source, Stage, TensorId, Term, TermWeight};
 
@@ -97,6 +98,8 @@ pub(super) struct Plan {
     pub upstream: Vec<Vec<Upstream>>,
     /// By tensor.
     pub storage: Vec<Storage>,
+    /// How the terms of each mix are computed.
+    pub terms: Vec<MixTerms>,
     pub regions: Vec<RegionPlan>,
     /// By tensor: whether it depends on mixing weights, or on the image if the gradient with respect to that is wanted. A
     /// backward pass that gives no gradient of the weights has no use for the gradients of others.
@@ -123,8 +126,10 @@ impl Plan {
         let last_reader = last_readers(graph);
         let (slots, slot_lens) = gradient_slots(graph, &regions, &last_reader);
         let storage = storage(graph, &stages, options.saved);
+        let terms = graph.mixes.iter().map(|mix| MixTerms::new(graph, &stages, &storage, mix)).collect();
         let mixed = mixed(graph, input_gradient);
-        Self { stages, weighted, upstream: upstream(graph), storage, regions, mixed, last_reader, slots, slot_lens }
+        let upstream = upstream(graph);
+        Self { stages, weighted, upstream, storage, terms, regions, mixed, last_reader, slots, slot_lens }
     }
 
     /// Bytes of all buffers of an engine for batches of `batch` images.
@@ -163,10 +168,7 @@ impl RegionPlan {
             for (index, term) in graph.mixes[mix].terms.iter().enumerate() {
                 plan.reductions.push((Reduction::Term { mix, term: index }, plan.sums_len));
                 let sums = Some(plan.sums_len);
-                plan.sums_len += match term.source.norm {
-                    Some(norm) => 2 * graph.norms[norm].range.len(),
-                    None => 1,
-                };
+                plan.sums_len += sums_len(graph, term);
                 let Source { tensor, norm } = term.source;
                 let target = (norm.is_none() && is_state[tensor]).then(|| plan.target(tensor));
                 terms.push(Written { target, sums });
@@ -209,6 +211,11 @@ impl RegionPlan {
             self.targets.len() - 1
         })
     }
+}
+
+/// Sums that a term of a mix has.
+pub(super) fn sums_len(graph: &Graph, term: &Term) -> usize {
+    term.source.norm.map_or(1, |norm| 2 * graph.norms[norm].range.len())
 }
 
 fn upstream(graph: &Graph) -> Vec<Vec<Upstream>> {

@@ -2,15 +2,16 @@
 
 use std::mem::take;
 
-use darts_kernels_simd::{MixTerm, Moments, NormSums, PoolGradient, PoolShape, Pooling};
+use darts_kernels_simd::{MixTerm, Moments, NormSums, PairFactors, PairSums, PoolGradient, PoolShape, Pooling};
 
 use super::Network;
-use super::backward::{Shared, Work};
+use super::backward::{MixWork, Shared, Work};
 use super::chunk::{Chunk, Values};
 use super::forward::mixing_weight;
-use super::plan::Upstream;
-use super::scratch::Scratch;
-use crate::graph::{Graph, NormId, Op, Stage, TensorId};
+use super::plan::{Storage, Upstream};
+use super::scratch::{Buffer, Scratch};
+use super::terms::PoolTerms;
+use crate::graph::{Graph, Mix, NormId, Op, Stage, TensorId};
 
 /// A pool of a state, which is stored.
 #[derive(Debug)]
@@ -58,9 +59,88 @@ impl Pool {
     pub fn reduce(&self, network: &Network, all: &[Values], image: usize, dy: &[f32], sums: NormSums) {
         network.kernels.pool_norm_reduce(self.pooling, network.stored(all, self.input, image), dy, self.shape, sums);
     }
+
+    /// Whether the two are the maximum and the average of the same windows.
+    pub fn pairs_with(&self, other: &Pool) -> bool {
+        let windows = |pool: &Pool| (pool.input, pool.shape);
+        windows(self) == windows(other) && self.pooling != other.pooling
+    }
+
+    /// Whether it takes the maximum of each window.
+    pub fn is_maximum(&self) -> bool {
+        self.pooling == Pooling::Maximum
+    }
+
+    /// The state of which it is a pool.
+    pub fn input(&self) -> TensorId {
+        self.input
+    }
+}
+
+impl Network {
+    /// The pool that a term of a mix is.
+    fn pool_of(&self, mix: &Mix, term: usize) -> &Pool {
+        let tensor = mix.terms[term].source.tensor;
+        let Storage::Recomputed(stage) = self.plan.storage[tensor] else { unreachable!("tensor {tensor} is kept") };
+        self.pool(stage)
+    }
+
+    /// Adds terms of a mix, each times the factors that `scale` has for it, to the mix `y` of one image.
+    pub(super) fn mix_pools<'a>(
+        &self,
+        terms: &PoolTerms,
+        mix: &Mix,
+        scale: impl Fn(usize) -> &'a [f32],
+        (all, image): (&[Values], usize),
+        y: &mut [f32],
+    ) {
+        match *terms {
+            PoolTerms::One(term) => self.pool_of(mix, term).mix(self, all, image, scale(term), y),
+            PoolTerms::Pair { maximum, average, image: own } => {
+                let Pool { input, shape, .. } = *self.pool_of(mix, maximum);
+                let (maximum, average, own) = (scale(maximum), scale(average), own.map(|term| scale(term)[0]));
+                let factors = PairFactors { maximum, average, image: own };
+                self.kernels.pool_pair_mix(self.stored(all, input, image), shape, factors, y);
+            }
+        }
+    }
 }
 
 impl Shared<'_> {
+    /// Adds what the barrier needs to know of terms that are pools.
+    pub(super) fn reduce_pools(
+        &self,
+        work: MixWork,
+        terms: &PoolTerms,
+        chunk: &Chunk,
+        (sums, buffer): (&mut [f64], &mut Buffer),
+    ) {
+        let (network, MixWork { mix, image, dy, .. }, all) = (self.network, work, &chunk.values);
+        let range = |term: usize| work.sums_of(&network.graph, term);
+        let factor = |term: usize| network.drop_factor(&mix.terms[term], self.inputs, chunk, image);
+        let sums_of = |term: usize, sums| Some(network.norm_sums(mix.terms[term].source.norm?, factor(term), sums));
+        match *terms {
+            PoolTerms::One(term) => match sums_of(term, &mut sums[range(term)]) {
+                Some(sums) => network.pool_of(mix, term).reduce(network, all, image, dy, sums),
+                None => self.reduce_plain(work, term, chunk, &mut sums[range(term).start], buffer),
+            },
+            PoolTerms::Pair { maximum, average, image: own } => {
+                let Pool { input, shape, .. } = *network.pool_of(mix, maximum);
+                let mut of_image = own.map(|_| 0.0);
+                let Ok([of_maximum, of_average]) = sums.get_disjoint_mut([range(maximum), range(average)]) else {
+                    unreachable!("the sums of two terms of {} overlap", mix.name)
+                };
+                let both = sums_of(maximum, of_maximum).zip(sums_of(average, of_average));
+                let Some((maximum, average)) = both else { unreachable!("a pair of {} without norms", mix.name) };
+                let pair = PairSums { maximum, average, image: of_image.as_mut() };
+                network.kernels.pool_pair_norm_reduce(network.stored(all, input, image), dy, shape, pair);
+                if let Some((term, dot)) = own.zip(of_image) {
+                    sums[range(term).start] += f64::from(factor(term)) * dot;
+                }
+            }
+        }
+    }
+
     /// Backward of a pool, and of the batch norms through which it is read, on one image.
     pub(super) fn backward_pool(&self, work: Work, pool: &Pool, chunk: &mut Chunk, scratch: &mut Scratch) {
         let network = self.network;

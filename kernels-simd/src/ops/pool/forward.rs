@@ -187,7 +187,7 @@ impl Output for Mix {
 }
 
 /// Partial sums kept side by side, so that additions do not wait for each other.
-const CHAINS: usize = 2;
+pub(super) const CHAINS: usize = 2;
 
 /// Two sums per channel, in the registers of `f32` over the pixels of a block.
 struct Sums<S: Simd> {
@@ -211,15 +211,23 @@ impl<S: Simd> Sums<S> {
     /// Adds `scale` times the sums.
     #[inline(always)]
     unsafe fn add_to(&self, scale: f64, first: *mut f64, second: *mut f64, lanes: usize) {
-        for (target, sum) in [(first, self.first), (second, self.second)] {
-            let mut values = [0.0; MAX_LANES];
-            // SAFETY: promised by the caller.
-            unsafe {
-                S::store(values.as_mut_ptr(), sum);
-                for lane in 0..lanes {
-                    *target.add(lane) += scale * f64::from(values[lane]);
-                }
-            }
+        // SAFETY: promised by the caller.
+        unsafe {
+            add_lanes::<S>(scale, self.first, first, lanes);
+            add_lanes::<S>(scale, self.second, second, lanes);
+        }
+    }
+}
+
+/// Adds `scale` times the first `lanes` lanes.
+#[inline(always)]
+pub(super) unsafe fn add_lanes<S: Simd>(scale: f64, sum: S::Vector, target: *mut f64, lanes: usize) {
+    let mut values = [0.0; MAX_LANES];
+    // SAFETY: promised by the caller.
+    unsafe {
+        S::store(values.as_mut_ptr(), sum);
+        for lane in 0..lanes {
+            *target.add(lane) += scale * f64::from(values[lane]);
         }
     }
 }

@@ -184,10 +184,26 @@ impl<const LINES: usize> Lines<LINES> {
         unsafe {
             let mut values = [S::splat(0.0); LINES];
             for line in 0..LINES {
-                values[line] = load::<S, PARTIAL>(self.start[line].add(column * self.step[line]), lanes);
+                values[line] = self.load_line::<S, PARTIAL>(line, column, lanes);
             }
             values
         }
+    }
+
+    /// The values of one column of one line.
+    ///
+    /// # Safety
+    ///
+    /// As for [`load`](Self::load).
+    #[inline(always)]
+    pub unsafe fn load_line<S: Simd, const PARTIAL: bool>(
+        &self,
+        line: usize,
+        column: usize,
+        lanes: usize,
+    ) -> S::Vector {
+        // SAFETY: promised by the caller.
+        unsafe { load::<S, PARTIAL>(self.start[line].add(column * self.step[line]), lanes) }
     }
 
     /// Asks for what lies `below` elements behind a column of the lines from `first` on.

@@ -14,9 +14,11 @@ mod backward;
 mod forward;
 pub(in crate::ops) mod geometry;
 mod global;
+mod pair;
 mod reduction;
 
 pub use backward::PoolGradient;
+pub use pair::{PairFactors, PairSums};
 pub use reduction::Pooling;
 
 use crate::lengths::require;

@@ -1,0 +1,91 @@
+//! How the terms of a mix are computed: those whose values are kept one by one, and all that is made of one state without weights
+//! together.
+
+use super::plan::Storage;
+use super::stage::StagePlan;
+use crate::graph::{Graph, Mix, Term, TermWeight};
+
+/// The terms of a mix, by their index.
+#[derive(Debug, Default)]
+pub(super) struct MixTerms {
+    /// Terms whose values are kept, in order, but for those that a pool goes with.
+    pub kept: Vec<usize>,
+    /// The others.
+    pub pools: Vec<PoolTerms>,
+}
+
+/// Terms that are pools whose values are not kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PoolTerms {
+    One(usize),
+    /// Both pools of a state with the same window, and the state itself where it is a term, too.
+    Pair {
+        maximum: usize,
+        average: usize,
+        image: Option<usize>,
+    },
+}
+
+impl MixTerms {
+    pub fn new(graph: &Graph, stages: &[StagePlan], storage: &[Storage], mix: &Mix) -> Self {
+        let pool = |&term: &usize| match storage[mix.terms[term].source.tensor] {
+            Storage::Recomputed(stage) => stages[stage].pool.as_ref(),
+            _ => None,
+        };
+        let mut all: Vec<usize> = (0..mix.terms.len()).collect();
+        let mut pools = Vec::new();
+        while let Some((at, first)) = all.iter().enumerate().find_map(|(at, term)| Some((at, pool(term)?))) {
+            let one = all.remove(at);
+            let other = all.iter().position(|term| pool(term).is_some_and(|other| first.pairs_with(other)));
+            let normed = |term: usize| mix.terms[term].source.norm.is_some();
+            let Some(other) = other.filter(|&other| normed(one) && normed(all[other])) else {
+                pools.push(PoolTerms::One(one));
+                continue;
+            };
+            let other = all.remove(other);
+            let (maximum, average) = if first.is_maximum() { (one, other) } else { (other, one) };
+            let is_image = |&term: &usize| {
+                let Term { source, weight, .. } = mix.terms[term];
+                let summed = source.norm.is_none() && matches!(weight, TermWeight::Alpha(_));
+                summed && source.tensor == first.input() && graph.tensors[source.tensor] == graph.tensors[mix.output]
+            };
+            let image = all.iter().position(is_image).map(|at| all.remove(at));
+            pools.push(PoolTerms::Pair { maximum, average, image });
+        }
+        Self { kept: all, pools }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Options;
+    use crate::engine::plan::Plan;
+    use crate::graph::supernet::{SupernetConfig, supernet};
+
+    #[test]
+    fn pools_of_an_edge_are_computed_together_with_its_skip_connection() {
+        let config = SupernetConfig { input: [3, 8, 8], classes: 10, channels: 4, layers: 3, nodes: 4, multiplier: 4 };
+        let graph = supernet(&config).unwrap();
+        let plan = Plan::new(&graph, Options::default(), false);
+        let mut pairs = [0; 2];
+        for (mix, MixTerms { kept, pools }) in graph.mixes.iter().zip(&plan.terms) {
+            let mut all = kept.clone();
+            for pools in pools {
+                let PoolTerms::Pair { maximum, average, image } = *pools else { panic!("{}: {pools:?}", mix.name) };
+                let stage = |term: usize| match plan.storage[mix.terms[term].source.tensor] {
+                    Storage::Recomputed(stage) => plan.stages[stage].pool.as_ref().unwrap(),
+                    _ => panic!("term {term} of {} is kept", mix.name),
+                };
+                assert!(stage(maximum).is_maximum() && stage(maximum).pairs_with(stage(average)), "{}", mix.name);
+                assert!(image.is_none_or(|image| mix.terms[image].source.tensor == stage(maximum).input()));
+                pairs[usize::from(image.is_some())] += 1;
+                all.extend([maximum, average].into_iter().chain(image));
+            }
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..mix.terms.len()), "{}: each term once", mix.name);
+        }
+        // Of three cells of 14 edges the last two reduce, each at the 8 edges from its inputs.
+        assert_eq!(pairs, [16, 26]);
+    }
+}
