@@ -250,7 +250,7 @@ unsafe fn block<
             for line in 0..LINES {
                 lines[line] = K::combine::<S>(x[0][line], K::combine::<S>(x[1][line], x[2][line]));
             }
-            let windows = combine_lines::<S, K, ROWS, STRIDE, LINES>(&lines);
+            let windows = combine_lines::<_, ROWS, STRIDE, LINES>(&lines, |a, b| K::combine::<S>(a, b));
             let mut line_gradients = [zero; LINES];
             for row in 0..ROWS {
                 let value = K::scale::<S>(windows[row], shares[row]);
@@ -303,8 +303,8 @@ unsafe fn windows<S: Simd, K: Reduction, G: Gradient, const PARTIAL: bool>(
         for column in 0..shape.output().width {
             let window = Window::new(&shape, row, column);
             let share = S::splat(window.share());
-            let combined =
-                if reads_x { window.combine::<S, K, PARTIAL>(x, channel, lanes) } else { S::splat(K::IDENTITY) };
+            let [combined] =
+                if reads_x { window.combine::<S, K, 1, PARTIAL>(x, channel, lanes) } else { [S::splat(K::IDENTITY)] };
             let at = window.output + channel;
             let value = gradient.at::<S, PARTIAL>(registers, at, K::scale::<S>(combined, share), lanes);
             let value = K::scale::<S>(value, share);

@@ -1,11 +1,14 @@
-//! The values of a pool, and what is done with them.
+//! The values of pools, handed to what is done with them.
+
+use core::ptr;
 
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
-use crate::ops::lanes::{MAX_LANES, for_registers, load, store};
+use crate::ops::lanes::{MAX_LANES, for_registers};
 use crate::ops::pool::check;
-use crate::ops::pool::geometry::{Block, EXTENT, Lines, Window, advance, combine_lines, each_block};
-use crate::ops::pool::reduction::{Pooling, Reduction, with_reduction};
+use crate::ops::pool::geometry::{Block, EXTENT, Lines, Window, advance, combine_lines, each_block, splat_each};
+use crate::ops::pool::outputs::{Mix, Norm, Output, Reduce, Store, SumMoments};
+use crate::ops::pool::reduction::{Pooling, Pools, with_reduction};
 use crate::ops::separable::{Moments, NormSums};
 use crate::shape::PoolShape;
 
@@ -66,10 +69,10 @@ impl Kernels {
             return;
         }
         assert_eq!(scale.len(), shape.input.channels, "pool_mix: scale of {shape:?}");
-        let output = Mix { scale: scale.as_ptr(), y: y.as_mut_ptr() };
+        let output = Mix { scales: [scale.as_ptr()], image: 0.0, x: x.as_ptr(), y: y.as_mut_ptr() };
         // SAFETY: x has the length of the input, y that of the output, scale that of the channels, and no window is
         // empty.
-        unsafe { dispatch!(self, mix_image(x: &[f32], shape: PoolShape, pooling: Pooling, output: Mix)) }
+        unsafe { dispatch!(self, mix_image(x: &[f32], shape: PoolShape, pooling: Pooling, output: Mix<1, false>)) }
     }
 
     /// The sums of [`norm_backward_reduce`](Self::norm_backward_reduce) for a pool `z` of `x` that is not kept; `dy`
@@ -82,239 +85,13 @@ impl Kernels {
         if !check("pool_norm_reduce", x, dy.len(), shape) {
             return;
         }
-        let NormSums { mean, scale, sum, dot } = sums;
-        let (lengths, channels) = ((mean.len(), sum.len(), dot.len()), shape.input.channels);
-        assert_eq!(lengths, (channels, channels, channels), "pool_norm_reduce: mean and sums of {shape:?}");
-        let output = Reduce {
-            dy: dy.as_ptr(),
-            mean: mean.as_ptr(),
-            scale: scale.into(),
-            sum: sum.as_mut_ptr(),
-            dot: dot.as_mut_ptr(),
-        };
+        let norms = [Norm::new("pool_norm_reduce", sums, shape)];
+        let output = Reduce { dy: dy.as_ptr(), norms, x: x.as_ptr(), image: ptr::null_mut() };
         // SAFETY: x has the length of the input, dy that of the output, mean and the sums that of the channels, and no
         // window is empty.
-        unsafe { dispatch!(self, reduce_image(x: &[f32], shape: PoolShape, pooling: Pooling, output: Reduce)) }
-    }
-}
-
-/// What is done with the values of a pool, one register of channels after the other.
-///
-/// # Safety
-///
-/// All methods: the channels exist, and the processor has the instruction set.
-pub(super) trait Output {
-    /// Whether to ask for the rows of the next block. States come from memory: the pools of a search at 8 channels take 15 % less (AMD
-    /// EPYC, Zen 5, `darts bench step`, 2026-11-29).
-    const ASKS: bool = true;
-    /// What is kept in registers while values of the same channels pass by.
-    type Registers<S: Simd>;
-    unsafe fn begin<S: Simd, const PARTIAL: bool>(&self, channel: usize, lanes: usize) -> Self::Registers<S>;
-    /// Takes the values whose element of the output is `at`.
-    unsafe fn put<S: Simd, const PARTIAL: bool>(
-        &self,
-        registers: &mut Self::Registers<S>,
-        chain: usize,
-        at: usize,
-        value: S::Vector,
-        lanes: usize,
-    );
-    unsafe fn end<S: Simd>(&self, registers: Self::Registers<S>, channel: usize, lanes: usize);
-}
-
-/// `y = z`.
-struct Store {
-    y: *mut f32,
-}
-
-impl Output for Store {
-    const ASKS: bool = false;
-    type Registers<S: Simd> = ();
-
-    #[inline(always)]
-    unsafe fn begin<S: Simd, const PARTIAL: bool>(&self, _channel: usize, _lanes: usize) {}
-
-    #[inline(always)]
-    unsafe fn put<S: Simd, const PARTIAL: bool>(
-        &self,
-        (): &mut (),
-        _chain: usize,
-        at: usize,
-        value: S::Vector,
-        lanes: usize,
-    ) {
-        // SAFETY: promised by the caller.
-        unsafe { store::<S, PARTIAL>(self.y.add(at), value, lanes) }
-    }
-
-    #[inline(always)]
-    unsafe fn end<S: Simd>(&self, (): (), _channel: usize, _lanes: usize) {}
-}
-
-/// `y += scale·z`.
-struct Mix {
-    scale: *const f32,
-    y: *mut f32,
-}
-
-impl Output for Mix {
-    type Registers<S: Simd> = S::Vector;
-
-    #[inline(always)]
-    unsafe fn begin<S: Simd, const PARTIAL: bool>(&self, channel: usize, lanes: usize) -> S::Vector {
-        // SAFETY: promised by the caller.
-        unsafe { load::<S, PARTIAL>(self.scale.add(channel), lanes) }
-    }
-
-    #[inline(always)]
-    unsafe fn put<S: Simd, const PARTIAL: bool>(
-        &self,
-        scale: &mut S::Vector,
-        _chain: usize,
-        at: usize,
-        value: S::Vector,
-        lanes: usize,
-    ) {
-        // SAFETY: promised by the caller.
         unsafe {
-            let y = self.y.add(at);
-            store::<S, PARTIAL>(y, S::mul_add(*scale, value, load::<S, PARTIAL>(y, lanes)), lanes);
+            dispatch!(self, reduce_image(x: &[f32], shape: PoolShape, pooling: Pooling, output: Reduce<1, false>))
         }
-    }
-
-    #[inline(always)]
-    unsafe fn end<S: Simd>(&self, _scale: S::Vector, _channel: usize, _lanes: usize) {}
-}
-
-/// Partial sums kept side by side, so that additions do not wait for each other.
-pub(super) const CHAINS: usize = 2;
-
-/// Two sums per channel, in the registers of `f32` over the pixels of a block.
-struct Sums<S: Simd> {
-    first: S::Vector,
-    second: S::Vector,
-}
-
-impl<S: Simd> Sums<S> {
-    #[inline(always)]
-    unsafe fn new() -> Self {
-        // SAFETY: the caller promises the instruction set.
-        unsafe { Self { first: S::splat(0.0), second: S::splat(0.0) } }
-    }
-
-    #[inline(always)]
-    unsafe fn add_up([a, b]: [Self; CHAINS]) -> Self {
-        // SAFETY: the caller promises the instruction set.
-        unsafe { Self { first: S::add(a.first, b.first), second: S::add(a.second, b.second) } }
-    }
-
-    /// Adds `scale` times the sums.
-    #[inline(always)]
-    unsafe fn add_to(&self, scale: f64, first: *mut f64, second: *mut f64, lanes: usize) {
-        // SAFETY: promised by the caller.
-        unsafe {
-            add_lanes::<S>(scale, self.first, first, lanes);
-            add_lanes::<S>(scale, self.second, second, lanes);
-        }
-    }
-}
-
-/// Adds `scale` times the first `lanes` lanes.
-#[inline(always)]
-pub(super) unsafe fn add_lanes<S: Simd>(scale: f64, sum: S::Vector, target: *mut f64, lanes: usize) {
-    let mut values = [0.0; MAX_LANES];
-    // SAFETY: promised by the caller.
-    unsafe {
-        S::store(values.as_mut_ptr(), sum);
-        for lane in 0..lanes {
-            *target.add(lane) += scale * f64::from(values[lane]);
-        }
-    }
-}
-
-/// `Σ z` and `Σ z²`.
-struct SumMoments {
-    sum: *mut f64,
-    sum_of_squares: *mut f64,
-}
-
-impl Output for SumMoments {
-    type Registers<S: Simd> = [Sums<S>; CHAINS];
-
-    #[inline(always)]
-    unsafe fn begin<S: Simd, const PARTIAL: bool>(&self, _channel: usize, _lanes: usize) -> [Sums<S>; CHAINS] {
-        // SAFETY: promised by the caller.
-        unsafe { [Sums::new(), Sums::new()] }
-    }
-
-    #[inline(always)]
-    unsafe fn put<S: Simd, const PARTIAL: bool>(
-        &self,
-        sums: &mut [Sums<S>; CHAINS],
-        chain: usize,
-        _at: usize,
-        value: S::Vector,
-        _lanes: usize,
-    ) {
-        // SAFETY: promised by the caller.
-        unsafe {
-            let sums = &mut sums[chain % CHAINS];
-            sums.first = S::add(sums.first, value);
-            sums.second = S::mul_add(value, value, sums.second);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn end<S: Simd>(&self, sums: [Sums<S>; CHAINS], channel: usize, lanes: usize) {
-        // SAFETY: promised by the caller.
-        unsafe { Sums::add_up(sums).add_to(1.0, self.sum.add(channel), self.sum_of_squares.add(channel), lanes) }
-    }
-}
-
-/// `scale·Σ dy` and `scale·Σ dy·(z − mean)`.
-struct Reduce {
-    dy: *const f32,
-    mean: *const f32,
-    scale: f64,
-    sum: *mut f64,
-    dot: *mut f64,
-}
-
-impl Output for Reduce {
-    type Registers<S: Simd> = ([Sums<S>; CHAINS], S::Vector);
-
-    #[inline(always)]
-    unsafe fn begin<S: Simd, const PARTIAL: bool>(
-        &self,
-        channel: usize,
-        lanes: usize,
-    ) -> ([Sums<S>; CHAINS], S::Vector) {
-        // SAFETY: promised by the caller.
-        unsafe { ([Sums::new(), Sums::new()], load::<S, PARTIAL>(self.mean.add(channel), lanes)) }
-    }
-
-    #[inline(always)]
-    unsafe fn put<S: Simd, const PARTIAL: bool>(
-        &self,
-        (sums, mean): &mut ([Sums<S>; CHAINS], S::Vector),
-        chain: usize,
-        at: usize,
-        value: S::Vector,
-        lanes: usize,
-    ) {
-        // SAFETY: promised by the caller.
-        unsafe {
-            let dy = load::<S, PARTIAL>(self.dy.add(at), lanes);
-            let sums = &mut sums[chain % CHAINS];
-            sums.first = S::add(sums.first, dy);
-            sums.second = S::mul_add(dy, S::sub(value, *mean), sums.second);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn end<S: Simd>(&self, (sums, _): ([Sums<S>; CHAINS], S::Vector), channel: usize, lanes: usize) {
-        // SAFETY: promised by the caller.
-        unsafe { Sums::add_up(sums).add_to(self.scale, self.sum.add(channel), self.dot.add(channel), lanes) }
     }
 }
 
@@ -324,29 +101,44 @@ macro_rules! image {
         #[inline(always)]
         unsafe fn $name<S: Simd>(x: &[f32], shape: PoolShape, pooling: Pooling, output: $output) {
             // SAFETY: promised by the caller.
-            unsafe { with_reduction!(pooling, K, each_output::<S, K, _>(x, shape, &output)) }
+            unsafe { with_reduction!(pooling, K, each_output::<S, K, _, 1>(x.as_ptr(), shape, &output)) }
         }
     };
 }
 image!(store_image, Store);
-image!(mix_image, Mix);
+image!(mix_image, Mix<1, false>);
 image!(sum_moments, SumMoments);
-image!(reduce_image, Reduce);
+image!(reduce_image, Reduce<1, false>);
 
 /// Computes all outputs.
+///
+/// # Safety
+///
+/// `x` and what `output` reads and writes have the lengths of the shape, and no window is empty.
 #[inline(always)]
-unsafe fn each_output<S: Simd, K: Reduction, O: Output>(x: &[f32], shape: PoolShape, output: &O) {
-    let x = x.as_ptr();
+pub(super) unsafe fn each_output<S: Simd, K: Pools<N>, O: Output<N>, const N: usize>(
+    x: *const f32,
+    shape: PoolShape,
+    output: &O,
+) {
     // SAFETY: promised by the caller; blocks and windows are clipped to the image.
-    unsafe { each_block!(S, shape, (4, 6), block or windows, <K, O>, (x, output)) }
+    unsafe {
+        // Rows for whose columns there are registers.
+        if const { N == 1 } {
+            each_block!(S, shape, (4, 6), block or windows, <K, O, N>, (x, output));
+        } else {
+            each_block!(S, shape, (2, 4), block or windows, <K, O, N>, (x, output));
+        }
+    }
 }
 
 /// Computes one register of channels of a block.
 #[inline(always)]
 unsafe fn block<
     S: Simd,
-    K: Reduction,
-    O: Output,
+    K: Pools<N>,
+    O: Output<N>,
+    const N: usize,
     const ROWS: usize,
     const STRIDE: usize,
     const LINES: usize,
@@ -358,21 +150,25 @@ unsafe fn block<
     x: *const f32,
     output: &O,
 ) {
-    let mut outside = [K::IDENTITY; MAX_LANES];
-    let x = block.lines(x.cast_mut(), channel, &mut outside);
+    let mut outside = [[K::OUTSIDE[0]; MAX_LANES]; N];
+    let mut lines = [block.lines(x.cast_mut(), channel, &mut outside[0]); N];
+    for n in 1..N {
+        outside[n] = [K::OUTSIDE[n]; MAX_LANES];
+        lines[n] = block.lines(x.cast_mut(), channel, &mut outside[n]);
+    }
     // SAFETY: columns are inside the image, and the caller promises the channels.
     unsafe {
         let mut registers = output.begin::<S, PARTIAL>(channel, lanes);
         // For each column under the windows, its part of the window of each row.
-        let mut columns = [[S::splat(K::IDENTITY); ROWS]; EXTENT];
+        let mut columns = [[splat_each::<S, N>(K::OUTSIDE); ROWS]; EXTENT];
         for k in 0..EXTENT - STRIDE {
-            columns[k] = combine_column::<S, K, O, ROWS, STRIDE, LINES, PARTIAL>(block, &x, k, lanes);
+            columns[k] = combine_column::<S, K, O, N, ROWS, STRIDE, LINES, PARTIAL>(block, &lines, k, lanes);
         }
         let (mut inside, mut shares) = (0, [S::splat(0.0); ROWS]);
         for index in 0..block.outputs {
             for k in EXTENT - STRIDE..EXTENT {
                 let padded = index * STRIDE + k;
-                columns[k] = combine_column::<S, K, O, ROWS, STRIDE, LINES, PARTIAL>(block, &x, padded, lanes);
+                columns[k] = combine_column::<S, K, O, N, ROWS, STRIDE, LINES, PARTIAL>(block, &lines, padded, lanes);
             }
             if block.columns(index) != inside {
                 inside = block.columns(index);
@@ -380,8 +176,8 @@ unsafe fn block<
             }
             for row in 0..ROWS {
                 let combined = K::combine::<S>(columns[0][row], K::combine::<S>(columns[1][row], columns[2][row]));
-                let value = K::scale::<S>(combined, shares[row]);
-                output.put::<S, PARTIAL>(&mut registers, row, block.output(row, index) + channel, value, lanes);
+                let values = K::scale::<S>(combined, shares[row]);
+                output.put::<S, PARTIAL>(&mut registers, row, block.output(row, index) + channel, values, lanes);
             }
             advance::<_, STRIDE>(&mut columns);
         }
@@ -389,40 +185,48 @@ unsafe fn block<
     }
 }
 
-/// A column of the padded image, combined for each row of windows.
+/// A column of the padded image, combined for each row of windows. The lines `x` of the pools differ in what stands outside the image.
 #[inline(always)]
 unsafe fn combine_column<
     S: Simd,
-    K: Reduction,
-    O: Output,
+    K: Pools<N>,
+    O: Output<N>,
+    const N: usize,
     const ROWS: usize,
     const STRIDE: usize,
     const LINES: usize,
     const PARTIAL: bool,
 >(
     block: &Block<ROWS, STRIDE, LINES>,
-    x: &Lines<LINES>,
+    x: &[Lines<LINES>; N],
     padded: usize,
     lanes: usize,
-) -> [S::Vector; ROWS] {
+) -> [[S::Vector; N]; ROWS] {
     // SAFETY: the column is inside the image, and the caller promises the channels.
     unsafe {
-        match block.column(padded) {
-            Some(column) => {
-                if const { O::ASKS } {
-                    // Blocks share the other lines.
-                    x.ask(column, EXTENT - STRIDE, block.below());
-                }
-                combine_lines::<S, K, ROWS, STRIDE, LINES>(&x.load::<S, PARTIAL>(column, lanes))
-            }
-            None => [S::splat(K::IDENTITY); ROWS],
+        let Some(column) = block.column(padded) else { return [splat_each::<S, N>(K::OUTSIDE); ROWS] };
+        if const { O::ASKS } {
+            // Blocks share the other lines.
+            x[0].ask(column, EXTENT - STRIDE, block.below());
         }
+        let pixels = x[0].load::<S, PARTIAL>(column, lanes);
+        let mut lines = [[pixels[0]; N]; LINES];
+        for line in 0..LINES {
+            lines[line] = [pixels[line]; N];
+        }
+        for n in 1..N {
+            // With less than half of a window in the padding no other lines are outside.
+            for line in [0, LINES - 1] {
+                lines[line][n] = x[n].load_line::<S, PARTIAL>(line, column, lanes);
+            }
+        }
+        combine_lines::<_, ROWS, STRIDE, LINES>(&lines, |a, b| K::combine::<S>(a, b))
     }
 }
 
 /// Computes one register of channels of a row of outputs, window by window.
 #[inline(always)]
-unsafe fn windows<S: Simd, K: Reduction, O: Output, const PARTIAL: bool>(
+unsafe fn windows<S: Simd, K: Pools<N>, O: Output<N>, const N: usize, const PARTIAL: bool>(
     channel: usize,
     lanes: usize,
     row: usize,
@@ -435,9 +239,9 @@ unsafe fn windows<S: Simd, K: Reduction, O: Output, const PARTIAL: bool>(
         let mut registers = output.begin::<S, PARTIAL>(channel, lanes);
         for column in 0..shape.output().width {
             let window = Window::new(&shape, row, column);
-            let combined = window.combine::<S, K, PARTIAL>(x, channel, lanes);
-            let value = K::scale::<S>(combined, S::splat(window.share()));
-            output.put::<S, PARTIAL>(&mut registers, column, window.output + channel, value, lanes);
+            let combined = window.combine::<S, K, N, PARTIAL>(x, channel, lanes);
+            let values = K::scale::<S>(combined, S::splat(window.share()));
+            output.put::<S, PARTIAL>(&mut registers, column, window.output + channel, values, lanes);
         }
         output.end::<S>(registers, channel, lanes);
     }

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::arch::Simd;
 use crate::ops::lanes::{MAX_LANES, load, store};
-use crate::ops::pool::reduction::Reduction;
+use crate::ops::pool::reduction::Pools;
 use crate::ops::prefetch::ask;
 use crate::shape::{ImageShape, PoolShape};
 
@@ -53,29 +53,46 @@ impl Window {
         1.0 / (self.rows * self.columns) as f32
     }
 
-    /// All pixels, combined.
+    /// All pixels, combined by each pool.
     ///
     /// # Safety
     ///
     /// The window lies in the image `x`, and the channels exist.
     #[inline(always)]
-    pub unsafe fn combine<S: Simd, K: Reduction, const PARTIAL: bool>(
+    pub unsafe fn combine<S: Simd, K: Pools<N>, const N: usize, const PARTIAL: bool>(
         &self,
         x: *const f32,
         channel: usize,
         lanes: usize,
-    ) -> S::Vector {
+    ) -> [S::Vector; N] {
         // SAFETY: promised by the caller.
         unsafe {
-            let mut combined = S::splat(K::IDENTITY);
+            let mut combined = splat_each::<S, N>(K::OUTSIDE);
             for row in 0..self.rows {
                 for column in 0..self.columns {
                     let pixel = load::<S, PARTIAL>(x.add(self.at(row, column) + channel), lanes);
-                    combined = K::combine::<S>(pixel, combined);
+                    combined = K::combine::<S>([pixel; N], combined);
                 }
             }
             combined
         }
+    }
+}
+
+/// A register for each value, all lanes the same.
+///
+/// # Safety
+///
+/// The processor has the instruction set.
+#[inline(always)]
+pub(super) unsafe fn splat_each<S: Simd, const N: usize>(values: [f32; N]) -> [S::Vector; N] {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut vectors = [S::splat(0.0); N];
+        for n in 0..N {
+            vectors[n] = S::splat(values[n]);
+        }
+        vectors
     }
 }
 
@@ -166,6 +183,7 @@ impl<const ROWS: usize, const STRIDE: usize, const LINES: usize> Block<ROWS, STR
 }
 
 /// A register of channels of each of the lines under a block.
+#[derive(Clone, Copy)]
 pub(super) struct Lines<const LINES: usize> {
     start: [*mut f32; LINES],
     /// Elements from one column to the next.
@@ -233,31 +251,23 @@ impl<const LINES: usize> Lines<LINES> {
 
 /// The windows of a column of a block, combined from its lines.
 #[inline(always)]
-pub(super) unsafe fn combine_lines<
-    S: Simd,
-    K: Reduction,
-    const ROWS: usize,
-    const STRIDE: usize,
-    const LINES: usize,
->(
-    lines: &[S::Vector; LINES],
-) -> [S::Vector; ROWS] {
-    // SAFETY: the caller promises the instruction set.
-    unsafe {
-        let mut windows = [S::splat(0.0); ROWS];
-        let mut row = 0;
-        while row < ROWS {
-            let line = row * STRIDE;
-            let shared = K::combine::<S>(lines[line + 1], lines[line + 2]);
-            windows[row] = K::combine::<S>(lines[line], shared);
+pub(super) fn combine_lines<T: Copy, const ROWS: usize, const STRIDE: usize, const LINES: usize>(
+    lines: &[T; LINES],
+    combine: impl Fn(T, T) -> T,
+) -> [T; ROWS] {
+    let mut windows = [lines[0]; ROWS];
+    let mut row = 0;
+    while row < ROWS {
+        let line = row * STRIDE;
+        let shared = combine(lines[line + 1], lines[line + 2]);
+        windows[row] = combine(lines[line], shared);
+        row += 1;
+        if STRIDE == 1 && row < ROWS {
+            windows[row] = combine(shared, lines[line + EXTENT]);
             row += 1;
-            if STRIDE == 1 && row < ROWS {
-                windows[row] = K::combine::<S>(shared, lines[line + EXTENT]);
-                row += 1;
-            }
         }
-        windows
     }
+    windows
 }
 
 /// Moves on to the next windows: what is kept of the columns that they share becomes their first columns.

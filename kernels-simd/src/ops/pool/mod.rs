@@ -1,19 +1,20 @@
 //! Pooling over unpadded images: pixels outside the image never take part.
 //!
 //! A pool is a [`Reduction`] of the pixels of each window. What becomes of its values is up to an
-//! [`Output`](forward::Output): they can be stored, or used without ever leaving the registers. The gradient of the
+//! [`Output`](outputs::Output): they can be stored, or used without ever leaving the registers. The gradient of the
 //! values comes from a [`Gradient`](backward::Gradient).
 //!
 //! The 3×3 windows of a few rows of outputs, the common case, overlap: they are handled in one run that keeps what
 //! neighbouring windows share in registers ([`Block`](geometry::Block)). Other windows are handled one by one.
 
-// An index here is also a position in the window.
+// An index here is also a position in the window, and `array::map` is not always inlined: pools took up to three times as long.
 #![allow(clippy::needless_range_loop)]
 
 mod backward;
 mod forward;
 pub(in crate::ops) mod geometry;
 mod global;
+mod outputs;
 mod pair;
 mod reduction;
 

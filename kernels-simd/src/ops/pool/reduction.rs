@@ -52,6 +52,53 @@ pub(in crate::ops) trait Reduction {
     ) -> S::Vector;
 }
 
+/// `N` pools of the same windows, one or both.
+///
+/// # Safety
+///
+/// All methods: the processor has the instruction set.
+pub(in crate::ops) trait Pools<const N: usize> {
+    /// What stands outside the image for each of them.
+    const OUTSIDE: [f32; N];
+    unsafe fn combine<S: Simd>(a: [S::Vector; N], b: [S::Vector; N]) -> [S::Vector; N];
+    unsafe fn scale<S: Simd>(values: [S::Vector; N], share: S::Vector) -> [S::Vector; N];
+}
+
+impl<K: Reduction> Pools<1> for K {
+    const OUTSIDE: [f32; 1] = [K::IDENTITY];
+
+    #[inline(always)]
+    unsafe fn combine<S: Simd>([a]: [S::Vector; 1], [b]: [S::Vector; 1]) -> [S::Vector; 1] {
+        // SAFETY: promised by the caller.
+        unsafe { [<K as Reduction>::combine::<S>(a, b)] }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<S: Simd>([value]: [S::Vector; 1], share: S::Vector) -> [S::Vector; 1] {
+        // SAFETY: promised by the caller.
+        unsafe { [<K as Reduction>::scale::<S>(value, share)] }
+    }
+}
+
+/// Maximum and average.
+pub(super) struct Both;
+
+impl Pools<2> for Both {
+    const OUTSIDE: [f32; 2] = [Maximum::IDENTITY, Average::IDENTITY];
+
+    #[inline(always)]
+    unsafe fn combine<S: Simd>(a: [S::Vector; 2], b: [S::Vector; 2]) -> [S::Vector; 2] {
+        // SAFETY: promised by the caller.
+        unsafe { [S::max(a[0], b[0]), S::add(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<S: Simd>([maximum, total]: [S::Vector; 2], share: S::Vector) -> [S::Vector; 2] {
+        // SAFETY: promised by the caller.
+        unsafe { [maximum, S::mul(total, share)] }
+    }
+}
+
 pub(super) struct Maximum;
 
 impl Reduction for Maximum {
