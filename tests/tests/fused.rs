@@ -1,9 +1,10 @@
 //! The fused engine against the one that runs operation by operation, and half precision against single.
 
-use darts_core::Genotype;
+use darts_core::{Genotype, Primitive};
 use darts_host::engine::{Engine, Gradients, Inputs, Mode, Options, Saved, Workers};
 use darts_host::graph::Graph;
 use darts_host::graph::derived::{DerivedConfig, NetworkKind, derived};
+use darts_host::graph::space::Space;
 use darts_host::graph::supernet::{SupernetConfig, supernet_of};
 use darts_host::graph::variant::Variant;
 use darts_host::search::run::initial_weights;
@@ -71,6 +72,7 @@ fn graphs() -> Vec<(&'static str, Graph)> {
         supernet_of(&config, variant).expect("a valid size")
     };
     let search = |channels, size| search_of(channels, size, Variant::default());
+    let space = Space::new(&[Primitive::AvgPool3x3, Primitive::SkipConnect, Primitive::DilConv3x3]).expect("a space");
     let partial = Variant { auxiliary_skip: true, skip_dropout: true, partial: 4, ..Variant::default() };
     let trained = |name, auxiliary| {
         let genotype = Genotype::builtin(name).expect("a built-in name");
@@ -88,6 +90,7 @@ fn graphs() -> Vec<(&'static str, Graph)> {
         ("supernet of 4 channels", search(4, [1, 14, 14])),
         ("supernet of 5 channels on odd images", search(5, [3, 9, 11])),
         ("supernet of 16 channels", search(16, [3, 12, 12])),
+        ("supernet with one of the pools", search_of(8, [3, 12, 12], Variant { space, ..Variant::default() })),
         ("partial channels", search_of(8, [3, 12, 12], partial)),
         ("partial channels on odd images", search_of(4, [3, 9, 11], partial)),
         ("DARTS_V2 with an auxiliary head", trained("DARTS_V2", true)),

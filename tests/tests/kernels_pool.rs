@@ -8,7 +8,8 @@ use darts_tests::{
 };
 
 /// Windows as kernel, stride, padding: those of the cells, that of the auxiliary head, and others.
-const WINDOWS: [(usize, usize, usize); 6] = [(3, 1, 1), (3, 2, 1), (5, 3, 0), (5, 1, 2), (5, 2, 0), (2, 2, 0)];
+const WINDOWS: [(usize, usize, usize); 8] =
+    [(3, 1, 1), (3, 2, 1), (3, 1, 0), (3, 2, 0), (5, 3, 0), (5, 1, 2), (5, 2, 0), (2, 2, 0)];
 
 fn each_case(mut test: impl FnMut(Kernels, PoolShape, &mut Random)) {
     let mut random = Random::new(2);

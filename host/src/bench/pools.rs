@@ -130,7 +130,7 @@ fn pairs(shape: PoolShape) -> [Case; 2] {
         case(
             "norm reduce",
             Direction::InputGradient,
-            work(8 + skip, input + output),
+            work(7 + skip, input + output),
             |&(image, shape), kernels, timer| {
                 let (x, dy) = (buffer(shape.input.len()), buffer(shape.output().len()));
                 let (channels, means) = (shape.input.channels, [(); 2].map(|()| buffer(shape.input.channels)));

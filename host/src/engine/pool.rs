@@ -96,10 +96,10 @@ impl Network {
     ) {
         match *terms {
             PoolTerms::One(term) => self.pool_of(mix, term).mix(self, all, image, scale(term), y),
-            PoolTerms::Pair { maximum, average, image: own } => {
+            PoolTerms::Pair { maximum, average, state } => {
                 let Pool { input, shape, .. } = *self.pool_of(mix, maximum);
-                let (maximum, average, own) = (scale(maximum), scale(average), own.map(|term| scale(term)[0]));
-                let factors = PairFactors { maximum, average, image: own };
+                let own = state.map(|term| scale(term)[0]);
+                let factors = PairFactors { maximum: scale(maximum), average: scale(average), image: own };
                 self.kernels.pool_pair_mix(self.stored(all, input, image), shape, factors, y);
             }
         }
@@ -124,17 +124,17 @@ impl Shared<'_> {
                 Some(sums) => network.pool_of(mix, term).reduce(network, all, image, dy, sums),
                 None => self.reduce_plain(work, term, chunk, &mut sums[range(term).start], buffer),
             },
-            PoolTerms::Pair { maximum, average, image: own } => {
+            PoolTerms::Pair { maximum, average, state } => {
                 let Pool { input, shape, .. } = *network.pool_of(mix, maximum);
-                let mut of_image = own.map(|_| 0.0);
+                let mut of_state = state.map(|_| 0.0);
                 let Ok([of_maximum, of_average]) = sums.get_disjoint_mut([range(maximum), range(average)]) else {
                     unreachable!("the sums of two terms of {} overlap", mix.name)
                 };
                 let both = sums_of(maximum, of_maximum).zip(sums_of(average, of_average));
                 let Some((maximum, average)) = both else { unreachable!("a pair of {} without norms", mix.name) };
-                let pair = PairSums { maximum, average, image: of_image.as_mut() };
+                let pair = PairSums { maximum, average, image: of_state.as_mut() };
                 network.kernels.pool_pair_norm_reduce(network.stored(all, input, image), dy, shape, pair);
-                if let Some((term, dot)) = own.zip(of_image) {
+                if let Some((term, dot)) = state.zip(of_state) {
                     sums[range(term).start] += f64::from(factor(term)) * dot;
                 }
             }

@@ -6,7 +6,7 @@ use super::stage::StagePlan;
 use crate::graph::{Graph, Mix, Term, TermWeight};
 
 /// The terms of a mix, by their index.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct MixTerms {
     /// Terms whose values are kept, in order, but for those that a pool goes with.
     pub kept: Vec<usize>,
@@ -14,15 +14,15 @@ pub(super) struct MixTerms {
     pub pools: Vec<PoolTerms>,
 }
 
-/// Terms that are pools whose values are not kept.
-#[derive(Debug, PartialEq, Eq)]
+/// Pools whose values are not kept, and what goes with them.
+#[derive(Debug)]
 pub(super) enum PoolTerms {
     One(usize),
     /// Both pools of a state with the same window, and the state itself where it is a term, too.
     Pair {
         maximum: usize,
         average: usize,
-        image: Option<usize>,
+        state: Option<usize>,
     },
 }
 
@@ -36,21 +36,21 @@ impl MixTerms {
         let mut pools = Vec::new();
         while let Some((at, first)) = all.iter().enumerate().find_map(|(at, term)| Some((at, pool(term)?))) {
             let one = all.remove(at);
-            let other = all.iter().position(|term| pool(term).is_some_and(|other| first.pairs_with(other)));
             let normed = |term: usize| mix.terms[term].source.norm.is_some();
-            let Some(other) = other.filter(|&other| normed(one) && normed(all[other])) else {
+            let pairs = |term: &usize| normed(*term) && pool(term).is_some_and(|other| first.pairs_with(other));
+            let Some(other) = all.iter().position(pairs).filter(|_| normed(one)) else {
                 pools.push(PoolTerms::One(one));
                 continue;
             };
             let other = all.remove(other);
             let (maximum, average) = if first.is_maximum() { (one, other) } else { (other, one) };
-            let is_image = |&term: &usize| {
+            let is_state = |&term: &usize| {
                 let Term { source, weight, .. } = mix.terms[term];
                 let summed = source.norm.is_none() && matches!(weight, TermWeight::Alpha(_));
                 summed && source.tensor == first.input() && graph.tensors[source.tensor] == graph.tensors[mix.output]
             };
-            let image = all.iter().position(is_image).map(|at| all.remove(at));
-            pools.push(PoolTerms::Pair { maximum, average, image });
+            let state = all.iter().position(is_state).map(|at| all.remove(at));
+            pools.push(PoolTerms::Pair { maximum, average, state });
         }
         Self { kept: all, pools }
     }
@@ -72,15 +72,15 @@ mod tests {
         for (mix, MixTerms { kept, pools }) in graph.mixes.iter().zip(&plan.terms) {
             let mut all = kept.clone();
             for pools in pools {
-                let PoolTerms::Pair { maximum, average, image } = *pools else { panic!("{}: {pools:?}", mix.name) };
-                let stage = |term: usize| match plan.storage[mix.terms[term].source.tensor] {
+                let PoolTerms::Pair { maximum, average, state } = *pools else { panic!("{}: {pools:?}", mix.name) };
+                let pool = |term: usize| match plan.storage[mix.terms[term].source.tensor] {
                     Storage::Recomputed(stage) => plan.stages[stage].pool.as_ref().unwrap(),
                     _ => panic!("term {term} of {} is kept", mix.name),
                 };
-                assert!(stage(maximum).is_maximum() && stage(maximum).pairs_with(stage(average)), "{}", mix.name);
-                assert!(image.is_none_or(|image| mix.terms[image].source.tensor == stage(maximum).input()));
-                pairs[usize::from(image.is_some())] += 1;
-                all.extend([maximum, average].into_iter().chain(image));
+                assert!(pool(maximum).is_maximum() && pool(maximum).pairs_with(pool(average)), "{}", mix.name);
+                assert!(state.is_none_or(|state| mix.terms[state].source.tensor == pool(maximum).input()));
+                pairs[usize::from(state.is_some())] += 1;
+                all.extend([maximum, average].into_iter().chain(state));
             }
             all.sort_unstable();
             assert!(all.into_iter().eq(0..mix.terms.len()), "{}: each term once", mix.name);

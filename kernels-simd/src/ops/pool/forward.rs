@@ -114,7 +114,7 @@ image!(reduce_image, Reduce<1, false>);
 ///
 /// # Safety
 ///
-/// `x` and what `output` reads and writes have the lengths of the shape, and no window is empty.
+/// `x` and what `output` reads and writes have the lengths of the shape, no window is empty, and the processor has the instruction set.
 #[inline(always)]
 pub(super) unsafe fn each_output<S: Simd, K: Pools<N>, O: Output<N>, const N: usize>(
     x: *const f32,

@@ -9,7 +9,8 @@ use crate::shape::PoolShape;
 ///
 /// # Safety
 ///
-/// All methods: the channels exist, and the processor has the instruction set.
+/// All methods: the channels exist, and the processor has the instruction set. An output that reads the image, too, has one of the shape of
+/// the output.
 pub(super) trait Output<const N: usize> {
     /// Whether to ask for the rows of the next block. States come from memory: the pools of a search at 8 channels take 15 % less (AMD
     /// EPYC, Zen 5, `darts bench step`, 2026-11-29).
@@ -62,6 +63,7 @@ impl Output<1> for Store {
 pub(super) struct Mix<const N: usize, const IMAGE: bool> {
     /// For each pool.
     pub scales: [*const f32; N],
+    /// Of no account without `IMAGE`, as `x`.
     pub image: f32,
     pub x: *const f32,
     pub y: *mut f32,
@@ -74,7 +76,14 @@ impl<const N: usize, const IMAGE: bool> Output<N> for Mix<N, IMAGE> {
     #[inline(always)]
     unsafe fn begin<S: Simd, const PARTIAL: bool>(&self, channel: usize, lanes: usize) -> ([S::Vector; N], S::Vector) {
         // SAFETY: promised by the caller.
-        unsafe { (self.scales.map(|scales| load::<S, PARTIAL>(scales.add(channel), lanes)), S::splat(self.image)) }
+        unsafe {
+            let image = S::splat(self.image);
+            let mut scales = [image; N];
+            for n in 0..N {
+                scales[n] = load::<S, PARTIAL>(self.scales[n].add(channel), lanes);
+            }
+            (scales, image)
+        }
     }
 
     #[inline(always)]
@@ -190,6 +199,7 @@ impl Norm {
 pub(super) struct Reduce<const N: usize, const IMAGE: bool> {
     pub dy: *const f32,
     pub norms: [Norm; N],
+    /// Of no account without `IMAGE`, as `image`.
     pub x: *const f32,
     pub image: *mut f64,
 }
