@@ -16,7 +16,7 @@ impl Product {
         S::KEPT
             && (self.depth, self.columns, self.segments) == (SIZE, SIZE, 1)
             && (self.a_pixel, self.c_pixel) == (SIZE, SIZE)
-            && self.gaps.is_none()
+            && self.gaps.is_none_or(|gaps| gaps.width.is_multiple_of(2 * ROWS))
     }
 
     /// Computes the first rows of `c`, as many as there are in whole blocks, and returns how many these are.
@@ -26,7 +26,7 @@ impl Product {
     /// The pointers cover the matrices, [`can_keep`](Self::can_keep), and the processor has the instruction set.
     #[inline(always)]
     pub(super) unsafe fn keep_weights<S: Simd>(&self, rows: usize) -> usize {
-        let &Self { a, c, accumulate, to, moments, .. } = self;
+        let &Self { a, accumulate, to, moments, .. } = self;
         // SAFETY: the pointers cover the matrices.
         unsafe {
             let mut weights = [S::splat(0.0); SIZE];
@@ -34,14 +34,16 @@ impl Product {
                 *weights = S::load(self.b.add(k * SIZE));
             }
             let bias = if self.bias.is_null() { S::splat(0.0) } else { S::load(self.bias) };
+            let mut targets = self.targets(0);
             let mut row = 0;
             if !accumulate && to == Destination::Caches && moments.is_null() {
                 while rows - row >= 2 * ROWS {
                     self.ahead.ask_in_place(row, 2 * ROWS);
                     let mut sums = [bias; 2 * ROWS];
                     S::add_kept_twice(&mut sums, &weights, a.add(row * SIZE));
+                    let c = targets.next(2 * ROWS);
                     for (r, z) in sums.iter().enumerate() {
-                        S::store(c.add((row + r) * SIZE), *z);
+                        S::store(c.add(r * SIZE), *z);
                     }
                     row += 2 * ROWS;
                 }
@@ -49,7 +51,7 @@ impl Product {
             let (mut sum, mut squares) = (S::splat(0.0), S::splat(0.0));
             while rows - row >= ROWS {
                 self.ahead.ask_in_place(row, ROWS);
-                let (c, halves) = (c.wrapping_add(row * SIZE), c.cast::<u16>().wrapping_add(row * SIZE));
+                let (c, halves) = (targets.next(ROWS), self.c.cast::<u16>().wrapping_add(row * SIZE));
                 let mut sums = [bias; ROWS];
                 if accumulate {
                     for (r, sum) in sums.iter_mut().enumerate() {

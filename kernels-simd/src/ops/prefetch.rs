@@ -1,5 +1,6 @@
 //! Hints that memory will be read or written soon.
 
+use core::ops::Range;
 use core::ptr;
 
 /// Lines of a few streams, asked for in small portions, of each stream its share: more at once than the processor can wait for would stop
@@ -7,6 +8,8 @@ use core::ptr;
 /// channels, 32×32, 1,024 images in turn, 2026-11-28).
 pub(super) struct Ahead {
     streams: [Stream; STREAMS],
+    /// Those in use.
+    count: usize,
     /// Whether [`ask_at`](Self::ask_at) asks for every register.
     every_register: bool,
 }
@@ -20,49 +23,55 @@ const LINE: usize = 16;
 /// A strip, and those behind it, in memory, none of which need exist.
 #[derive(Clone, Copy)]
 struct Stream {
-    strip: *const f32,
+    start: *const f32,
     /// Elements of a strip.
     len: usize,
     /// Elements of a portion of it.
     portion: usize,
-    /// What is not asked for yet.
-    next: *const f32,
-    left: usize,
+    /// The first element that is not asked for yet.
+    next: usize,
+    /// The end of the strip.
+    end: usize,
 }
 
 impl Stream {
     /// The next `portions`, or what is left.
     #[inline(always)]
-    fn take(&mut self, portions: usize) -> (*const f32, usize) {
-        let (next, len) = (self.next, (self.portion * portions).min(self.left));
-        self.next = next.wrapping_add(len);
-        self.left -= len;
-        (next, len)
+    fn take(&mut self, portions: usize) -> Range<usize> {
+        let (next, end) = (self.next, self.end.min(self.next + self.portion * portions));
+        self.next = end;
+        next..end
     }
 }
 
 impl Ahead {
     /// Nothing.
     pub const NONE: Self = Self {
-        streams: [Stream { strip: ptr::null(), len: 0, portion: 0, next: ptr::null(), left: 0 }; STREAMS],
+        streams: [Stream { start: ptr::null(), len: 0, portion: 0, next: 0, end: 0 }; STREAMS],
+        count: 0,
         every_register: false,
     };
 
     /// The strips that start where the streams do, of so many elements, in `portions` portions.
     pub fn new(streams: [(*const f32, usize); STREAMS], portions: usize, every_register: bool) -> Self {
         let mut ahead = Self { every_register, ..Self::NONE };
-        for (stream, (strip, len)) in ahead.streams.iter_mut().zip(streams) {
-            let portion = len.div_ceil(LINE).div_ceil(portions.max(1)) * LINE;
-            *stream = Stream { strip, len, portion, next: strip, left: len };
+        for (start, len) in streams {
+            if len > 0
+                && let Some(stream) = ahead.streams.get_mut(ahead.count)
+            {
+                let portion = len.div_ceil(LINE).div_ceil(portions.max(1)) * LINE;
+                *stream = Stream { start, len, portion, next: 0, end: len };
+                ahead.count += 1;
+            }
         }
         ahead
     }
 
     /// Goes on to the strips behind these.
     pub fn next_strip(&mut self) {
-        for stream in &mut self.streams {
-            stream.strip = stream.strip.wrapping_add(stream.len);
-            (stream.next, stream.left) = (stream.strip, stream.len);
+        for stream in self.streams.iter_mut().take(self.count) {
+            stream.next = stream.end;
+            stream.end += stream.len;
         }
     }
 
@@ -76,15 +85,22 @@ impl Ahead {
 
     /// Asks for the next portion.
     pub fn ask(&mut self) {
-        for stream in &mut self.streams {
-            let (start, len) = stream.take(1);
-            ask(start, len);
+        for stream in self.streams.iter_mut().take(self.count) {
+            let Range { start: mut next, end } = stream.take(1);
+            while next < end {
+                ask_line(stream.start.wrapping_add(next));
+                next += LINE;
+            }
         }
     }
 
     /// The next `portions`, along a product of `pixels` and `columns`.
     pub fn along(&mut self, portions: usize, pixels: usize, columns: usize) -> Along {
-        Along::new(self.streams.iter_mut().map(|stream| stream.take(portions)), pixels, columns)
+        let streams = self.streams.iter_mut().take(self.count).map(|stream| {
+            let part = stream.take(portions);
+            (stream.start.wrapping_add(part.start), part.len())
+        });
+        Along::new(streams, pixels, columns)
     }
 }
 

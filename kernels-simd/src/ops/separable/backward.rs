@@ -116,9 +116,6 @@ pub struct SeparableWeightGradient<'a> {
     pub pointwise: &'a mut [f32],
 }
 
-/// Pixels of the tiles of a product, or of most of them.
-const TILE: usize = 8;
-
 /// Weights of products that take no longer than a row of a depthwise convolution, and ask for nothing on their way but where there is little else
 /// to ask at.
 const FEW_WEIGHTS: usize = 256;
@@ -375,9 +372,8 @@ impl<'a> Pass<'a> {
         let registers = input.channels.div_ceil(self.kernels.isa().lanes());
         let every_register = registers > FEW_REGISTERS;
         let portions_of_row = if every_register { registers } else { 1 };
-        let rows_of_call = self.rows_of_product(rows);
-        let products = rows.div_ceil(rows_of_call) * self.portions_of_product(rows_of_call);
-        let portions_of_weights = if weights { rows * portions_of_row + self.portions_of_product(rows) + 1 } else { 0 };
+        let product = self.portions_of_product(rows);
+        let portions_of_weights = if weights { rows * portions_of_row + product + 1 } else { 0 };
         // At other strides a row asks once.
         let portions_of_input = input_rows * if shape.stride == 1 { portions_of_row } else { 1 };
         let portions_of_input = match dx {
@@ -387,7 +383,7 @@ impl<'a> Pass<'a> {
             Some(_) if weights => portions_of_input.div_ceil(2),
             Some(_) => portions_of_input,
         };
-        Ahead::new(streams, products + portions_of_weights + portions_of_input, every_register)
+        Ahead::new(streams, product + portions_of_weights + portions_of_input, every_register)
     }
 
     /// Portions that are asked for along a product of `rows` rows.
@@ -444,42 +440,32 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Of `rows` rows, those that are one product: all where tiles do not divide a row.
-    fn rows_of_product(&self, rows: usize) -> usize {
-        if self.shape.output().width.is_multiple_of(TILE) { 1 } else { rows }
-    }
-
     /// Computes the gradient of the depthwise convolution's output.
     unsafe fn middle_gradient(&mut self, dz: *const f32, first: usize, rows: usize) {
         let (shape, channels) = (self.shape, self.shape.input.channels);
         let (width, outputs) = (shape.output().width, shape.output_channels);
         let left = shape.depthwise().backward_padding() * channels;
         let ring = self.middle_gradient;
-        let rows_of_call = self.rows_of_product(rows);
-        for row in (0..rows).step_by(rows_of_call) {
-            let ahead = self.along(rows_of_call, rows_of_call * width, channels);
-            // SAFETY: a row of the ring has zeros on both sides of the row of the gradient, and those of a strip are one behind
-            // the other.
-            unsafe {
-                let product = Product {
-                    a: dz.add(row * width * outputs),
-                    a_pixel: outputs,
-                    a_segment: 0,
-                    segments: 1,
-                    depth: outputs,
-                    b: self.weights.pointwise_transposed.as_ptr(),
-                    columns: channels,
-                    bias: ptr::null(),
-                    accumulate: false,
-                    c: ring.start.add(ring.offset(first + row) + left),
-                    c_pixel: channels,
-                    gaps: (rows_of_call > 1).then_some(Gaps { width, len: ring.row_len - width * channels }),
-                    to: Destination::Caches,
-                    moments: ptr::null_mut(),
-                    ahead,
-                };
-                product.compute(self.kernels, rows_of_call * width);
-            }
+        // SAFETY: a row of the ring has zeros on both sides of the row of the gradient, and those of a strip are one behind the other.
+        unsafe {
+            let product = Product {
+                a: dz,
+                a_pixel: outputs,
+                a_segment: 0,
+                segments: 1,
+                depth: outputs,
+                b: self.weights.pointwise_transposed.as_ptr(),
+                columns: channels,
+                bias: ptr::null(),
+                accumulate: false,
+                c: ring.start.add(ring.offset(first) + left),
+                c_pixel: channels,
+                gaps: Some(Gaps { width, len: ring.row_len - width * channels }),
+                to: Destination::Caches,
+                moments: ptr::null_mut(),
+                ahead: self.along(rows, rows * width, channels),
+            };
+            product.compute(self.kernels, rows * width);
         }
     }
 
