@@ -11,7 +11,7 @@ const SIZE: usize = 16;
 const ROWS: usize = 8;
 
 impl Product {
-    /// Whether the weights fit the registers.
+    /// Whether the weights fit the registers, and blocks of pixels what lies between gaps.
     pub(super) fn can_keep<S: Simd>(&self) -> bool {
         S::KEPT
             && (self.depth, self.columns, self.segments) == (SIZE, SIZE, 1)

@@ -182,7 +182,7 @@ impl Kernels {
             let wanted = (weights.depthwise.len(), weights.pointwise_transposed.len());
             assert_eq!(lengths, wanted, "separable_backward: dw for {shape:?}");
         }
-        let pass = Pass::new(self, input, shape, weights, scratch);
+        let pass = Pass::new(self, input, shape, weights, dw.is_some(), scratch);
         // SAFETY: the lengths fit the shape.
         unsafe { pass.run(dz, dx, dw) }
     }
@@ -235,6 +235,7 @@ impl<'a> Pass<'a> {
         SeparableInput { x, prelude, preluded: ready }: SeparableInput<'a>,
         shape: SeparableShape,
         weights: SeparableWeights<'a>,
+        with_weights: bool,
         scratch: SeparableScratch<'a>,
     ) -> Self {
         let (depthwise, output, channels) = (shape.depthwise(), shape.output(), shape.input.channels);
@@ -270,7 +271,7 @@ impl<'a> Pass<'a> {
             output_gradient: take(shape.strip_len(strip_rows, shape.output_channels)),
             sums: take(2 * channels),
             ahead: Ahead::NONE,
-            multiply_adds_of_portion: None,
+            multiply_adds_of_portion: multiply_adds_of_portion(shape, with_weights),
         }
     }
 
@@ -287,7 +288,6 @@ impl<'a> Pass<'a> {
         let strip_rows = shape.backward_strip_rows();
         let (mut rows_done, mut finished, mut summed) = (0, 0, 0);
         self.sums.fill(0.0);
-        self.multiply_adds_of_portion = multiply_adds_of_portion(shape, dw.is_some());
         let stream = dx.as_ref().is_some_and(|dx| dx.streams(self.kernels));
         for first in (0..output.height).step_by(strip_rows) {
             let rows = strip_rows.min(output.height - first);
