@@ -380,7 +380,7 @@ fn cases(kernels: Kernels, random: &mut Random) -> Vec<Case> {
             cases.push(Case::new(shape, 0, random));
         }
     }
-    // Rows in which blocks of pixels overlap or fill it, of channels that fill half a register, one, and more.
+    // Rows in which blocks of pixels overlap or fill them, of channels that fill half a register, one, and more.
     let lanes = kernels.isa().lanes();
     for (channels, outputs) in [(lanes.div_ceil(2), 8), (lanes, 16), (lanes + 1, 3), (2 * lanes, 5)] {
         for (kernel, stride, dilation) in [(3, 1, 1), (3, 1, 2), (3, 2, 1), (5, 1, 1), (5, 1, 2), (5, 2, 1), (7, 1, 1)]

@@ -16,7 +16,7 @@ impl Product {
         S::KEPT
             && (self.depth, self.columns, self.segments) == (SIZE, SIZE, 1)
             && (self.a_pixel, self.c_pixel) == (SIZE, SIZE)
-            && self.gaps.is_none_or(|gaps| gaps.width.is_multiple_of(2 * ROWS))
+            && self.gaps.is_none_or(|gaps| gaps.width.is_multiple_of(ROWS) && self.to == Destination::Caches)
     }
 
     /// Computes the first rows of `c`, as many as there are in whole blocks, and returns how many these are.
@@ -27,7 +27,8 @@ impl Product {
     #[inline(always)]
     pub(super) unsafe fn keep_weights<S: Simd>(&self, rows: usize) -> usize {
         let &Self { a, accumulate, to, moments, .. } = self;
-        // SAFETY: the pointers cover the matrices.
+        let twice = self.gaps.is_none_or(|gaps| gaps.width.is_multiple_of(2 * ROWS));
+        // SAFETY: the pointers cover the matrices, and no block has a gap in it.
         unsafe {
             let mut weights = [S::splat(0.0); SIZE];
             for (k, weights) in weights.iter_mut().enumerate() {
@@ -36,7 +37,7 @@ impl Product {
             let bias = if self.bias.is_null() { S::splat(0.0) } else { S::load(self.bias) };
             let mut targets = self.targets(0);
             let mut row = 0;
-            if !accumulate && to == Destination::Caches && moments.is_null() {
+            if twice && !accumulate && to == Destination::Caches && moments.is_null() {
                 while rows - row >= 2 * ROWS {
                     self.ahead.ask_in_place(row, 2 * ROWS);
                     let mut sums = [bias; 2 * ROWS];

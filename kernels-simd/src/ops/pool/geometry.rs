@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::arch::Simd;
 use crate::ops::lanes::{MAX_LANES, load, store};
 use crate::ops::pool::reduction::Pools;
-use crate::ops::prefetch::ask;
+use crate::ops::prefetch::ask_line;
 use crate::shape::{ImageShape, PoolShape};
 
 /// Positions that the window of output position `output` covers, in one direction.
@@ -228,7 +228,7 @@ impl<const LINES: usize> Lines<LINES> {
     #[inline(always)]
     pub fn ask(&self, column: usize, first: usize, below: usize) {
         for line in first..LINES {
-            ask(self.start[line].wrapping_add(column * self.step[line] + below), 1);
+            ask_line(self.start[line].wrapping_add(column * self.step[line] + below));
         }
     }
 
