@@ -392,6 +392,10 @@ fn cases(kernels: Kernels, random: &mut Random) -> Vec<Case> {
             }
         }
     }
+    // Whole blocks, and more strips than the rings have room for.
+    let shape =
+        SeparableShape { input: ImageShape::new(13, 32, 16), kernel: 5, stride: 1, dilation: 1, output_channels: 16 };
+    cases.push(Case::new(shape, 0, random));
     cases
 }
 
