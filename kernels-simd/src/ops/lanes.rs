@@ -2,6 +2,7 @@
 
 pub(super) use crate::arch::MAX_LANES;
 use crate::arch::Simd;
+use crate::ops::halves::add_halves;
 
 /// `with_lanes!(S, rest, PARTIAL, count, { … })` runs the block for the next `count` of `rest` channels (`rest > 0`):
 /// for a whole register with the constant `PARTIAL` false, or for what is left with `PARTIAL` true.
@@ -82,6 +83,27 @@ pub(super) unsafe fn load_channels<S: Simd, const TWICE: bool, const PARTIAL: bo
 pub(super) unsafe fn store<S: Simd, const PARTIAL: bool>(target: *mut f32, value: S::Vector, count: usize) {
     // SAFETY: the caller's promise.
     unsafe { if PARTIAL { S::store_partial(target, value, count) } else { S::store(target, value) } }
+}
+
+/// Adds to what there is for each channel; with `TWICE` both halves of the register.
+///
+/// # Safety
+///
+/// As for [`load_channels`] and [`store`].
+#[inline(always)]
+pub(super) unsafe fn add_channels<S: Simd, const TWICE: bool, const PARTIAL: bool>(
+    value: S::Vector,
+    target: *mut f32,
+    count: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if TWICE {
+            add_halves::<S>(value, target);
+        } else {
+            store::<S, PARTIAL>(target, S::add(load::<S, PARTIAL>(target, count), value), count);
+        }
+    }
 }
 
 /// The pointer, of which the compiler no longer knows where it comes from. Addresses at distances from it that stay the same in

@@ -39,6 +39,11 @@ impl<'a> Prelude<'a> {
         }
     }
 
+    /// Whether a ReLU is its end.
+    pub(super) fn has_relu(self) -> bool {
+        matches!(self, Self::Relu | Self::AffineRelu { .. })
+    }
+
     /// `y` = the pixels `x` after the prelude.
     ///
     /// # Safety

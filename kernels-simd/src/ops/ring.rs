@@ -38,6 +38,23 @@ impl Ring {
         self.slot(h) * self.row_len
     }
 
+    /// The same rows from element `first` on.
+    pub fn starting_at(self, first: usize) -> Self {
+        Self { start: self.start.wrapping_add(first), ..self }
+    }
+
+    /// Rows from `above` above row `first` on, of an image of `height` rows; those outside of it are read at `outside`, which has zeros.
+    pub fn padded(self, first: usize, above: usize, height: usize, outside: *const f32) -> PaddedRows {
+        let first_inside = first.saturating_sub(above);
+        PaddedRows {
+            rows: self,
+            above: above.saturating_sub(first),
+            inside: height - first_inside,
+            slot: self.slot(first_inside),
+            outside,
+        }
+    }
+
     /// `window` over rows `step` rows of the image apart from `first` on.
     #[inline(always)]
     pub fn window(&self, first: usize, step: usize, window: Window) -> Window {
@@ -47,5 +64,38 @@ impl Ring {
             ring: (self.rows * self.row_len) as isize,
             ..window
         }
+    }
+}
+
+/// Rows of an image, some of which are zero and stored nowhere.
+#[derive(Clone, Copy)]
+pub(super) struct PaddedRows {
+    pub rows: Ring,
+    /// Rows of zeros above the others.
+    pub above: usize,
+    /// Rows that are stored; those behind are zeros again.
+    pub inside: usize,
+    /// The slot of the first stored row.
+    pub slot: usize,
+    /// A row of zeros.
+    pub outside: *const f32,
+}
+
+impl PaddedRows {
+    /// Where row `row` starts.
+    ///
+    /// # Safety
+    ///
+    /// The stored rows up to this one are at most as many as the ring has slots.
+    #[inline(always)]
+    pub unsafe fn row(&self, row: usize) -> *const f32 {
+        let stored = row.wrapping_sub(self.above);
+        if stored >= self.inside {
+            return self.outside;
+        }
+        let slot = self.slot + stored;
+        let slot = if slot >= self.rows.rows { slot - self.rows.rows } else { slot };
+        // SAFETY: the slot is in the ring.
+        unsafe { self.rows.start.add(slot * self.rows.row_len) }
     }
 }

@@ -4,37 +4,8 @@ use super::pixels_per_register;
 use super::places::{each_place, pixel_of_place, places};
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
-use crate::ops::halves::add_halves;
-use crate::ops::lanes::{for_registers, load, opaque, store};
-use crate::ops::ring::Ring;
-
-/// The padded input, some rows of which are zero and stored nowhere.
-#[derive(Clone, Copy)]
-pub(in crate::ops) struct FilterInput {
-    pub rows: Ring,
-    /// Rows of zeros above the others.
-    pub above: usize,
-    /// Rows that are stored; those behind are zeros again.
-    pub inside: usize,
-    /// The slot of the first stored row.
-    pub slot: usize,
-    /// A row of zeros.
-    pub outside: *const f32,
-}
-
-impl FilterInput {
-    #[inline(always)]
-    unsafe fn row(&self, row: usize) -> *const f32 {
-        let stored = row.wrapping_sub(self.above);
-        if stored >= self.inside {
-            return self.outside;
-        }
-        let slot = self.slot + stored;
-        let slot = if slot >= self.rows.rows { slot - self.rows.rows } else { slot };
-        // SAFETY: the slot is in the ring.
-        unsafe { self.rows.start.add(slot * self.rows.row_len) }
-    }
-}
+use crate::ops::lanes::{add_channels, for_registers, load, opaque};
+use crate::ops::ring::PaddedRows;
 
 /// `dw[i, j, c] += Σ x[y·stride + i·dilation, v·stride + j·dilation, c] · dy[y, v, c]` over `height × width` pixels of
 /// `dy`.
@@ -44,7 +15,8 @@ pub(in crate::ops) struct FilterGradient {
     pub stride: usize,
     pub dilation: usize,
     pub channels: usize,
-    pub x: FilterInput,
+    /// The padded input.
+    pub x: PaddedRows,
     pub dy: *const f32,
     /// Elements between the rows of `dy`.
     pub dy_row: usize,
@@ -74,8 +46,8 @@ unsafe fn filters<S: Simd>(gradient: &FilterGradient) {
             let done = gradient.width - gradient.width % 2;
             if done < gradient.width {
                 let behind = done * gradient.channels;
-                let x = FilterInput {
-                    rows: Ring { start: gradient.x.rows.start.add(behind), ..gradient.x.rows },
+                let x = PaddedRows {
+                    rows: gradient.x.rows.starting_at(behind),
                     outside: gradient.x.outside.wrapping_add(behind),
                     ..gradient.x
                 };
@@ -242,11 +214,7 @@ unsafe fn taps<
             for (j, chains) in sums.iter().enumerate() {
                 let sum = if const { N == 2 } { S::add(chains[0], chains[1]) } else { chains[0] };
                 let dw = gradient.dw.add(((tap_row + r) * kernel + tap_column + j) * channels + channel);
-                if TWICE {
-                    add_halves::<S>(sum, dw);
-                } else {
-                    store::<S, PARTIAL>(dw, S::add(load::<S, PARTIAL>(dw, lanes), sum), lanes);
-                }
+                add_channels::<S, TWICE, PARTIAL>(sum, dw, lanes);
             }
         }
     }

@@ -11,7 +11,7 @@ mod edges;
 mod filter;
 mod input;
 mod pairs;
-mod places;
+pub(super) mod places;
 mod row;
 
 use super::ring::Ring;
@@ -21,7 +21,7 @@ use crate::shape::{DepthwiseShape, Padding};
 
 use input::backward_input;
 
-pub(super) use filter::{FilterGradient, FilterInput};
+pub(super) use filter::FilterGradient;
 pub(super) use input::InputGradient;
 pub(super) use row::{Row, Window};
 
@@ -135,13 +135,12 @@ unsafe fn backward_weight(kernels: Kernels, x: &[f32], dy: &[f32], dw: &mut [f32
         stride: shape.stride,
         dilation: shape.dilation,
         channels,
-        x: FilterInput {
-            rows: Ring { start: x.as_ptr().cast_mut(), rows: input.height, row_len: input.width * channels },
-            above: 0,
-            inside: input.height,
-            slot: 0,
-            outside: x.as_ptr(),
-        },
+        x: Ring { start: x.as_ptr().cast_mut(), rows: input.height, row_len: input.width * channels }.padded(
+            0,
+            0,
+            input.height,
+            x.as_ptr(),
+        ),
         dy: dy.as_ptr(),
         dy_row: output.width * channels,
         height: output.height,

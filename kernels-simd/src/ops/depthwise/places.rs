@@ -1,13 +1,13 @@
 //! Places of a row that several pixels and taps read, one behind the other.
 
 /// How many places `taps` neighbouring taps of `pixels` neighbouring pixels read, if pixels are `step` of some unit apart and taps `spread`.
-pub(super) const fn places(pixels: usize, step: usize, taps: usize, spread: usize) -> usize {
+pub(in crate::ops) const fn places(pixels: usize, step: usize, taps: usize, spread: usize) -> usize {
     pixels.saturating_sub(1) * step + taps.saturating_sub(1) * spread + 1
 }
 
 /// The pixel that reads a place with tap `tap`; it need not exist.
 #[inline(always)]
-pub(super) fn pixel_of_place(place: usize, tap: usize, step: usize, spread: usize) -> Option<usize> {
+pub(in crate::ops) fn pixel_of_place(place: usize, tap: usize, step: usize, spread: usize) -> Option<usize> {
     let distance = place.checked_sub(tap * spread)?;
     distance.is_multiple_of(step).then(|| distance / step)
 }
@@ -33,4 +33,4 @@ macro_rules! each_place {
         each_place!(@[0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19] $count, $at, $unit, $place, $body)
     };
 }
-pub(super) use each_place;
+pub(in crate::ops) use each_place;

@@ -5,10 +5,11 @@ use core::ptr;
 
 use super::finish::Finish;
 use super::forward::{SUMMED_PIXELS, SeparableScratch, depthwise_rows, prelude_rows};
+use super::gradients::{End, Gradients};
 use super::input::SeparableInput;
 use crate::kernels::Kernels;
 use crate::ops::dense::OuterProducts;
-use crate::ops::depthwise::{FilterGradient, FilterInput, InputGradient};
+use crate::ops::depthwise::{FilterGradient, InputGradient};
 use crate::ops::prefetch::{Ahead, Along};
 use crate::ops::prelude::Prelude;
 use crate::ops::product::{Destination, Gaps, Product};
@@ -289,6 +290,7 @@ impl<'a> Pass<'a> {
         let (mut rows_done, mut finished, mut summed) = (0, 0, 0);
         self.sums.fill(0.0);
         let stream = dx.as_ref().is_some_and(|dx| dx.streams(self.kernels));
+        let together = dx.is_some() && dw.is_some() && Gradients::fit(self.kernels, shape);
         for first in (0..output.height).step_by(strip_rows) {
             let rows = strip_rows.min(output.height - first);
             let end = first + rows;
@@ -309,7 +311,9 @@ impl<'a> Pass<'a> {
                     self.pointwise_weights(dz, first, rows, dw.pointwise);
                 }
                 self.middle_gradient(dz, first, rows);
-                if let Some(dw) = &mut dw {
+                if let Some(dw) = &mut dw
+                    && !together
+                {
                     self.depthwise_weights(first, rows, dw.depthwise);
                 }
                 if let Some(dx) = &mut dx {
@@ -317,7 +321,8 @@ impl<'a> Pass<'a> {
                     let complete = if end == output.height { usize::MAX } else { end * shape.stride };
                     let complete = complete.saturating_sub(shape.padding().top).min(shape.input.height);
                     for h in (finished..complete).step_by(self.rows_of_gradient) {
-                        self.input_rows(h..complete.min(h + self.rows_of_gradient), dx);
+                        let dw = dw.as_mut().filter(|_| together).map(|dw| &mut *dw.depthwise);
+                        self.input_rows(h..complete.min(h + self.rows_of_gradient), dx, dw);
                     }
                     summed += (complete - finished) * shape.input.width;
                     finished = complete;
@@ -472,10 +477,8 @@ impl<'a> Pass<'a> {
 
     /// Adds to the gradient of the depthwise weights.
     unsafe fn depthwise_weights(&mut self, first: usize, rows: usize, dw: &mut [f32]) {
-        let (shape, ring) = (self.shape, self.preluded);
-        let (top, start) = (shape.padding().top, first * shape.stride);
+        let (shape, padding) = (self.shape, self.shape.padding());
         let left = shape.depthwise().backward_padding() * shape.input.channels;
-        let first_row = start.saturating_sub(top);
         // SAFETY: both rings have the rows of the strip, those of the gradient one behind the other.
         unsafe {
             let gradient = FilterGradient {
@@ -483,13 +486,7 @@ impl<'a> Pass<'a> {
                 stride: shape.stride,
                 dilation: shape.dilation,
                 channels: shape.input.channels,
-                x: FilterInput {
-                    rows: ring,
-                    above: top.saturating_sub(start),
-                    inside: shape.input.height - first_row,
-                    slot: first_row % ring.rows,
-                    outside: self.zeros,
-                },
+                x: self.preluded.padded(first * shape.stride, padding.top, shape.input.height, self.zeros),
                 dy: self.middle_gradient.start.add(self.middle_gradient.offset(first) + left),
                 dy_row: self.middle_gradient.row_len,
                 height: rows,
@@ -501,22 +498,17 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Computes the rows `rows` of the gradient of the input.
-    unsafe fn input_rows(&mut self, rows: Range<usize>, target: &mut SeparableInputGradient<'_>) {
+    /// Computes the rows `rows` of the gradient of the input, and with `dw` what they add to that of the depthwise weights.
+    unsafe fn input_rows(
+        &mut self,
+        rows: Range<usize>,
+        target: &mut SeparableInputGradient<'_>,
+        dw: Option<&mut [f32]>,
+    ) {
         let shape = self.shape;
         let row = shape.input.width * shape.input.channels;
-        // SAFETY: the ring has the rows that reach these, and the buffer has such rows; `dx` has the shape of the input.
+        // SAFETY: the rings have the rows that reach these, and the buffer has such rows; `dx` has the shape of the input.
         unsafe {
-            let top = shape.padding().top;
-            let (first, last) = (rows.start + top, rows.end + top);
-            self.input_gradient.rows(
-                self.kernels,
-                self.middle_gradient,
-                first..last,
-                self.middle,
-                row,
-                Some(&mut self.ahead),
-            );
             let dx = target.dx.as_mut_ptr().add(rows.start * row);
             let stream = target.streams(self.kernels);
             let copied = stream && !target.is_made_of_lines();
@@ -525,6 +517,7 @@ impl<'a> Pass<'a> {
                 gradient: self.middle,
                 dx: if copied { self.middle } else { dx },
                 pixels: rows.len() * shape.input.width,
+                width: shape.input.width,
                 channels: shape.input.channels,
                 prelude: self.prelude,
                 accumulate: target.accumulate,
@@ -532,11 +525,49 @@ impl<'a> Pass<'a> {
                 mean: target.sums.as_ref().map_or(ptr::null(), |sums| sums.mean.as_ptr()),
                 sums: self.sums.as_mut_ptr(),
             };
-            finish.compute(self.kernels);
+            let finished = if let Some(dw) = dw {
+                self.both_gradients(rows.clone(), &finish, dw)
+            } else {
+                let top = shape.padding().top;
+                let (first, last, ahead) = (rows.start + top, rows.end + top, Some(&mut self.ahead));
+                self.input_gradient.rows(self.kernels, self.middle_gradient, first..last, self.middle, row, ahead);
+                false
+            };
+            if !finished {
+                finish.compute(self.kernels);
+            }
             if copied {
                 copy(self.kernels, self.middle, dx, rows.len() * row);
             }
         }
+    }
+
+    /// Computes the rows `rows` of the gradient of the input, as far as `finish`, and what they add to that of the depthwise weights. Returns whether
+    /// that is all of `finish`.
+    unsafe fn both_gradients(&mut self, rows: Range<usize>, finish: &Finish<'_>, dw: &mut [f32]) -> bool {
+        let (shape, padding) = (self.shape, self.shape.padding());
+        let left = padding.left * shape.input.channels;
+        let end = End::of(finish);
+        let bare = matches!(end, End::Bare);
+        let gradients = Gradients {
+            shape,
+            x: self.preluded.starting_at(left).padded(rows.start, 0, shape.input.height, self.zeros),
+            // Left of a row are as many zeros for each side of the padding.
+            dy: self.middle_gradient.starting_at(left).padded(
+                rows.start,
+                padding.top,
+                shape.output().height,
+                self.zeros,
+            ),
+            rows: rows.len(),
+            w: self.weights.depthwise.as_ptr(),
+            dw: dw.as_mut_ptr(),
+            dx: if bare { self.middle } else { finish.dx },
+            end,
+        };
+        // SAFETY: promised by the caller.
+        unsafe { gradients.compute(self.kernels, &mut self.ahead) }
+        !bare
     }
 
     /// Moves the sums to double precision.

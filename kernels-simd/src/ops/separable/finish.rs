@@ -1,10 +1,10 @@
 //! The end of the gradient of the input: the ReLU's mask, the addition to what is there, and the sums that the batch
 //! normalisation before the stage needs.
 
+use super::gradients::block_of;
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
-use crate::ops::halves::add_halves;
-use crate::ops::lanes::{for_registers, load, load_channels, store};
+use crate::ops::lanes::{add_channels, for_registers, load, load_channels, store};
 use crate::ops::prelude::Prelude;
 use crate::ops::stored::{Element, Stored};
 
@@ -15,6 +15,8 @@ pub(super) struct Finish<'a> {
     /// May be `gradient`.
     pub dx: *mut f32,
     pub pixels: usize,
+    /// Those of a row.
+    pub width: usize,
     pub channels: usize,
     pub prelude: Prelude<'a>,
     pub accumulate: bool,
@@ -40,12 +42,7 @@ impl Finish<'_> {
 }
 
 /// Partial sums kept side by side, so that additions do not wait for each other.
-const CHAINS: usize = 4;
-
-/// Those in use: AVX2 has 16 registers.
-const fn chains(lanes: usize) -> usize {
-    if lanes == 8 { 2 } else { CHAINS }
-}
+const CHAINS: usize = 2;
 
 #[inline(always)]
 unsafe fn finish_pixels<S: Simd>(finish: &Finish<'_>) {
@@ -61,7 +58,7 @@ unsafe fn finish_pixels<S: Simd>(finish: &Finish<'_>) {
 /// `x`: where [`Finish::x`] starts.
 #[inline(always)]
 unsafe fn finish_pixels_of<S: Simd, E: Element>(x: *const E, finish: &Finish<'_>) {
-    let relu = matches!(finish.prelude, Prelude::Relu | Prelude::AffineRelu { .. });
+    let relu = finish.prelude.has_relu();
     // Stages of a search have a ReLU: others do without pairs.
     let in_pairs = const { S::TWICE } && 2 * finish.channels == S::LANES && finish.pixels.is_multiple_of(2);
     // SAFETY: promised by the caller.
@@ -111,30 +108,29 @@ unsafe fn pixels<S: Simd, E: Element, const RELU: bool, const SUMS: bool, const 
         let stream = finish.stream && boundary;
         let constants = Channels::<S> { scale, shift, mean, lanes, stream };
         let (mut sums, mut dots) = ([zero; CHAINS], [zero; CHAINS]);
-        let chains = const { chains(S::LANES) };
         let together = if TWICE { 2 } else { 1 };
-        let (step, count) = (together * finish.channels, finish.pixels / together);
-        let whole = count - count % chains;
+        let step = together * finish.channels;
         let mut at = channel;
-        for _ in (0..whole).step_by(chains) {
-            for (sum, dot) in sums.iter_mut().zip(&mut dots).take(chains) {
-                pixel::<S, E, RELU, SUMS, PARTIAL>(at, constants, x, finish, sum, dot);
+        let mut left = finish.pixels / together;
+        // In the order of the pass that computes the gradients of the weights, too: the sums are the same then.
+        let block = block_of(finish.width, finish.channels).unwrap_or(2 * CHAINS);
+        while left > 0 {
+            let count = block.min(left);
+            for _ in 0..count / CHAINS {
+                for (sum, dot) in sums.iter_mut().zip(&mut dots) {
+                    pixel::<S, E, RELU, SUMS, PARTIAL>(at, constants, x, finish, sum, dot);
+                    at += step;
+                }
+            }
+            if !count.is_multiple_of(CHAINS) {
+                pixel::<S, E, RELU, SUMS, PARTIAL>(at, constants, x, finish, &mut sums[0], &mut dots[0]);
                 at += step;
             }
-        }
-        for _ in whole..count {
-            pixel::<S, E, RELU, SUMS, PARTIAL>(at, constants, x, finish, &mut sums[0], &mut dots[0]);
-            at += step;
+            left -= count;
         }
         if SUMS {
-            for (target, [a, b, c, d]) in [(0, sums), (finish.channels, dots)] {
-                let value = S::add(S::add(a, b), S::add(c, d));
-                let target = finish.sums.add(target + channel);
-                if TWICE {
-                    add_halves::<S>(value, target);
-                } else {
-                    store::<S, PARTIAL>(target, S::add(load::<S, PARTIAL>(target, lanes), value), lanes);
-                }
+            for (target, [a, b]) in [(0, sums), (finish.channels, dots)] {
+                add_channels::<S, TWICE, PARTIAL>(S::add(a, b), finish.sums.add(target + channel), lanes);
             }
         }
     }

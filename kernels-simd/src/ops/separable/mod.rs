@@ -7,6 +7,7 @@
 mod backward;
 mod finish;
 mod forward;
+mod gradients;
 mod input;
 
 pub use backward::{NormSums, OutputGradient, SeparableInputGradient, SeparableWeightGradient, SeparableWeights};
