@@ -225,6 +225,7 @@ struct Gradients {
 }
 
 /// What one call computes.
+#[derive(Clone)]
 struct Computed {
     dx: Vec<f32>,
     sum: Vec<f64>,
@@ -301,8 +302,11 @@ impl Case {
             let again = run(&self.x, None, true, want_dw);
             assert_eq!(bits(&again), bits(&actual), "another call gave other bits: {shape:?}");
             let alone = run(&self.x, None, true, false);
-            assert_eq!(bits(&alone)[..shape.input.len()], bits(&actual)[..shape.input.len()], "dx alone: {shape:?}");
-            assert_eq!((&alone.sum, &alone.dot), (&actual.sum, &actual.dot), "sums of dx alone: {shape:?}");
+            let of_input = |computed: &Computed| {
+                let Computed { dx, sum, dot, .. } = computed.clone();
+                bits(&Computed { dx, sum, dot, depthwise: vec![], pointwise: vec![] })
+            };
+            assert_eq!(of_input(&alone), of_input(&actual), "without gradients of weights: {shape:?}");
             // The prelude is not run again: but for sums over it, all that is read of `x` is where a ReLU lets it through.
             let (values, border) = self.preluded(kernels);
             let other = if sums { self.x.to_vec() } else { self.x_with_the_same_mask() };
@@ -394,14 +398,19 @@ fn cases(kernels: Kernels, random: &mut Random) -> Vec<Case> {
             for (kind, width) in [12, 14, 16, 19, 28, 29, 32].into_iter().enumerate() {
                 let input = ImageShape::new(4, width, channels);
                 let shape = SeparableShape { input, kernel, stride, dilation, output_channels: outputs };
-                cases.push(Case::new(shape, kind + channels, random));
+                // Any prelude, and one with a ReLU.
+                cases.extend([kind + channels, kind % 2].map(|kind| Case::new(shape, kind, random)));
             }
         }
     }
     // Whole blocks, and more strips than the rings have room for.
-    let shape =
-        SeparableShape { input: ImageShape::new(13, 32, 16), kernel: 5, stride: 1, dilation: 1, output_channels: 16 };
-    cases.push(Case::new(shape, 0, random));
+    for (kernel, dilation) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
+        for (height, width, channels) in [(13, 32, 16), (27, 32, 8), (37, 14, 8), (21, 28, 24), (19, 16, 36)] {
+            let input = ImageShape::new(height, width, channels);
+            let shape = SeparableShape { input, kernel, stride: 1, dilation, output_channels: channels };
+            cases.push(Case::new(shape, 0, random));
+        }
+    }
     cases
 }
 
@@ -421,6 +430,46 @@ fn backward() {
     for kernels in kernels() {
         for case in cases(kernels, &mut random) {
             case.check_backward(kernels, &mut random);
+        }
+    }
+}
+
+#[test]
+fn the_gradient_of_the_input_has_the_same_bits_wherever_it_starts() {
+    let mut random = Random::new(4);
+    for kernels in kernels() {
+        for (width, channels) in [(14, 8), (16, 8), (7, 16), (16, 16), (8, 24)] {
+            let input = ImageShape::new(9, width, channels);
+            let shape = SeparableShape { input, kernel: 3, stride: 1, dilation: 1, output_channels: channels };
+            let case = Case::new(shape, 0, &mut random);
+            let (mean, above) = (random.values(channels), Above::new(shape, true, &mut random));
+            let mut transposed = vec![0.0; case.pointwise.len()];
+            reference::transpose(&case.pointwise, &mut transposed, 1, channels, channels);
+            let (mut elements, mut memory) = (vec![0.0; shape.backward_scratch()], vec![0.0; input.len() + 64]);
+            let line = memory.as_ptr().align_offset(64);
+            let mut run = |offset: usize, want_dw: bool| {
+                let dx = &mut memory[line + offset..][..input.len()];
+                let (mut sum, mut dot) = (vec![0.0; channels], vec![0.0; channels]);
+                let (mut depthwise, mut pointwise) = (vec![0.0; case.depthwise.len()], vec![0.0; transposed.len()]);
+                let sums = Some(NormSums { mean: &mean, scale: 1.0, sum: &mut sum, dot: &mut dot });
+                kernels.separable_backward(
+                    SeparableInput::new(&case.x[..], case.prelude()),
+                    shape,
+                    SeparableWeights { depthwise: &case.depthwise, pointwise_transposed: &transposed },
+                    above.source(),
+                    Some(SeparableInputGradient { dx, accumulate: false, sums }),
+                    want_dw.then_some(SeparableWeightGradient { depthwise: &mut depthwise, pointwise: &mut pointwise }),
+                    SeparableScratch::new(&mut elements),
+                );
+                bits(&Computed { dx: dx.to_vec(), sum, dot, depthwise: vec![], pointwise: vec![] })
+            };
+            let expected = run(0, true);
+            for offset in [0, 1, 8, 16] {
+                for want_dw in [true, false] {
+                    let context = (kernels, shape, offset, want_dw);
+                    assert_eq!(run(offset, want_dw), expected, "{context:?}");
+                }
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 use super::dense::OuterProducts;
 use super::product::{Destination, Product};
 use crate::arch::Simd;
+use crate::ops::lanes::add_channels;
 
 /// Factors, and columns.
 const SIZE: usize = 8;
@@ -53,7 +54,7 @@ impl Product {
             }
             if !self.moments.is_null() {
                 for (index, moment) in moments.into_iter().enumerate() {
-                    add_halves::<S>(moment, self.moments.add(index * SIZE));
+                    add_channels::<S, true, false>(moment, self.moments.add(index * SIZE), SIZE);
                 }
             }
         }
@@ -157,11 +158,4 @@ impl OuterProducts {
         }
         2 * pairs
     }
-}
-
-/// Adds both halves of a register to the eight elements at `target`.
-#[inline(always)]
-pub(super) unsafe fn add_halves<S: Simd>(value: S::Vector, target: *mut f32) {
-    // SAFETY: the caller promises the elements.
-    unsafe { S::Rest::store(target, S::Rest::add(S::Rest::load(target), S::add_halves(value))) }
 }

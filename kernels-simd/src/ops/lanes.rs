@@ -2,7 +2,6 @@
 
 pub(super) use crate::arch::MAX_LANES;
 use crate::arch::Simd;
-use crate::ops::halves::add_halves;
 
 /// `with_lanes!(S, rest, PARTIAL, count, { … })` runs the block for the next `count` of `rest` channels (`rest > 0`):
 /// for a whole register with the constant `PARTIAL` false, or for what is left with `PARTIAL` true.
@@ -99,7 +98,7 @@ pub(super) unsafe fn add_channels<S: Simd, const TWICE: bool, const PARTIAL: boo
     // SAFETY: the caller's promise.
     unsafe {
         if TWICE {
-            add_halves::<S>(value, target);
+            S::Rest::store(target, S::Rest::add(S::Rest::load(target), S::add_halves(value)));
         } else {
             store::<S, PARTIAL>(target, S::add(load::<S, PARTIAL>(target, count), value), count);
         }

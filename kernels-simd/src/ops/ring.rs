@@ -38,12 +38,12 @@ impl Ring {
         self.slot(h) * self.row_len
     }
 
-    /// The same rows from element `first` on.
+    /// The same rows, each from element `first` on.
     pub fn starting_at(self, first: usize) -> Self {
         Self { start: self.start.wrapping_add(first), ..self }
     }
 
-    /// Rows from `above` above row `first` on, of an image of `height` rows; those outside of it are read at `outside`, which has zeros.
+    /// Rows from `above` above row `first` on, of an image of `height` rows; those outside of it are at `outside`.
     pub fn padded(self, first: usize, above: usize, height: usize, outside: *const f32) -> PaddedRows {
         let first_inside = first.saturating_sub(above);
         PaddedRows {
@@ -67,7 +67,7 @@ impl Ring {
     }
 }
 
-/// Rows of an image, some of which are zero and stored nowhere.
+/// Rows of an image and of zeros around it, which are stored nowhere.
 #[derive(Clone, Copy)]
 pub(super) struct PaddedRows {
     pub rows: Ring,
@@ -77,12 +77,12 @@ pub(super) struct PaddedRows {
     pub inside: usize,
     /// The slot of the first stored row.
     pub slot: usize,
-    /// A row of zeros.
+    /// Where all others are: a row of zeros, or null.
     pub outside: *const f32,
 }
 
 impl PaddedRows {
-    /// Where row `row` starts.
+    /// Where row `row` starts, or [`outside`](Self::outside).
     ///
     /// # Safety
     ///

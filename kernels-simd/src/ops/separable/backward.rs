@@ -378,6 +378,7 @@ impl<'a> Pass<'a> {
         let every_register = registers > FEW_REGISTERS;
         let portions_of_row = if every_register { registers } else { 1 };
         let product = self.portions_of_product(rows);
+        // Where both gradients are one pass, the last of these is asked for at the rows of the input's.
         let portions_of_weights = if weights { rows * portions_of_row + product + 1 } else { 0 };
         // At other strides a row asks once.
         let portions_of_input = input_rows * if shape.stride == 1 { portions_of_row } else { 1 };
@@ -542,32 +543,32 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Computes the rows `rows` of the gradient of the input, as far as `finish`, and what they add to that of the depthwise weights. Returns whether
-    /// that is all of `finish`.
+    /// Computes the rows `rows` of the gradient of the input, what they add to that of the depthwise weights, and as much of `finish` as [`End::of`] says;
+    /// returns whether that is all of it. The shape is one that [`Gradients::fit`].
     unsafe fn both_gradients(&mut self, rows: Range<usize>, finish: &Finish<'_>, dw: &mut [f32]) -> bool {
         let (shape, padding) = (self.shape, self.shape.padding());
         let left = padding.left * shape.input.channels;
         let end = End::of(finish);
-        let bare = matches!(end, End::Bare);
         let gradients = Gradients {
             shape,
-            x: self.preluded.starting_at(left).padded(rows.start, 0, shape.input.height, self.zeros),
-            // Left of a row are as many zeros for each side of the padding.
+            x: self.preluded.starting_at(left).padded(rows.start, 0, shape.input.height, ptr::null()),
+            // A row has twice the zeros of the padding on its left.
             dy: self.middle_gradient.starting_at(left).padded(
                 rows.start,
                 padding.top,
                 shape.output().height,
-                self.zeros,
+                ptr::null(),
             ),
             rows: rows.len(),
             w: self.weights.depthwise.as_ptr(),
             dw: dw.as_mut_ptr(),
-            dx: if bare { self.middle } else { finish.dx },
+            dx: if end == End::Bare { self.middle } else { finish.dx },
             end,
+            finish,
         };
-        // SAFETY: promised by the caller.
+        // SAFETY: promised by the caller; both rings have the rows that these need.
         unsafe { gradients.compute(self.kernels, &mut self.ahead) }
-        !bare
+        end != End::Bare
     }
 
     /// Moves the sums to double precision.

@@ -42,7 +42,7 @@ impl Finish<'_> {
 }
 
 /// Partial sums kept side by side, so that additions do not wait for each other.
-const CHAINS: usize = 2;
+pub(super) const CHAINS: usize = 2;
 
 #[inline(always)]
 unsafe fn finish_pixels<S: Simd>(finish: &Finish<'_>) {
@@ -112,8 +112,8 @@ unsafe fn pixels<S: Simd, E: Element, const RELU: bool, const SUMS: bool, const 
         let step = together * finish.channels;
         let mut at = channel;
         let mut left = finish.pixels / together;
-        // In the order of the pass that computes the gradients of the weights, too: the sums are the same then.
-        let block = block_of(finish.width, finish.channels).unwrap_or(2 * CHAINS);
+        // The sums are the same bits then, whether or not gradients of weights are computed in the same pass. All blocks that chains divide are one order.
+        let block = block_of(finish.width, finish.channels).unwrap_or(CHAINS);
         while left > 0 {
             let count = block.min(left);
             for _ in 0..count / CHAINS {

@@ -3,12 +3,12 @@
 //! An element of the gradient of the output goes to a pixel of the input with the weight of a tap, and with the pixel to the gradient of that tap.
 //! Loaded once for both it is worth two multiply-adds, and what the end of the pixel's gradient needs is in registers: at 16 channels, 32×32, both
 //! gradients of a stage take 10.8 µs in place of 11.4 for 3×3 and 17.2 in place of 18.0 for 5×5, at 8 channels, 28×28, 4.4 in place of 4.7 (AMD EPYC,
-//! Zen 5, 2026-11-30). It takes 28 registers: AVX2 has 16.
+//! Zen 5, 2026-11-30). It takes up to 27 registers at once: AVX2 has 16.
 
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use super::finish::Finish;
+use super::finish::{CHAINS, Finish};
 use crate::arch::Simd;
 use crate::isa::Isa;
 use crate::kernels::{Kernels, dispatch};
@@ -24,7 +24,7 @@ pub(super) struct Gradients<'a> {
     pub shape: SeparableShape,
     /// The input behind the prelude, without padding, from the first of these rows on.
     pub x: PaddedRows,
-    /// The gradient of the output, with the columns of the padding, from the first row on that reaches these.
+    /// The gradient of the output, with the columns of the padding, from the first row on that reaches these; those outside are null.
     pub dy: PaddedRows,
     pub rows: usize,
     /// `[k, k, C]`.
@@ -33,30 +33,32 @@ pub(super) struct Gradients<'a> {
     pub dw: *mut f32,
     /// `[rows, W, C]`: the gradient of the input.
     pub dx: *mut f32,
-    pub end: End<'a>,
+    pub end: End,
+    /// What a gradient needs that does not end as it is.
+    pub finish: &'a Finish<'a>,
 }
 
 /// How the gradient of the input ends.
-#[derive(Clone, Copy)]
-pub(super) enum End<'a> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
     /// As it is.
     Bare,
     /// Where the ReLU lets the input through, stored or added.
     Masked { accumulate: bool },
-    /// Where the ReLU lets the input `x` through, with the sums of [`Finish::sums`]; with `stream` past the caches.
-    Summed { x: Stored<'a>, mean: *const f32, sums: *mut f32, stream: bool },
+    /// Where the ReLU lets the input through, with sums; with `stream` past the caches.
+    Summed { stream: bool },
 }
 
-impl<'a> End<'a> {
+impl End {
     /// All that `finish` says, or nothing of it.
-    pub fn of(finish: &Finish<'a>) -> Self {
-        let registers = finish.channels.is_multiple_of(MAX_LANES) || are_pairs(finish.channels);
+    pub fn of(finish: &Finish<'_>) -> Self {
+        let whole_registers = finish.channels.is_multiple_of(MAX_LANES) || are_pairs(finish.channels);
         let boundary = finish.dx.addr().is_multiple_of(MAX_LANES * size_of::<f32>());
-        match () {
-            () if !registers || !finish.prelude.has_relu() => Self::Bare,
-            () if finish.mean.is_null() => Self::Masked { accumulate: finish.accumulate },
-            () if finish.accumulate => Self::Bare,
-            () => Self::Summed { x: finish.x, mean: finish.mean, sums: finish.sums, stream: finish.stream && boundary },
+        match (finish.mean.is_null(), finish.accumulate) {
+            _ if !whole_registers || !finish.prelude.has_relu() => Self::Bare,
+            (true, accumulate) => Self::Masked { accumulate },
+            (false, true) => Self::Bare,
+            (false, false) => Self::Summed { stream: finish.stream && boundary },
         }
     }
 }
@@ -66,7 +68,7 @@ const MAX_KERNEL: usize = 5;
 
 /// What a register of channels adds to the gradients of the taps.
 #[repr(align(64))]
-struct Sums(MaybeUninit<[f32; MAX_KERNEL * MAX_KERNEL * MAX_LANES]>);
+struct TapSums(MaybeUninit<[f32; MAX_KERNEL * MAX_KERNEL * MAX_LANES]>);
 
 /// Whether two pixels fill a register.
 const fn are_pairs(channels: usize) -> bool {
@@ -76,7 +78,7 @@ const fn are_pairs(channels: usize) -> bool {
 /// Registers of the pixels of a row that are computed together, if there is code for it.
 pub(super) fn block_of(width: usize, channels: usize) -> Option<usize> {
     let pixels = if are_pairs(channels) { 2 } else { 1 };
-    [8, 7].into_iter().find(|block| width.is_multiple_of(block * pixels))
+    [8, 7].into_iter().find(|block| width > 0 && width.is_multiple_of(block * pixels))
 }
 
 impl Gradients<'_> {
@@ -86,77 +88,66 @@ impl Gradients<'_> {
             && matches!((shape.kernel, shape.stride, shape.dilation), (3 | MAX_KERNEL, 1, 1 | 2))
             && block_of(shape.input.width, shape.input.channels).is_some()
     }
-
-    /// Computes all rows. [`Ahead::ask_at`] is called before each, for each register of channels.
-    ///
-    /// # Safety
-    ///
-    /// They [`fit`](Self::fit), and the pointers cover all rows, windows and taps.
-    pub unsafe fn compute(&self, kernels: Kernels, ahead: &mut Ahead) {
-        let these = self;
-        macro_rules! patterns {
-            ($($pattern:pat => $name:ident,)*) => {
-                match (self.shape.kernel, self.shape.dilation, are_pairs(self.shape.input.channels)) {
-                    $($pattern => dispatch!(kernels, $name(these: &Gradients<'_>, ahead: &mut Ahead)),)*
-                }
-            };
-        }
-        // SAFETY: promised by the caller.
-        unsafe {
-            patterns! {
-                (3, 1, false) => three,
-                (3, _, false) => three_dilated,
-                (_, 1, false) => five,
-                (_, _, false) => five_dilated,
-                (3, 1, true) => three_in_pairs,
-                (3, _, true) => three_dilated_in_pairs,
-                (_, 1, true) => five_in_pairs,
-                (_, _, true) => five_dilated_in_pairs,
-            }
-        }
-    }
 }
 
-/// `patterns!(name: kernel, step, spread, chains, twice; …)`: a function for each, see [`row_of_taps`]. In one for all the compiler runs out of
-/// registers.
+/// `patterns!(pattern => name: kernel, step, spread, chains, twice; …)`: a function for each kernel, dilation, and whether pixels are pairs, see
+/// [`row_of_taps`], and one that finds it. In a single function the compiler runs out of registers.
 macro_rules! patterns {
-    ($($name:ident: $kernel:literal, $step:literal, $spread:literal, $chains:literal, $twice:literal;)*) => {
+    ($($pattern:pat => $name:ident: $kernel:literal, $step:literal, $spread:literal, $chains:expr, $twice:literal;)*) => {
         $(
             #[inline(always)]
             unsafe fn $name<S: Simd>(gradients: &Gradients<'_>, ahead: &mut Ahead) {
                 // SAFETY: promised by the caller.
                 unsafe {
                     if const { S::LANES < MAX_LANES } {
-                        // Nothing fits.
+                        unreachable!("there is code for AVX-512 alone");
                     } else if $twice {
-                        widths::<S, $kernel, $step, $spread, $chains, true, false>(0, S::LANES, gradients, ahead);
+                        blocks::<S, $kernel, $step, $spread, $chains, true, false>(0, S::LANES, gradients, ahead);
                     } else {
                         for_registers!(
                             S,
                             0..gradients.shape.input.channels,
-                            widths::<$kernel, $step, $spread, $chains, false>(gradients, ahead)
+                            blocks::<$kernel, $step, $spread, $chains, false>(gradients, ahead)
                         );
                     }
                 }
             }
         )*
+
+        impl Gradients<'_> {
+            /// Computes all rows. [`Ahead::ask_at`] is called before each, for each register of channels.
+            ///
+            /// # Safety
+            ///
+            /// They [`fit`](Self::fit). The pointers cover all rows and windows, of which are stored at most as many rows as the rings have slots, and the taps,
+            /// and what is written is not read as anything else. The end is [`Bare`](End::Bare), or that [`of`](End::of) `finish`, which covers the rows, too.
+            pub unsafe fn compute(&self, kernels: Kernels, ahead: &mut Ahead) {
+                let these = self;
+                // SAFETY: promised by the caller.
+                unsafe {
+                    match (self.shape.kernel, self.shape.dilation, are_pairs(self.shape.input.channels)) {
+                        $($pattern => dispatch!(kernels, $name(these: &Gradients<'_>, ahead: &mut Ahead)),)*
+                    }
+                }
+            }
+        }
     };
 }
 
 patterns! {
-    three: 3, 1, 1, 2, false;
-    three_dilated: 3, 1, 2, 2, false;
-    five: 5, 1, 1, 1, false;
-    five_dilated: 5, 1, 2, 1, false;
-    three_in_pairs: 3, 2, 1, 2, true;
-    three_dilated_in_pairs: 3, 1, 1, 2, true;
-    five_in_pairs: 5, 2, 1, 1, true;
-    five_dilated_in_pairs: 5, 1, 1, 1, true;
+    (3, 1, false) => three: 3, 1, 1, 2, false;
+    (3, _, false) => three_dilated: 3, 1, 2, 2, false;
+    (_, 1, false) => five: 5, 1, 1, 1, false;
+    (_, _, false) => five_dilated: 5, 1, 2, 1, false;
+    (3, 1, true) => three_in_pairs: 3, 2, 1, 2, true;
+    (3, _, true) => three_dilated_in_pairs: 3, 1, 1, 2, true;
+    (_, 1, true) => five_in_pairs: 5, 2, 1, 1, true;
+    (_, _, true) => five_dilated_in_pairs: 5, 1, 1, 1, true;
 }
 
 /// One register of channels, or of two pixels with `TWICE`.
 #[inline(always)]
-unsafe fn widths<
+unsafe fn blocks<
     S: Simd,
     const K: usize,
     const STEP: usize,
@@ -197,6 +188,7 @@ unsafe fn ends<
     ahead: &mut Ahead,
 ) {
     let whole = const { S::LANES == MAX_LANES && !PARTIAL };
+    debug_assert!(whole || gradients.end == End::Bare, "whole registers have an end");
     macro_rules! rows {
         ($mask:literal, $add:literal, $sum:literal, $stream:literal, $x:expr) => {
             rows::<S, _, P, K, STEP, SPREAD, N, TWICE, PARTIAL, $mask, $add, $sum, $stream>(
@@ -210,7 +202,7 @@ unsafe fn ends<
         match gradients.end {
             End::Masked { accumulate: false } if whole => rows!(true, false, false, false, none),
             End::Masked { accumulate: true } if whole => rows!(true, true, false, false, none),
-            End::Summed { x, stream, .. } if whole => match (x, stream) {
+            End::Summed { stream } if whole => match (gradients.finish.x, stream) {
                 (Stored::F32(x), true) => rows!(true, false, true, true, x.as_ptr()),
                 (Stored::F16(x), true) => rows!(true, false, true, true, x.as_ptr()),
                 (Stored::F32(x), false) => rows!(true, false, true, false, x.as_ptr()),
@@ -221,7 +213,7 @@ unsafe fn ends<
     }
 }
 
-/// All rows of one register, `P` pixels or pairs of them at a time.
+/// All rows of one register, `P` pixels or pairs of them at a time. `x_before` is the input ahead of the prelude, for `SUM`.
 #[inline(always)]
 unsafe fn rows<
     S: Simd,
@@ -244,87 +236,125 @@ unsafe fn rows<
     x_before: *const E,
     ahead: &mut Ahead,
 ) {
-    let SeparableShape { input, dilation, .. } = gradients.shape;
+    let &Gradients { shape: SeparableShape { input, dilation, .. }, w, finish, .. } = gradients;
     let pixel = input.channels * const { if TWICE { 2 } else { 1 } };
     let blocks = input.width * input.channels / (pixel * P);
-    let (mean, targets) = match gradients.end {
-        End::Summed { mean, sums, .. } => (mean, sums),
-        End::Bare | End::Masked { .. } => (ptr::null(), ptr::null_mut()),
-    };
-    let mut x_before = x_before.wrapping_add(channel);
     // SAFETY: promised by the caller.
     unsafe {
         let zero = S::splat(0.0);
-        let mut sums = Sums(MaybeUninit::uninit());
+        let mut tap_sums = TapSums(MaybeUninit::uninit());
         // In memory: the compiler would not keep other things in registers for them.
-        let sums = opaque(sums.0.as_mut_ptr().cast()).cast_mut();
+        let tap_sums = opaque(tap_sums.0.as_mut_ptr().cast()).cast_mut();
         for tap in 0..K * K {
-            S::store(sums.add(tap * S::LANES), zero);
+            S::store(tap_sums.add(tap * S::LANES), zero);
         }
-        let last_row = gradients.w.add((K - 1) * K * input.channels);
-        let last_sums = sums.add((K - 1) * K * S::LANES);
-        let mut totals = [[zero; 2]; 2];
-        let mut target = gradients.dx.add(channel);
+        let mut totals = Totals { sums: [zero; CHAINS], dots: [zero; CHAINS] };
+        let mut places = Places { dx: gradients.dx.add(channel), x: x_before.wrapping_add(channel), pixel, lanes };
         for row in 0..gradients.rows {
             ahead.ask_at(channel);
             let mut x = gradients.x.row(row).add(channel);
             let mut sources = [ptr::null(); K];
             for (tap, dy) in sources.iter_mut().enumerate() {
-                *dy = gradients.dy.row(row + tap * dilation).add(channel);
+                *dy = gradients.dy.row(row + tap * dilation);
             }
-            for _ in 0..blocks {
+            for block in 0..blocks {
                 let (mut pixels, mut dx) = ([zero; P], [zero; P]);
                 for element in &mut pixels {
                     *element = load::<S, PARTIAL>(x, lanes);
                     x = opaque(x.wrapping_add(pixel));
                 }
                 // From the last row of taps to the first their sources ascend.
-                let (mut w, mut sums) = (last_row.add(channel), last_sums);
-                for dy in &mut sources {
-                    let taps = Taps { w, sums, channels: input.channels, unit: pixel / STEP, lanes };
-                    row_of_taps::<S, P, K, STEP, SPREAD, N, TWICE, PARTIAL>(opaque(*dy), &taps, &pixels, &mut dx);
-                    *dy = dy.wrapping_add(P * pixel);
-                    w = w.wrapping_sub(K * input.channels);
-                    sums = sums.wrapping_sub(K * S::LANES);
+                for (tap, &dy) in (0..K).rev().zip(&sources) {
+                    if !dy.is_null() {
+                        let taps = Taps {
+                            w: w.add(tap * K * input.channels + channel),
+                            sums: tap_sums.add(tap * K * S::LANES),
+                            channels: input.channels,
+                            unit: pixel / STEP,
+                            lanes,
+                        };
+                        let dy = opaque(dy.add(block * P * pixel + channel));
+                        row_of_taps::<S, P, K, STEP, SPREAD, N, TWICE, PARTIAL>(dy, &taps, &pixels, &mut dx);
+                    }
                 }
-                let mean = if SUM { load_channels::<S, TWICE, PARTIAL>(mean.add(channel), lanes) } else { zero };
-                let [sums, dots] = &mut totals;
-                for (index, (u, mut value)) in pixels.into_iter().zip(dx).enumerate() {
-                    if MASK {
-                        value = S::select(S::greater(u, zero), value, zero);
-                    }
-                    if ADD {
-                        value = S::add(load::<S, PARTIAL>(target, lanes), value);
-                    }
-                    if STREAM {
-                        S::stream(target, value);
-                    } else {
-                        store::<S, PARTIAL>(target, value, lanes);
-                    }
-                    if SUM {
-                        sums[index % 2] = S::add(sums[index % 2], value);
-                        let x = E::load::<S, false>(x_before, lanes);
-                        dots[index % 2] = S::mul_add(value, S::sub(x, mean), dots[index % 2]);
-                        x_before = opaque(x_before.cast::<f32>()).cast::<E>().wrapping_add(pixel);
-                    }
-                    target = opaque(target.wrapping_add(pixel)).cast_mut();
-                }
+                let mean = if SUM { load_channels::<S, TWICE, PARTIAL>(finish.mean.add(channel), lanes) } else { zero };
+                end::<S, E, P, PARTIAL, MASK, ADD, SUM, STREAM>(&pixels, dx, mean, &mut places, &mut totals);
             }
         }
         for tap in 0..K * K {
-            let sum = S::load(sums.add(tap * S::LANES));
+            let sum = S::load(tap_sums.add(tap * S::LANES));
             add_channels::<S, TWICE, PARTIAL>(sum, gradients.dw.add(tap * input.channels + channel), lanes);
         }
         if SUM {
-            for (index, [a, b]) in totals.into_iter().enumerate() {
-                let target = targets.add(index * input.channels + channel);
+            for (index, [a, b]) in [totals.sums, totals.dots].into_iter().enumerate() {
+                let target = finish.sums.add(index * input.channels + channel);
                 add_channels::<S, TWICE, PARTIAL>(S::add(a, b), target, lanes);
             }
         }
     }
 }
 
-/// One row of them.
+/// The sums of [`Finish`], in its order.
+struct Totals<S: Simd> {
+    sums: [S::Vector; CHAINS],
+    dots: [S::Vector; CHAINS],
+}
+
+/// Where the next pixel is.
+struct Places<E> {
+    dx: *mut f32,
+    /// The input ahead of the prelude.
+    x: *const E,
+    /// Elements between pixels.
+    pixel: usize,
+    lanes: usize,
+}
+
+/// The end of the gradient of `P` pixels, which are `pixels` behind the prelude.
+#[inline(always)]
+unsafe fn end<
+    S: Simd,
+    E: Element,
+    const P: usize,
+    const PARTIAL: bool,
+    const MASK: bool,
+    const ADD: bool,
+    const SUM: bool,
+    const STREAM: bool,
+>(
+    pixels: &[S::Vector; P],
+    dx: [S::Vector; P],
+    mean: S::Vector,
+    places: &mut Places<E>,
+    totals: &mut Totals<S>,
+) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let (zero, lanes) = (S::splat(0.0), places.lanes);
+        for (index, (pixel, mut value)) in pixels.iter().zip(dx).enumerate() {
+            if MASK {
+                value = S::select(S::greater(*pixel, zero), value, zero);
+            }
+            if ADD {
+                value = S::add(load::<S, PARTIAL>(places.dx, lanes), value);
+            }
+            if STREAM {
+                S::stream(places.dx, value);
+            } else {
+                store::<S, PARTIAL>(places.dx, value, lanes);
+            }
+            if SUM {
+                let (sum, dot) = (&mut totals.sums[index % CHAINS], &mut totals.dots[index % CHAINS]);
+                *sum = S::add(*sum, value);
+                *dot = S::mul_add(value, S::sub(E::load::<S, false>(places.x, lanes), mean), *dot);
+                places.x = opaque(places.x.cast()).cast::<E>().wrapping_add(places.pixel);
+            }
+            places.dx = opaque(places.dx.wrapping_add(places.pixel)).cast_mut();
+        }
+    }
+}
+
+/// One row of taps.
 struct Taps {
     w: *const f32,
     /// What is added to the gradient of each, one register behind the other.

@@ -13,7 +13,7 @@ pub struct SeparableInput<'a> {
     /// The pass through which it is read.
     pub prelude: Prelude<'a>,
     /// What that pass makes of `x`, if it is there, as where several convolutions read one image; it is then read wherever the pass would be run. It is
-    /// not checked against `x`, which the backward pass reads beside it for the mask of a ReLU.
+    /// not checked against `x`, of which the backward pass may read the mask of a ReLU.
     pub preluded: Option<Preluded<'a>>,
 }
 
