@@ -144,7 +144,7 @@ fn a_norm_s_backward() {
     });
 }
 
-/// Of `channels` channels, to as many and to others; the last size has strips of an odd number of pixels.
+/// Of `channels` channels, to as many and to others; rows of 13 pixels have strips of an odd number of pixels.
 fn shapes(channels: usize) -> impl Iterator<Item = SeparableShape> {
     [(3, 1, 1, 0), (5, 1, 2, 0), (3, 2, 1, 0), (5, 2, 1, 8), (3, 1, 2, 16), (5, 1, 1, 0)].into_iter().flat_map(
         move |(kernel, stride, dilation, outputs)| {
