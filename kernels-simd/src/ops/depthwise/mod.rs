@@ -87,7 +87,7 @@ impl Kernels {
 }
 
 /// Pixels that are computed as one, `twice` for those whose channels fill half a register.
-const fn pixels_per_register(twice: bool) -> usize {
+pub(super) const fn pixels_per_register(twice: bool) -> usize {
     if twice { 2 } else { 1 }
 }
 

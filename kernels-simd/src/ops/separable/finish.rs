@@ -113,7 +113,7 @@ unsafe fn pixels<S: Simd, E: Element, const RELU: bool, const SUMS: bool, const 
         let mut at = channel;
         let mut left = finish.pixels / together;
         // The sums are the same bits then, whether or not gradients of weights are computed in the same pass. All blocks that chains divide are one order.
-        let block = block_of(finish.width, finish.channels).unwrap_or(CHAINS);
+        let block = block_of(S::LANES, finish.width, finish.channels).unwrap_or(CHAINS);
         while left > 0 {
             let count = block.min(left);
             for _ in 0..count / CHAINS {

@@ -2,8 +2,8 @@
 //!
 //! An element of the gradient of the output goes to a pixel of the input with the weight of a tap, and with the pixel to the gradient of that tap.
 //! Loaded once for both it is worth two multiply-adds, and what the end of the pixel's gradient needs is in registers: at 16 channels, 32×32, both
-//! gradients of a stage take 11.1 µs in place of 11.5 for 3×3 and 17.1 in place of 18.0 for 5×5, at 64 channels, 8×8, 6.2 in place of 6.75 (AMD EPYC,
-//! Zen 5, 2026-11-30). That is up to 27 registers at once: AVX2 has 16.
+//! gradients of a stage take 11.1 µs in place of 11.5 for 3×3 and 17.1 in place of 18.0 for 5×5, at 64 channels, 8×8, 6.2 in place of 6.75 with AVX-512; with
+//! AVX2 19.4 in place of 22.8, 30.4 in place of 36.1, and 11.1 in place of 12.2 (AMD EPYC, Zen 5, 2026-11-30).
 
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -12,6 +12,7 @@ use super::finish::{CHAINS, Finish};
 use crate::arch::Simd;
 use crate::isa::Isa;
 use crate::kernels::{Kernels, dispatch};
+use crate::ops::depthwise::pixels_per_register;
 use crate::ops::depthwise::places::{each_place, pixel_of_place, places};
 use crate::ops::lanes::{MAX_LANES, add_channels, for_registers, load, load_channels, opaque, store};
 use crate::ops::prefetch::Ahead;
@@ -51,9 +52,10 @@ pub(super) enum End {
 
 impl End {
     /// All that `finish` says, or nothing of it.
-    pub fn of(finish: &Finish<'_>) -> Self {
-        let whole_registers = finish.channels.is_multiple_of(MAX_LANES) || are_pairs(finish.channels);
-        let boundary = finish.dx.addr().is_multiple_of(MAX_LANES * size_of::<f32>());
+    pub fn of(finish: &Finish<'_>, kernels: Kernels) -> Self {
+        let lanes = kernels.isa().lanes();
+        let whole_registers = finish.channels.is_multiple_of(lanes) || are_pairs(lanes, finish.channels);
+        let boundary = finish.dx.addr().is_multiple_of(lanes * size_of::<f32>());
         match (finish.mean.is_null(), finish.accumulate) {
             _ if !whole_registers || !finish.prelude.has_relu() => Self::Bare,
             (true, accumulate) => Self::Masked { accumulate },
@@ -66,27 +68,36 @@ impl End {
 /// Rows and columns of taps at most.
 const MAX_KERNEL: usize = 5;
 
+const AVX2_LANES: usize = Isa::Avx2.lanes();
+
 /// What a register of channels adds to the gradients of the taps.
 #[repr(align(64))]
 struct TapSums(MaybeUninit<[f32; MAX_KERNEL * MAX_KERNEL * MAX_LANES]>);
 
-/// Whether two pixels fill a register.
-const fn are_pairs(channels: usize) -> bool {
-    2 * channels == MAX_LANES
+/// Whether two pixels fill a register of `lanes` that has no code of its own for half of it.
+const fn are_pairs(lanes: usize, channels: usize) -> bool {
+    lanes == MAX_LANES && 2 * channels == MAX_LANES
 }
 
+/// Pixels that are computed together with 16 registers, of which that takes up to 15; with 32 it takes up to 27 for eight.
+const SHORT_BLOCK: usize = 4;
+
 /// Registers of the pixels of a row that are computed together, if there is code for it.
-pub(super) fn block_of(width: usize, channels: usize) -> Option<usize> {
-    let pixels = if are_pairs(channels) { 2 } else { 1 };
-    [8, 7].into_iter().find(|block| width > 0 && width.is_multiple_of(block * pixels))
+pub(super) fn block_of(lanes: usize, width: usize, channels: usize) -> Option<usize> {
+    let pixels = if are_pairs(lanes, channels) { 2 } else { 1 };
+    let blocks: &[usize] = match lanes {
+        MAX_LANES => &[8, 7],
+        AVX2_LANES => &[SHORT_BLOCK],
+        _ => &[],
+    };
+    blocks.iter().copied().find(|block| width > 0 && width.is_multiple_of(block * pixels))
 }
 
 impl Gradients<'_> {
     /// Whether there is code for the shape.
     pub fn fit(kernels: Kernels, shape: SeparableShape) -> bool {
-        kernels.isa() == Isa::Avx512
-            && matches!((shape.kernel, shape.stride, shape.dilation), (3 | MAX_KERNEL, 1, 1 | 2))
-            && block_of(shape.input.width, shape.input.channels).is_some()
+        matches!((shape.kernel, shape.stride, shape.dilation), (3 | MAX_KERNEL, 1, 1 | 2))
+            && block_of(kernels.isa().lanes(), shape.input.width, shape.input.channels).is_some()
     }
 }
 
@@ -99,16 +110,15 @@ macro_rules! patterns {
             unsafe fn $name<S: Simd>(gradients: &Gradients<'_>, ahead: &mut Ahead) {
                 // SAFETY: promised by the caller.
                 unsafe {
-                    if const { S::LANES < MAX_LANES } {
-                        unreachable!("there is code for AVX-512 alone");
-                    } else if $twice {
+                    let channels = 0..gradients.shape.input.channels;
+                    if const { S::LANES == MAX_LANES && $twice } {
                         blocks::<S, $kernel, $step, $spread, $chains, true, false>(0, S::LANES, gradients, ahead);
+                    } else if const { S::LANES == MAX_LANES } {
+                        for_registers!(S, channels, blocks::<$kernel, $step, $spread, $chains, false>(gradients, ahead));
+                    } else if const { S::LANES == AVX2_LANES && !$twice } {
+                        for_registers!(S, channels, short_blocks::<$kernel, $step, $spread>(gradients, ahead));
                     } else {
-                        for_registers!(
-                            S,
-                            0..gradients.shape.input.channels,
-                            blocks::<$kernel, $step, $spread, $chains, false>(gradients, ahead)
-                        );
+                        unreachable!("there is code for AVX-512 and AVX2, and for pairs with AVX-512 alone");
                     }
                 }
             }
@@ -125,7 +135,8 @@ macro_rules! patterns {
                 let these = self;
                 // SAFETY: promised by the caller.
                 unsafe {
-                    match (self.shape.kernel, self.shape.dilation, are_pairs(self.shape.input.channels)) {
+                    let pairs = are_pairs(kernels.isa().lanes(), self.shape.input.channels);
+                    match (self.shape.kernel, self.shape.dilation, pairs) {
                         $($pattern => dispatch!(kernels, $name(these: &Gradients<'_>, ahead: &mut Ahead)),)*
                     }
                 }
@@ -163,12 +174,24 @@ unsafe fn blocks<
 ) {
     // SAFETY: promised by the caller.
     unsafe {
-        if block_of(gradients.shape.input.width, gradients.shape.input.channels) == Some(8) {
+        if block_of(MAX_LANES, gradients.shape.input.width, gradients.shape.input.channels) == Some(8) {
             ends::<S, 8, K, STEP, SPREAD, N, TWICE, PARTIAL>(channel, lanes, gradients, ahead);
         } else {
             ends::<S, 7, K, STEP, SPREAD, N, TWICE, PARTIAL>(channel, lanes, gradients, ahead);
         }
     }
+}
+
+/// One register of channels with 16 registers, which have no room for a second chain.
+#[inline(always)]
+unsafe fn short_blocks<S: Simd, const K: usize, const STEP: usize, const SPREAD: usize, const PARTIAL: bool>(
+    channel: usize,
+    lanes: usize,
+    gradients: &Gradients<'_>,
+    ahead: &mut Ahead,
+) {
+    // SAFETY: promised by the caller.
+    unsafe { ends::<S, SHORT_BLOCK, K, STEP, SPREAD, 1, false, PARTIAL>(channel, lanes, gradients, ahead) }
 }
 
 #[inline(always)]
@@ -187,7 +210,8 @@ unsafe fn ends<
     gradients: &Gradients<'_>,
     ahead: &mut Ahead,
 ) {
-    let whole = const { S::LANES == MAX_LANES && !PARTIAL };
+    // Shorter registers with AVX-512 are what is left of the channels.
+    let whole = const { (S::LANES == MAX_LANES || P == SHORT_BLOCK) && !PARTIAL };
     debug_assert!(whole || gradients.end == End::Bare, "whole registers have an end");
     macro_rules! rows {
         ($mask:literal, $add:literal, $sum:literal, $stream:literal, $x:expr) => {
@@ -237,7 +261,7 @@ unsafe fn rows<
     ahead: &mut Ahead,
 ) {
     let &Gradients { shape: SeparableShape { input, dilation, .. }, w, finish, .. } = gradients;
-    let pixel = input.channels * const { if TWICE { 2 } else { 1 } };
+    let pixel = input.channels * const { pixels_per_register(TWICE) };
     let blocks = input.width * input.channels / (pixel * P);
     // SAFETY: promised by the caller.
     unsafe {
