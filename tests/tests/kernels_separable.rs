@@ -395,7 +395,7 @@ fn cases(kernels: Kernels, random: &mut Random) -> Vec<Case> {
     for (channels, outputs) in [(lanes.div_ceil(2), 8), (lanes, 16), (lanes + 1, 3), (2 * lanes, 5)] {
         for (kernel, stride, dilation) in [(3, 1, 1), (3, 1, 2), (3, 2, 1), (5, 1, 1), (5, 1, 2), (5, 2, 1), (7, 1, 1)]
         {
-            for (kind, width) in [12, 14, 16, 19, 28, 29, 32].into_iter().enumerate() {
+            for (kind, width) in [4, 12, 14, 16, 19, 28, 29, 32].into_iter().enumerate() {
                 let input = ImageShape::new(4, width, channels);
                 let shape = SeparableShape { input, kernel, stride, dilation, output_channels: outputs };
                 // Any prelude, and one with a ReLU.
@@ -438,9 +438,11 @@ fn backward() {
 fn the_gradient_of_the_input_has_the_same_bits_wherever_it_starts() {
     let mut random = Random::new(4);
     for kernels in kernels() {
-        for (width, channels) in [(14, 8), (16, 8), (28, 8), (7, 16), (16, 16), (8, 24)] {
+        for (kernel, width, channels) in
+            [(3, 14, 8), (3, 16, 8), (5, 28, 8), (3, 7, 16), (3, 16, 16), (3, 8, 24), (5, 12, 40)]
+        {
             let input = ImageShape::new(9, width, channels);
-            let shape = SeparableShape { input, kernel: 3, stride: 1, dilation: 1, output_channels: channels };
+            let shape = SeparableShape { input, kernel, stride: 1, dilation: 1, output_channels: channels };
             let case = Case::new(shape, 0, &mut random);
             let (mean, above) = (random.values(channels), Above::new(shape, true, &mut random));
             let mut transposed = vec![0.0; case.pointwise.len()];

@@ -548,7 +548,7 @@ impl<'a> Pass<'a> {
     unsafe fn both_gradients(&mut self, rows: Range<usize>, finish: &Finish<'_>, dw: &mut [f32]) -> bool {
         let (shape, padding) = (self.shape, self.shape.padding());
         let left = padding.left * shape.input.channels;
-        let end = End::of(finish, self.kernels);
+        let end = End::of(finish, self.kernels.isa().lanes());
         let gradients = Gradients {
             shape,
             x: self.preluded.starting_at(left).padded(rows.start, 0, shape.input.height, ptr::null()),

@@ -4,6 +4,7 @@
 use super::gradients::block_of;
 use crate::arch::Simd;
 use crate::kernels::{Kernels, dispatch};
+use crate::ops::depthwise::pixels_per_register;
 use crate::ops::lanes::{add_channels, for_registers, load, load_channels, store};
 use crate::ops::prelude::Prelude;
 use crate::ops::stored::{Element, Stored};
@@ -108,11 +109,12 @@ unsafe fn pixels<S: Simd, E: Element, const RELU: bool, const SUMS: bool, const 
         let stream = finish.stream && boundary;
         let constants = Channels::<S> { scale, shift, mean, lanes, stream };
         let (mut sums, mut dots) = ([zero; CHAINS], [zero; CHAINS]);
-        let together = if TWICE { 2 } else { 1 };
+        let together = pixels_per_register(TWICE);
         let step = together * finish.channels;
         let mut at = channel;
         let mut left = finish.pixels / together;
         // The sums are the same bits then, whether or not gradients of weights are computed in the same pass. All blocks that chains divide are one order.
+        // What is left of the channels behind whole registers always ends here.
         let block = block_of(S::LANES, finish.width, finish.channels).unwrap_or(CHAINS);
         while left > 0 {
             let count = block.min(left);

@@ -51,9 +51,8 @@ pub(super) enum End {
 }
 
 impl End {
-    /// All that `finish` says, or nothing of it.
-    pub fn of(finish: &Finish<'_>, kernels: Kernels) -> Self {
-        let lanes = kernels.isa().lanes();
+    /// All that `finish` says, or nothing of it, with registers of `lanes`.
+    pub fn of(finish: &Finish<'_>, lanes: usize) -> Self {
         let whole_registers = finish.channels.is_multiple_of(lanes) || are_pairs(lanes, finish.channels);
         let boundary = finish.dx.addr().is_multiple_of(lanes * size_of::<f32>());
         match (finish.mean.is_null(), finish.accumulate) {
@@ -74,17 +73,17 @@ const AVX2_LANES: usize = Isa::Avx2.lanes();
 #[repr(align(64))]
 struct TapSums(MaybeUninit<[f32; MAX_KERNEL * MAX_KERNEL * MAX_LANES]>);
 
-/// Whether two pixels fill a register of `lanes` that has no code of its own for half of it.
+/// Whether two pixels fill a register of `lanes`, of an instruction set with code for that ([`Simd::TWICE`]).
 const fn are_pairs(lanes: usize, channels: usize) -> bool {
     lanes == MAX_LANES && 2 * channels == MAX_LANES
 }
 
-/// Pixels that are computed together with 16 registers, of which that takes up to 15; with 32 it takes up to 27 for eight.
+/// Pixels that are computed together with 16 registers, of which 3×3 takes 15; eight pixels take up to 27.
 const SHORT_BLOCK: usize = 4;
 
 /// Registers of the pixels of a row that are computed together, if there is code for it.
 pub(super) fn block_of(lanes: usize, width: usize, channels: usize) -> Option<usize> {
-    let pixels = if are_pairs(lanes, channels) { 2 } else { 1 };
+    let pixels = pixels_per_register(are_pairs(lanes, channels));
     let blocks: &[usize] = match lanes {
         MAX_LANES => &[8, 7],
         AVX2_LANES => &[SHORT_BLOCK],
@@ -111,7 +110,7 @@ macro_rules! patterns {
                 // SAFETY: promised by the caller.
                 unsafe {
                     let channels = 0..gradients.shape.input.channels;
-                    if const { S::LANES == MAX_LANES && $twice } {
+                    if const { S::TWICE && $twice } {
                         blocks::<S, $kernel, $step, $spread, $chains, true, false>(0, S::LANES, gradients, ahead);
                     } else if const { S::LANES == MAX_LANES } {
                         for_registers!(S, channels, blocks::<$kernel, $step, $spread, $chains, false>(gradients, ahead));
@@ -130,7 +129,7 @@ macro_rules! patterns {
             /// # Safety
             ///
             /// They [`fit`](Self::fit). The pointers cover all rows and windows, of which are stored at most as many rows as the rings have slots, and the taps,
-            /// and what is written is not read as anything else. The end is [`Bare`](End::Bare), or that [`of`](End::of) `finish`, which covers the rows, too.
+            /// and what is written is not read as anything else. The end is [`Bare`](End::Bare), or that [`of`](End::of) `finish`, which covers the rows, too, and the registers of `kernels`.
             pub unsafe fn compute(&self, kernels: Kernels, ahead: &mut Ahead) {
                 let these = self;
                 // SAFETY: promised by the caller.
@@ -182,7 +181,7 @@ unsafe fn blocks<
     }
 }
 
-/// One register of channels with 16 registers, which have no room for a second chain.
+/// The same where there are 16 registers: few pixels, and no room for a second sum of each tap.
 #[inline(always)]
 unsafe fn short_blocks<S: Simd, const K: usize, const STEP: usize, const SPREAD: usize, const PARTIAL: bool>(
     channel: usize,
