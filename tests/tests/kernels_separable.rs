@@ -393,8 +393,9 @@ fn cases(kernels: Kernels, random: &mut Random) -> Vec<Case> {
     // Rows in which blocks of pixels overlap or fill them, of channels that fill half a register, one, and more.
     let lanes = kernels.isa().lanes();
     for (channels, outputs) in [(lanes.div_ceil(2), 8), (lanes, 16), (lanes + 1, 3), (2 * lanes, 5)] {
-        for (kernel, stride, dilation) in [(3, 1, 1), (3, 1, 2), (3, 2, 1), (5, 1, 1), (5, 1, 2), (5, 2, 1), (7, 1, 1)]
-        {
+        let filters =
+            [(3, 1, 1), (3, 1, 2), (3, 2, 1), (3, 2, 2), (5, 1, 1), (5, 1, 2), (5, 2, 1), (5, 2, 2), (7, 1, 1)];
+        for (kernel, stride, dilation) in filters {
             for (kind, width) in [4, 12, 14, 16, 19, 28, 29, 32].into_iter().enumerate() {
                 let input = ImageShape::new(4, width, channels);
                 let shape = SeparableShape { input, kernel, stride, dilation, output_channels: outputs };
@@ -407,8 +408,10 @@ fn cases(kernels: Kernels, random: &mut Random) -> Vec<Case> {
     for (kernel, dilation) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
         for (height, width, channels) in [(13, 32, 16), (27, 32, 8), (37, 14, 8), (21, 28, 24), (19, 16, 36)] {
             let input = ImageShape::new(height, width, channels);
-            let shape = SeparableShape { input, kernel, stride: 1, dilation, output_channels: channels };
-            cases.push(Case::new(shape, 0, random));
+            for stride in [1, 2] {
+                let shape = SeparableShape { input, kernel, stride, dilation, output_channels: channels };
+                cases.push(Case::new(shape, 0, random));
+            }
         }
     }
     cases

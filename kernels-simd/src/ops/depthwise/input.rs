@@ -100,9 +100,7 @@ impl<'a> InputGradient<'a> {
         weight_steps: [usize; 2],
         target_step: usize,
     ) -> Self {
-        let common = greatest_common_divisor(shape.stride, shape.dilation);
-        // Such taps are this far apart.
-        let (tap_step, output_step) = (divide(shape.stride, common), divide(shape.dilation, common));
+        let (tap_step, output_step) = steps(shape);
         let [row_step, column_step] = weight_steps;
         let window = Window {
             rows: 0,
@@ -208,20 +206,31 @@ impl<'a> InputGradient<'a> {
 
 /// The taps that reach column `x` of the padded input, whose weights are `weight_step` elements apart.
 fn column(shape: DepthwiseShape, x: usize, weight_step: usize) -> Column {
-    let reach = Reach::new(x + shape.backward_padding() * shape.stride, shape, shape.backward_width());
+    let reach = Reach::behind_zeros(x, shape);
     Column { taps: reach.taps, source: reach.first_output, weight: reach.last_tap * weight_step }
 }
 
 /// The taps of one direction that reach a position of the input. From the last tap to the first the output positions
 /// that they come from, `(position - tap * dilation) / stride`, ascend.
 #[derive(Default)]
-struct Reach {
-    taps: usize,
-    last_tap: usize,
-    first_output: usize,
+pub(in crate::ops) struct Reach {
+    pub taps: usize,
+    pub last_tap: usize,
+    pub first_output: usize,
 }
 
 impl Reach {
+    /// At position `x` of the padded input, as if there were outputs everywhere; their first one is counted from
+    /// [`DepthwiseShape::backward_padding`] zeros before the others.
+    pub fn behind_zeros(x: usize, shape: DepthwiseShape) -> Self {
+        Self::new(x + shape.backward_padding() * shape.stride, shape, usize::MAX)
+    }
+
+    /// The first of the taps, which are `tap_step` apart.
+    pub fn first_tap(&self, tap_step: usize) -> usize {
+        self.last_tap - (self.taps - 1) * tap_step
+    }
+
     fn new(position: usize, shape: DepthwiseShape, outputs: usize) -> Self {
         let mut reach = Self::default();
         for tap in (0..shape.kernel).rev() {
@@ -237,6 +246,12 @@ impl Reach {
         }
         reach
     }
+}
+
+/// How far the taps are apart that reach the same position, and the outputs that they come from.
+pub(in crate::ops) fn steps(shape: DepthwiseShape) -> (usize, usize) {
+    let common = greatest_common_divisor(shape.stride, shape.dilation);
+    (divide(shape.stride, common), divide(shape.dilation, common))
 }
 
 fn greatest_common_divisor(a: usize, b: usize) -> usize {

@@ -22,7 +22,7 @@ use crate::shape::{DepthwiseShape, Padding};
 use input::backward_input;
 
 pub(super) use filter::FilterGradient;
-pub(super) use input::InputGradient;
+pub(super) use input::{InputGradient, Reach, steps};
 pub(super) use row::{Row, Window};
 
 impl Kernels {

@@ -5,117 +5,19 @@ use core::ptr;
 
 use super::finish::Finish;
 use super::forward::{SUMMED_PIXELS, SeparableScratch, depthwise_rows, prelude_rows};
-use super::gradients::{End, Gradients};
+use super::gradients::{End, Gradients, TapGrid};
 use super::input::SeparableInput;
+use super::operands::{NormSums, OutputGradient, SeparableInputGradient, SeparableWeightGradient, SeparableWeights};
 use crate::kernels::Kernels;
 use crate::ops::dense::OuterProducts;
-use crate::ops::depthwise::{FilterGradient, InputGradient};
+use crate::ops::depthwise::{FilterGradient, InputGradient, Reach, steps};
 use crate::ops::prefetch::{Ahead, Along};
 use crate::ops::prelude::Prelude;
 use crate::ops::product::{Destination, Gaps, Product};
 use crate::ops::ring::Ring;
 use crate::ops::stored::{Source, Stored};
-use crate::ops::stream::{can_copy, can_stream, copy, publish};
-use crate::shape::SeparableShape;
-
-/// The weights as the backward pass reads them.
-#[derive(Clone, Copy, Debug)]
-pub struct SeparableWeights<'a> {
-    /// `[k, k, C]`.
-    pub depthwise: &'a [f32],
-    /// `[C_out, C]`, see [`Kernels::transpose`].
-    pub pointwise_transposed: &'a [f32],
-}
-
-/// Where the gradient of the output comes from.
-#[derive(Clone, Copy, Debug)]
-pub enum OutputGradient<'a> {
-    /// It is there, `[H_out, W_out, C_out]`.
-    Ready(&'a [f32]),
-    /// From the gradient `dy` behind the batch normalisation of the output, as [`Kernels::norm_backward_apply`]:
-    /// `scale·p·dy + q·(z − mean) + r`.
-    Norm {
-        /// `[H_out, W_out, C_out]`.
-        dy: &'a [f32],
-        /// The output, `[H_out, W_out, C_out]`.
-        z: Stored<'a>,
-        /// Mean of each channel.
-        mean: &'a [f32],
-        /// Factor of `dy` of each channel.
-        p: &'a [f32],
-        /// Factor of `z − mean` of each channel.
-        q: &'a [f32],
-        /// Summand of each channel.
-        r: &'a [f32],
-        /// Factor of `dy` of the whole image.
-        scale: f32,
-    },
-}
-
-impl OutputGradient<'_> {
-    /// The images that are read, the second one perhaps none.
-    fn images(&self) -> [Stored<'_>; 2] {
-        match *self {
-            Self::Ready(dz) => [dz.into(), Stored::F32(&[])],
-            Self::Norm { dy, z, .. } => [dy.into(), z],
-        }
-    }
-
-    fn fits(&self, shape: SeparableShape) -> bool {
-        let (len, channels) = (shape.output().len(), shape.output_channels);
-        match self {
-            Self::Ready(dz) => dz.len() == len,
-            Self::Norm { dy, z, mean, p, q, r, .. } => {
-                [dy.len(), z.len()] == [len; 2] && [mean, p, q, r].iter().all(|c| c.len() == channels)
-            }
-        }
-    }
-}
-
-/// Where the gradient with respect to `u = scale·x + shift` of the prelude goes, and what else is added up from it.
-#[derive(Debug)]
-pub struct SeparableInputGradient<'a> {
-    /// `[H, W, C]`.
-    pub dx: &'a mut [f32],
-    /// Whether to add to `dx`; otherwise it is overwritten.
-    pub accumulate: bool,
-    /// Sums over the final `dx`: right where this is the last contribution to it.
-    pub sums: Option<NormSums<'a>>,
-}
-
-impl SeparableInputGradient<'_> {
-    /// Whether the gradient is stored past the caches: with the sums for a batch norm it is read when the whole batch is done.
-    fn streams(&self, kernels: Kernels) -> bool {
-        self.sums.is_some() && !self.accumulate && (can_copy(kernels) || self.is_made_of_lines())
-    }
-
-    /// Whether that takes no copy.
-    fn is_made_of_lines(&self) -> bool {
-        self.sums.as_ref().is_some_and(|sums| can_stream(self.dx.as_ptr(), sums.mean.len()))
-    }
-}
-
-/// The sums that the backward pass of a batch normalisation of `x` needs, as [`Kernels::norm_backward_reduce`].
-#[derive(Debug)]
-pub struct NormSums<'a> {
-    /// Mean of each channel.
-    pub mean: &'a [f32],
-    /// Factor of both sums.
-    pub scale: f32,
-    /// `scale·Σ dx` is added, one element per channel.
-    pub sum: &'a mut [f64],
-    /// `scale·Σ dx·(x − mean)` is added, one element per channel.
-    pub dot: &'a mut [f64],
-}
-
-/// Where the gradients with respect to the weights are added.
-#[derive(Debug)]
-pub struct SeparableWeightGradient<'a> {
-    /// `[k, k, C]`.
-    pub depthwise: &'a mut [f32],
-    /// `[C, C_out]`.
-    pub pointwise: &'a mut [f32],
-}
+use crate::ops::stream::{copy, publish};
+use crate::shape::{SeparableShape, divide, divide_up};
 
 /// Weights of products that take about as long as the rows of a depthwise convolution, and ask for nothing on their way but where there is little
 /// else to ask at.
@@ -290,7 +192,10 @@ impl<'a> Pass<'a> {
         let (mut rows_done, mut finished, mut summed) = (0, 0, 0);
         self.sums.fill(0.0);
         let stream = dx.as_ref().is_some_and(|dx| dx.streams(self.kernels));
-        let together = dx.is_some() && dw.is_some() && Gradients::fit(self.kernels, shape);
+        let fit = dw.is_some() && Gradients::fit(self.kernels, shape);
+        let direct = fit && dx.as_mut().is_some_and(|dx| self.is_direct(dx));
+        let together = direct || fit && dx.is_some() && shape.stride == 1;
+        let rows_together = if direct { shape.input.height } else { self.rows_of_gradient };
         for first in (0..output.height).step_by(strip_rows) {
             let rows = strip_rows.min(output.height - first);
             let end = first + rows;
@@ -320,9 +225,9 @@ impl<'a> Pass<'a> {
                     // Rows of the padded input that no later row of the output reaches.
                     let complete = if end == output.height { usize::MAX } else { end * shape.stride };
                     let complete = complete.saturating_sub(shape.padding().top).min(shape.input.height);
-                    for h in (finished..complete).step_by(self.rows_of_gradient) {
+                    for h in (finished..complete).step_by(rows_together) {
                         let dw = dw.as_mut().filter(|_| together).map(|dw| &mut *dw.depthwise);
-                        self.input_rows(h..complete.min(h + self.rows_of_gradient), dx, dw);
+                        self.input_rows(h..complete.min(h + rows_together), dx, dw);
                     }
                     summed += (complete - finished) * shape.input.width;
                     finished = complete;
@@ -508,24 +413,10 @@ impl<'a> Pass<'a> {
     ) {
         let shape = self.shape;
         let row = shape.input.width * shape.input.channels;
-        // SAFETY: the rings have the rows that reach these, and the buffer has such rows; `dx` has the shape of the input.
+        let copied = self.copies(target);
+        let finish = self.finish(rows.clone(), target);
+        // SAFETY: the rings have the rows that reach these, and the buffer has such rows where it is needed; `dx` has the shape of the input.
         unsafe {
-            let dx = target.dx.as_mut_ptr().add(rows.start * row);
-            let stream = target.streams(self.kernels);
-            let copied = stream && !target.is_made_of_lines();
-            let finish = Finish {
-                x: self.x.part(rows.start * row..rows.end * row),
-                gradient: self.middle,
-                dx: if copied { self.middle } else { dx },
-                pixels: rows.len() * shape.input.width,
-                width: shape.input.width,
-                channels: shape.input.channels,
-                prelude: self.prelude,
-                accumulate: target.accumulate,
-                stream: stream && !copied,
-                mean: target.sums.as_ref().map_or(ptr::null(), |sums| sums.mean.as_ptr()),
-                sums: self.sums.as_mut_ptr(),
-            };
             let finished = if let Some(dw) = dw {
                 self.both_gradients(rows.clone(), &finish, dw)
             } else {
@@ -538,37 +429,108 @@ impl<'a> Pass<'a> {
                 finish.compute(self.kernels);
             }
             if copied {
-                copy(self.kernels, self.middle, dx, rows.len() * row);
+                copy(self.kernels, self.middle, target.dx.as_mut_ptr().add(rows.start * row), rows.len() * row);
             }
+        }
+    }
+
+    /// Whether rows of the gradient of the input go past the caches from the buffer.
+    fn copies(&self, target: &SeparableInputGradient<'_>) -> bool {
+        target.streams(self.kernels) && !target.is_made_of_lines()
+    }
+
+    /// Whether any rows of the gradient of the input can be computed together where both gradients are one pass: they do not go through the buffer, nor
+    /// into sums, which are the same bits without gradients of weights.
+    fn is_direct(&mut self, target: &mut SeparableInputGradient<'_>) -> bool {
+        let end = End::of(&self.finish(0..0, target), self.kernels.isa().lanes());
+        matches!(end, End::Masked { .. })
+    }
+
+    /// The end of the rows `rows` of the gradient of the input.
+    fn finish(&mut self, rows: Range<usize>, target: &mut SeparableInputGradient<'_>) -> Finish<'a> {
+        let (input, copied) = (self.shape.input, self.copies(target));
+        let row = input.width * input.channels;
+        Finish {
+            x: self.x.part(rows.start * row..rows.end * row),
+            gradient: self.middle,
+            dx: if copied { self.middle } else { target.dx[rows.start * row..].as_mut_ptr() },
+            pixels: rows.len() * input.width,
+            width: input.width,
+            channels: input.channels,
+            prelude: self.prelude,
+            accumulate: target.accumulate,
+            stream: target.streams(self.kernels) && !copied,
+            mean: target.sums.as_ref().map_or(ptr::null(), |sums| sums.mean.as_ptr()),
+            sums: self.sums.as_mut_ptr(),
         }
     }
 
     /// Computes the rows `rows` of the gradient of the input, what they add to that of the depthwise weights, and as much of `finish` as [`End::of`] says;
     /// returns whether that is all of it. The shape is one that [`Gradients::fit`].
     unsafe fn both_gradients(&mut self, rows: Range<usize>, finish: &Finish<'_>, dw: &mut [f32]) -> bool {
-        let (shape, padding) = (self.shape, self.shape.padding());
-        let left = padding.left * shape.input.channels;
+        let SeparableShape { input, stride, .. } = self.shape;
         let end = End::of(finish, self.kernels.isa().lanes());
-        let gradients = Gradients {
-            shape,
-            x: self.preluded.starting_at(left).padded(rows.start, 0, shape.input.height, ptr::null()),
-            // A row has twice the zeros of the padding on its left.
-            dy: self.middle_gradient.starting_at(left).padded(
-                rows.start,
-                padding.top,
-                shape.output().height,
+        let (tap_step, _) = steps(self.shape.depthwise());
+        if tap_step < stride && end == (End::Masked { accumulate: false }) {
+            // No tap reaches the pixels between.
+            // SAFETY: there are as many rows.
+            unsafe { finish.dx.write_bytes(0, rows.len() * input.width * input.channels) };
+        }
+        for class in (0..stride).flat_map(|row| (0..stride).map(move |column| [row, column])) {
+            if let Some(gradients) = self.gradients(class, rows.clone(), finish, end, dw) {
+                // SAFETY: promised by the caller; both rings have the rows that these need.
+                unsafe { gradients.compute(self.kernels, &mut self.ahead) }
+            }
+        }
+        end != End::Bare
+    }
+
+    /// Both gradients at those pixels of `rows` whose row and column are `class` behind multiples of the stride; none if no tap reaches them.
+    fn gradients<'b>(
+        &self,
+        class: [usize; 2],
+        rows: Range<usize>,
+        finish: &'b Finish<'b>,
+        end: End,
+        dw: &mut [f32],
+    ) -> Option<Gradients<'b>> {
+        let SeparableShape { input, kernel, stride, .. } = self.shape;
+        let (depthwise, channels, left) = (self.shape.depthwise(), input.channels, self.shape.padding().left);
+        let [tap_rows, tap_columns] = class.map(|position| Reach::behind_zeros(left + position, depthwise));
+        let before = divide_up(rows.start.saturating_sub(class[0]), stride);
+        let first = before * stride + class[0];
+        if tap_rows.taps == 0 || tap_columns.taps == 0 || first >= rows.end {
+            return None;
+        }
+        let (tap_step, spread) = steps(depthwise);
+        let (tap_row, tap_column) = (tap_rows.first_tap(tap_step), tap_columns.first_tap(tap_step));
+        let tap = (tap_row * kernel + tap_column) * channels;
+        let dx = if end == End::Bare { self.middle } else { finish.dx };
+        Some(Gradients {
+            channels,
+            rows: divide_up(rows.end - first, stride),
+            width: divide(input.width, stride),
+            step: stride,
+            x: self.preluded.starting_at((left + class[1]) * channels).padded(first, 0, input.height, ptr::null()),
+            dy: self.middle_gradient.starting_at(tap_columns.first_output * channels).padded(
+                before + tap_rows.first_output,
+                depthwise.backward_padding(),
+                self.shape.output().height,
                 ptr::null(),
             ),
-            rows: rows.len(),
-            w: self.weights.depthwise.as_ptr(),
-            dw: dw.as_mut_ptr(),
-            dx: if end == End::Bare { self.middle } else { finish.dx },
+            spread,
+            taps: TapGrid {
+                rows: tap_rows.taps,
+                columns: tap_columns.taps,
+                row: tap_step * kernel * channels,
+                column: tap_step * channels,
+                w: self.weights.depthwise[tap..].as_ptr(),
+                dw: dw[tap..].as_mut_ptr(),
+            },
+            dx: dx.wrapping_add(((first - rows.start) * input.width + class[1]) * channels),
             end,
             finish,
-        };
-        // SAFETY: promised by the caller; both rings have the rows that these need.
-        unsafe { gradients.compute(self.kernels, &mut self.ahead) }
-        end != End::Bare
+        })
     }
 
     /// Moves the sums to double precision.

@@ -18,25 +18,44 @@ use crate::ops::lanes::{MAX_LANES, add_channels, for_registers, load, load_chann
 use crate::ops::prefetch::Ahead;
 use crate::ops::ring::PaddedRows;
 use crate::ops::stored::{Element, Stored};
-use crate::shape::SeparableShape;
+use crate::shape::{SeparableShape, divide};
 
-/// Rows of the gradient of the input and what they add to that of the taps, at stride 1.
+/// Rows of the gradient of the input and what they add to that of the taps, of pixels that the same taps reach: at stride 1 all of them, otherwise those in
+/// every `step`-th row and column.
 pub(super) struct Gradients<'a> {
-    pub shape: SeparableShape,
-    /// The input behind the prelude, without padding, from the first of these rows on.
-    pub x: PaddedRows,
-    /// The gradient of the output, with the columns of the padding, from the first row on that reaches these; those outside are null.
-    pub dy: PaddedRows,
+    pub channels: usize,
     pub rows: usize,
-    /// `[k, k, C]`.
-    pub w: *const f32,
-    /// `[k, k, C]`: added to.
-    pub dw: *mut f32,
-    /// `[rows, W, C]`: the gradient of the input.
+    /// Pixels of such a row.
+    pub width: usize,
+    /// The stride, 1 or 2.
+    pub step: usize,
+    /// The input behind the prelude, without padding, from the first of these pixels on; rows between them count.
+    pub x: PaddedRows,
+    /// The gradient of the output from the first pixel on that reaches these; rows outside are null.
+    pub dy: PaddedRows,
+    /// Rows and columns of the output between those that neighbouring taps come from.
+    pub spread: usize,
+    pub taps: TapGrid,
+    /// `[step·rows, step·width, C]`, from the first of these pixels on: the gradient of the input.
     pub dx: *mut f32,
     pub end: End,
     /// What a gradient needs that does not end as it is.
     pub finish: &'a Finish<'a>,
+}
+
+/// Rows and columns of taps.
+#[derive(Clone, Copy)]
+pub(super) struct TapGrid {
+    pub rows: usize,
+    pub columns: usize,
+    /// Elements between rows.
+    pub row: usize,
+    /// Elements between columns.
+    pub column: usize,
+    /// The first tap.
+    pub w: *const f32,
+    /// Its gradient: added to.
+    pub dw: *mut f32,
 }
 
 /// How the gradient of the input ends.
@@ -95,27 +114,30 @@ pub(super) fn block_of(lanes: usize, width: usize, channels: usize) -> Option<us
 impl Gradients<'_> {
     /// Whether there is code for the shape.
     pub fn fit(kernels: Kernels, shape: SeparableShape) -> bool {
-        matches!((shape.kernel, shape.stride, shape.dilation), (3 | MAX_KERNEL, 1, 1 | 2))
-            && block_of(kernels.isa().lanes(), shape.input.width, shape.input.channels).is_some()
+        let SeparableShape { input, kernel, stride, dilation, .. } = shape;
+        let lanes = kernels.isa().lanes();
+        matches!((kernel, stride, dilation), (3 | MAX_KERNEL, 1 | 2, 1 | 2))
+            && (stride == 1 || input.width.is_multiple_of(2) && !are_pairs(lanes, input.channels))
+            && block_of(lanes, divide(input.width, stride), input.channels).is_some()
     }
 }
 
-/// `patterns!(pattern => name: kernel, step, spread, chains, twice; …)`: a function for each kernel, dilation, and whether pixels are pairs, see
-/// [`row_of_taps`], and one that finds it. In a single function the compiler runs out of registers.
+/// `patterns!(pattern => name: stride, rows, columns, step, spread, chains, twice; …)`: a function for each number of columns of taps and of rows at most, distance
+/// between them, and whether pixels are pairs, see [`row_of_taps`], and one that finds it. In a single function the compiler runs out of registers.
 macro_rules! patterns {
-    ($($pattern:pat => $name:ident: $kernel:literal, $step:literal, $spread:literal, $chains:expr, $twice:literal;)*) => {
+    ($($pattern:pat => $name:ident: $stride:literal, $rows:literal, $kernel:literal, $step:literal, $spread:literal, $chains:literal, $twice:literal;)*) => {
         $(
             #[inline(always)]
             unsafe fn $name<S: Simd>(gradients: &Gradients<'_>, ahead: &mut Ahead) {
                 // SAFETY: promised by the caller.
                 unsafe {
-                    let channels = 0..gradients.shape.input.channels;
+                    let channels = 0..gradients.channels;
                     if const { S::TWICE && $twice } {
-                        blocks::<S, $kernel, $step, $spread, $chains, true, false>(0, S::LANES, gradients, ahead);
+                        blocks::<S, $stride, $rows, $kernel, $step, $spread, $chains, true, false>(0, S::LANES, gradients, ahead);
                     } else if const { S::LANES == MAX_LANES } {
-                        for_registers!(S, channels, blocks::<$kernel, $step, $spread, $chains, false>(gradients, ahead));
+                        for_registers!(S, channels, blocks::<$stride, $rows, $kernel, $step, $spread, $chains, false>(gradients, ahead));
                     } else if const { S::LANES == AVX2_LANES && !$twice } {
-                        for_registers!(S, channels, short_blocks::<$kernel, $step, $spread>(gradients, ahead));
+                        for_registers!(S, channels, short_blocks::<$stride, $rows, $kernel, $step, $spread>(gradients, ahead));
                     } else {
                         unreachable!("there is code for AVX-512 and AVX2, and for pairs with AVX-512 alone");
                     }
@@ -134,8 +156,8 @@ macro_rules! patterns {
                 let these = self;
                 // SAFETY: promised by the caller.
                 unsafe {
-                    let pairs = are_pairs(kernels.isa().lanes(), self.shape.input.channels);
-                    match (self.shape.kernel, self.shape.dilation, pairs) {
+                    let pairs = are_pairs(kernels.isa().lanes(), self.channels);
+                    match (self.step, self.taps.columns, self.spread, pairs) {
                         $($pattern => dispatch!(kernels, $name(these: &Gradients<'_>, ahead: &mut Ahead)),)*
                     }
                 }
@@ -145,20 +167,26 @@ macro_rules! patterns {
 }
 
 patterns! {
-    (3, 1, false) => three: 3, 1, 1, 2, false;
-    (3, _, false) => three_dilated: 3, 1, 2, 2, false;
-    (_, 1, false) => five: 5, 1, 1, 1, false;
-    (_, _, false) => five_dilated: 5, 1, 2, 1, false;
-    (3, 1, true) => three_in_pairs: 3, 2, 1, 2, true;
-    (3, _, true) => three_dilated_in_pairs: 3, 1, 1, 2, true;
-    (_, 1, true) => five_in_pairs: 5, 2, 1, 1, true;
-    (_, _, true) => five_dilated_in_pairs: 5, 1, 1, 1, true;
+    (1, 3, 1, false) => three: 1, 3, 3, 1, 1, 2, false;
+    (1, 3, _, false) => three_dilated: 1, 3, 3, 1, 2, 2, false;
+    (1, _, 1, false) => five: 1, 5, 5, 1, 1, 1, false;
+    (1, _, _, false) => five_dilated: 1, 5, 5, 1, 2, 1, false;
+    (1, 3, 1, true) => three_in_pairs: 1, 3, 3, 2, 1, 2, true;
+    (1, 3, _, true) => three_dilated_in_pairs: 1, 3, 3, 1, 1, 2, true;
+    (1, _, 1, true) => five_in_pairs: 1, 5, 5, 2, 1, 1, true;
+    (1, _, _, true) => five_dilated_in_pairs: 1, 5, 5, 1, 1, 1, true;
+    (_, 1, ..) => one_strided: 2, 2, 1, 1, 1, 4, false;
+    (_, 2, ..) => two_strided: 2, 3, 2, 1, 1, 2, false;
+    (_, 3, ..) => three_strided: 2, 3, 3, 1, 1, 2, false;
+    _ => five_strided: 2, 5, 5, 1, 1, 1, false;
 }
 
 /// One register of channels, or of two pixels with `TWICE`.
 #[inline(always)]
 unsafe fn blocks<
     S: Simd,
+    const STRIDE: usize,
+    const R: usize,
     const K: usize,
     const STEP: usize,
     const SPREAD: usize,
@@ -173,30 +201,40 @@ unsafe fn blocks<
 ) {
     // SAFETY: promised by the caller.
     unsafe {
-        if block_of(MAX_LANES, gradients.shape.input.width, gradients.shape.input.channels) == Some(8) {
-            ends::<S, 8, K, STEP, SPREAD, N, TWICE, PARTIAL>(channel, lanes, gradients, ahead);
+        if block_of(MAX_LANES, gradients.width, gradients.channels) == Some(8) {
+            ends::<S, 8, STRIDE, R, K, STEP, SPREAD, N, TWICE, PARTIAL>(channel, lanes, gradients, ahead);
         } else {
-            ends::<S, 7, K, STEP, SPREAD, N, TWICE, PARTIAL>(channel, lanes, gradients, ahead);
+            ends::<S, 7, STRIDE, R, K, STEP, SPREAD, N, TWICE, PARTIAL>(channel, lanes, gradients, ahead);
         }
     }
 }
 
 /// The same where there are 16 registers: few pixels, and no room for a second sum of each tap.
 #[inline(always)]
-unsafe fn short_blocks<S: Simd, const K: usize, const STEP: usize, const SPREAD: usize, const PARTIAL: bool>(
+unsafe fn short_blocks<
+    S: Simd,
+    const STRIDE: usize,
+    const R: usize,
+    const K: usize,
+    const STEP: usize,
+    const SPREAD: usize,
+    const PARTIAL: bool,
+>(
     channel: usize,
     lanes: usize,
     gradients: &Gradients<'_>,
     ahead: &mut Ahead,
 ) {
     // SAFETY: promised by the caller.
-    unsafe { ends::<S, SHORT_BLOCK, K, STEP, SPREAD, 1, false, PARTIAL>(channel, lanes, gradients, ahead) }
+    unsafe { ends::<S, SHORT_BLOCK, STRIDE, R, K, STEP, SPREAD, 1, false, PARTIAL>(channel, lanes, gradients, ahead) }
 }
 
 #[inline(always)]
 unsafe fn ends<
     S: Simd,
     const P: usize,
+    const STRIDE: usize,
+    const R: usize,
     const K: usize,
     const STEP: usize,
     const SPREAD: usize,
@@ -214,7 +252,7 @@ unsafe fn ends<
     debug_assert!(whole || gradients.end == End::Bare, "whole registers have an end");
     macro_rules! rows {
         ($mask:literal, $add:literal, $sum:literal, $stream:literal, $x:expr) => {
-            rows::<S, _, P, K, STEP, SPREAD, N, TWICE, PARTIAL, $mask, $add, $sum, $stream>(
+            rows::<S, _, P, STRIDE, R, K, STEP, SPREAD, N, TWICE, PARTIAL, $mask, $add, $sum, $stream>(
                 channel, lanes, gradients, $x, ahead,
             )
         };
@@ -242,6 +280,8 @@ unsafe fn rows<
     S: Simd,
     E: Element,
     const P: usize,
+    const STRIDE: usize,
+    const R: usize,
     const K: usize,
     const STEP: usize,
     const SPREAD: usize,
@@ -259,40 +299,48 @@ unsafe fn rows<
     x_before: *const E,
     ahead: &mut Ahead,
 ) {
-    let &Gradients { shape: SeparableShape { input, dilation, .. }, w, finish, .. } = gradients;
-    let pixel = input.channels * const { pixels_per_register(TWICE) };
-    let blocks = input.width * input.channels / (pixel * P);
+    let &Gradients { channels, width, spread, finish, .. } = gradients;
+    // At stride 1 the compiler knows more.
+    let grid = match STRIDE {
+        1 => TapGrid { rows: R, columns: K, row: K * channels, column: channels, ..gradients.taps },
+        _ => gradients.taps,
+    };
+    let pixel = channels * const { pixels_per_register(TWICE) };
+    let blocks = width * channels / (pixel * P);
+    // From the last row of taps to the first their sources ascend.
+    let last_row = (grid.rows - 1) * grid.row + channel;
     // SAFETY: promised by the caller.
     unsafe {
         let zero = S::splat(0.0);
         let mut tap_sums = TapSums(MaybeUninit::uninit());
         // In memory: the compiler would not keep other things in registers for them.
         let tap_sums = opaque(tap_sums.0.as_mut_ptr().cast()).cast_mut();
-        for tap in 0..K * K {
+        for tap in 0..R * K {
             S::store(tap_sums.add(tap * S::LANES), zero);
         }
         let mut totals = Totals { sums: [zero; CHAINS], dots: [zero; CHAINS] };
-        let mut places = Places { dx: gradients.dx.add(channel), x: x_before.wrapping_add(channel), pixel, lanes };
+        let pixel_of_input = STRIDE * pixel;
+        let mut places =
+            Places { dx: gradients.dx.add(channel), x: x_before.wrapping_add(channel), pixel: pixel_of_input, lanes };
         for row in 0..gradients.rows {
             ahead.ask_at(channel);
-            let mut x = gradients.x.row(row).add(channel);
-            let mut sources = [ptr::null(); K];
-            for (tap, dy) in sources.iter_mut().enumerate() {
-                *dy = gradients.dy.row(row + tap * dilation);
+            let mut x = gradients.x.row(row * STRIDE).add(channel);
+            let mut sources = [ptr::null(); R];
+            for (index, dy) in sources.iter_mut().enumerate().take(grid.rows) {
+                *dy = gradients.dy.row(row + index * spread);
             }
             for block in 0..blocks {
                 let (mut pixels, mut dx) = ([zero; P], [zero; P]);
                 for element in &mut pixels {
                     *element = load::<S, PARTIAL>(x, lanes);
-                    x = opaque(x.wrapping_add(pixel));
+                    x = opaque(x.wrapping_add(pixel_of_input));
                 }
-                // From the last row of taps to the first their sources ascend.
-                for (tap, &dy) in (0..K).rev().zip(&sources) {
+                for (index, &dy) in sources.iter().enumerate() {
                     if !dy.is_null() {
                         let taps = Taps {
-                            w: w.add(tap * K * input.channels + channel),
-                            sums: tap_sums.add(tap * K * S::LANES),
-                            channels: input.channels,
+                            w: grid.w.add(last_row).sub(index * grid.row),
+                            sums: tap_sums.add(index * K * S::LANES),
+                            column: grid.column,
                             unit: pixel / STEP,
                             lanes,
                         };
@@ -303,14 +351,19 @@ unsafe fn rows<
                 let mean = if SUM { load_channels::<S, TWICE, PARTIAL>(finish.mean.add(channel), lanes) } else { zero };
                 end::<S, E, P, PARTIAL, MASK, ADD, SUM, STREAM>(&pixels, dx, mean, &mut places, &mut totals);
             }
+            // Over the rows between.
+            places.dx = places.dx.wrapping_add((STRIDE - 1) * STRIDE * width * channels);
         }
-        for tap in 0..K * K {
-            let sum = S::load(tap_sums.add(tap * S::LANES));
-            add_channels::<S, TWICE, PARTIAL>(sum, gradients.dw.add(tap * input.channels + channel), lanes);
+        for index in 0..grid.rows {
+            let mut dw = grid.dw.add(last_row).sub(index * grid.row);
+            for tap in index * K..(index + 1) * K {
+                add_channels::<S, TWICE, PARTIAL>(S::load(tap_sums.add(tap * S::LANES)), dw, lanes);
+                dw = dw.wrapping_add(grid.column);
+            }
         }
         if SUM {
             for (index, [a, b]) in [totals.sums, totals.dots].into_iter().enumerate() {
-                let target = finish.sums.add(index * input.channels + channel);
+                let target = finish.sums.add(index * channels + channel);
                 add_channels::<S, TWICE, PARTIAL>(S::add(a, b), target, lanes);
             }
         }
@@ -383,14 +436,14 @@ struct Taps {
     /// What is added to the gradient of each, one register behind the other.
     sums: *mut f32,
     /// Elements between taps.
-    channels: usize,
+    column: usize,
     /// Elements between places of the gradient of the output.
     unit: usize,
     lanes: usize,
 }
 
-/// Adds what one row of taps contributes to `P` pixels, and these to the gradients of the taps. Pixels are `STEP` and taps `SPREAD` places apart. With `N = 2`
-/// pixels go to two sums of each tap by turns: three taps at a place are fewer than what an addition waits for the one before.
+/// Adds what one row of taps contributes to `P` pixels, and these to the gradients of the taps. Pixels are `STEP` and taps `SPREAD` places apart. Pixels go to
+/// `N` sums of each tap by turns: three taps at a place are fewer than what an addition waits for the one before.
 #[inline(always)]
 unsafe fn row_of_taps<
     S: Simd,
@@ -403,7 +456,7 @@ unsafe fn row_of_taps<
     const PARTIAL: bool,
 >(
     dy: *const f32,
-    &Taps { w, sums, channels, unit, lanes }: &Taps,
+    &Taps { w, sums, column, unit, lanes }: &Taps,
     pixels: &[S::Vector; P],
     dx: &mut [S::Vector; P],
 ) {
@@ -413,7 +466,7 @@ unsafe fn row_of_taps<
         let (mut taps, mut chains) = ([zero; K], [[zero; N]; K]);
         // From the last tap to the first the places that reach a pixel ascend.
         for (index, (tap, chains)) in taps.iter_mut().zip(&mut chains).rev().enumerate() {
-            *tap = load_channels::<S, TWICE, PARTIAL>(w.add(index * channels), lanes);
+            *tap = load_channels::<S, TWICE, PARTIAL>(w.add(index * column), lanes);
             chains[0] = S::load(sums.add(index * S::LANES));
         }
         let mut at = dy;
@@ -430,7 +483,10 @@ unsafe fn row_of_taps<
             }
         });
         for (index, chains) in chains.iter().rev().enumerate() {
-            let sum = if const { N == 2 } { S::add(chains[0], chains[1]) } else { chains[0] };
+            let mut sum = chains[0];
+            for &chain in &chains[1..] {
+                sum = S::add(sum, chain);
+            }
             S::store(sums.add(index * S::LANES), sum);
         }
     }

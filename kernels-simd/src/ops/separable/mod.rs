@@ -9,7 +9,8 @@ mod finish;
 mod forward;
 mod gradients;
 mod input;
+mod operands;
 
-pub use backward::{NormSums, OutputGradient, SeparableInputGradient, SeparableWeightGradient, SeparableWeights};
 pub use forward::{Moments, SeparableScratch};
 pub use input::{Preluded, SeparableInput};
+pub use operands::{NormSums, OutputGradient, SeparableInputGradient, SeparableWeightGradient, SeparableWeights};
