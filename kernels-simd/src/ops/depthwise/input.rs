@@ -212,7 +212,7 @@ fn column(shape: DepthwiseShape, x: usize, weight_step: usize) -> Column {
 
 /// The taps of one direction that reach a position of the input. From the last tap to the first the output positions
 /// that they come from, `(position - tap * dilation) / stride`, ascend.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(in crate::ops) struct Reach {
     pub taps: usize,
     pub last_tap: usize,

@@ -117,6 +117,8 @@ struct Pass<'a> {
     middle_gradient: Ring,
     /// The gradient of the input from those.
     input_gradient: InputGradient<'a>,
+    /// The taps that reach the first two rows of the input, and columns.
+    reaches: [Reach; 2],
     /// One strip of the depthwise convolution's output, later a few rows of the gradient of the input, before the ReLU and, on their way past the
     /// caches, behind it.
     middle: *mut f32,
@@ -169,6 +171,7 @@ impl<'a> Pass<'a> {
             zeros: zeros.as_ptr(),
             middle_gradient,
             input_gradient: InputGradient::new(weights.depthwise, depthwise, shape.padding()),
+            reaches: [0, 1].map(|position| Reach::behind_zeros(shape.padding().left + position, depthwise)),
             rows_of_gradient: (shape.backward_buffer() / (shape.input.width * channels).max(1)).max(1),
             middle: take(shape.backward_buffer()).as_mut_ptr(),
             output_gradient: take(shape.strip_len(strip_rows, shape.output_channels)),
@@ -496,7 +499,7 @@ impl<'a> Pass<'a> {
     ) -> Option<Gradients<'b>> {
         let SeparableShape { input, kernel, stride, .. } = self.shape;
         let (depthwise, channels, left) = (self.shape.depthwise(), input.channels, self.shape.padding().left);
-        let [tap_rows, tap_columns] = class.map(|position| Reach::behind_zeros(left + position, depthwise));
+        let [tap_rows, tap_columns] = class.map(|position| self.reaches[position]);
         let before = divide_up(rows.start.saturating_sub(class[0]), stride);
         let first = before * stride + class[0];
         if tap_rows.taps == 0 || tap_columns.taps == 0 || first >= rows.end {
