@@ -12,6 +12,8 @@ pub(super) struct Ahead {
     count: usize,
     /// Whether [`ask_at`](Self::ask_at) asks for every register.
     every_register: bool,
+    /// Whether lines are to come up to the first cache.
+    first_cache: bool,
 }
 
 /// Streams at most.
@@ -51,10 +53,11 @@ impl Ahead {
         streams: [Stream { start: ptr::null(), len: 0, portion: 0, next: 0, end: 0 }; STREAMS],
         count: 0,
         every_register: false,
+        first_cache: false,
     };
 
-    /// The strips that start where the streams do, of so many elements, in `portions` portions.
-    pub fn new(streams: [(*const f32, usize); STREAMS], portions: usize, every_register: bool) -> Self {
+    /// The strips that start where the streams do, at most four, of so many elements, in `portions` portions.
+    pub fn new(streams: impl IntoIterator<Item = (*const f32, usize)>, portions: usize, every_register: bool) -> Self {
         let mut ahead = Self { every_register, ..Self::NONE };
         for (start, len) in streams {
             if len > 0
@@ -66,6 +69,11 @@ impl Ahead {
             }
         }
         ahead
+    }
+
+    /// The same, up to the first cache: where what is asked for is little and read soon.
+    pub fn into_first_cache(self) -> Self {
+        Self { first_cache: true, ..self }
     }
 
     /// Goes on to the strips behind these.
@@ -89,7 +97,12 @@ impl Ahead {
         for stream in self.streams.iter_mut().take(self.count) {
             let Range { start: mut next, end } = stream.take(1);
             while next < end {
-                ask_line(stream.start.wrapping_add(next));
+                let line = stream.start.wrapping_add(next);
+                if self.first_cache {
+                    ask_line_closely(line)
+                } else {
+                    ask_line(line)
+                }
                 next += LINE;
             }
         }
@@ -189,6 +202,19 @@ pub(super) fn ask_line(line: *const f32) {
     unsafe {
         use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T1>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
+/// Asks for a line, up to the first cache.
+#[inline(always)]
+fn ask_line_closely(line: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch does not fault, whatever the address.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = line;

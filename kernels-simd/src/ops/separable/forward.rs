@@ -45,10 +45,11 @@ impl<'a> SeparableScratch<'a> {
 /// Pixels whose sums are added up in `f32` before they go to `f64`.
 pub(super) const SUMMED_PIXELS: usize = 1024;
 
-/// Values of the next strip that the processor foresees, a page in single precision: asked for, they make a stage slower by a fifth (3×3, 16
-/// channels, 32×32, from memory). It does not foresee a page in half precision: not asked for, 32 channels, 16×16 take 4.9 µs in place of
-/// 3.6 (AMD EPYC, Zen 5, 2026-11-29).
-const FORESEEN: usize = 1024;
+/// So few values of the next strip, a page in single precision, are asked for at the rows of the depthwise convolution: along the product that follows they
+/// come too late, and are not asked for all at once. A stage of 16 channels, 32×32, from memory takes 5.3 µs in place of 5.7 for 3×3 and 7.3 in place of 8.8 for
+/// 5×5, in the second cache 4.6 and 6.7 in place of 4.5 and 6.6. Along the product they take 5.6 and 7.9, all at once 6.5 and 9.3, and at the rows, but to the
+/// second cache only, 5.6 and 7.6. Not so with more channels, or other sizes: 32 channels and 64 take 1 to 3 % longer, 36 and 72 up to 16 % (AMD EPYC, Zen 5, 2026-11-30).
+const FEW_VALUES: usize = 1024;
 
 /// Channels with fewer are not asked for: at 8, 28×28 and stride 2 a stage takes 3 to 10 % longer for it, on AVX2 up to 20 %. At 16 channels it
 /// takes a sixth less from memory, and a tenth more in the second cache; at stride 1, 14×14, a quarter less for 3×3, and as long for 5×5 and in the
@@ -189,10 +190,12 @@ impl<X: Source> Convolution<'_, X> {
                     prelude_rows(kernels, x, shape, prelude, ring, rows_done..needed);
                 }
                 rows_done = rows_done.max(needed);
-                depthwise_rows(kernels, shape, ring, first..first + rows, depthwise, strip.as_mut_ptr(), None);
-                let done = first * output.width * outputs;
                 // Outside of training the next strip is in the cache, and so is what is read by several.
                 let next = if read_later && self.ready.is_none() { strip_rows } else { 0 };
+                let (mut at_rows, along) = input_ahead(x, shape, rows_done, next);
+                let middle = strip.as_mut_ptr();
+                depthwise_rows(kernels, shape, ring, first..first + rows, depthwise, middle, at_rows.as_mut());
+                let done = first * output.width * outputs;
                 let product = Product {
                     a: strip.as_ptr(),
                     a_pixel: shape.input.channels,
@@ -212,7 +215,7 @@ impl<X: Source> Convolution<'_, X> {
                     gaps: None,
                     to,
                     moments: if moments.is_some() { partial.as_mut_ptr() } else { ptr::null_mut() },
-                    ahead: input_ahead(x, shape, rows_done, next),
+                    ahead: along,
                 };
                 product.compute(kernels, pixels);
                 if copied {
@@ -269,14 +272,18 @@ fn destination<Z: Target>(
     }
 }
 
-/// What is asked for along the product of a strip: the rows of `x` that are read for `rows` more rows of the output, from row `first` on.
-fn input_ahead<X: Source>(x: X, shape: SeparableShape, first: usize, rows: usize) -> Along {
+/// What is asked for at the rows of a strip or along its product: the rows of `x` that are read for `rows` more rows of the output, from row `first` on.
+fn input_ahead<X: Source>(x: X, shape: SeparableShape, first: usize, rows: usize) -> (Option<Ahead>, Along) {
     let row = shape.input.width * shape.input.channels;
     let len = rows * shape.stride * row;
-    if len <= FORESEEN || shape.input.channels < FEW_CHANNELS {
-        return Along::NONE;
+    let memory = x.memory(first * row, len);
+    if len == 0 || shape.input.channels < FEW_CHANNELS {
+        return (None, Along::NONE);
     }
-    Along::new([x.memory(first * row, len)], rows * shape.output().width, shape.output_channels)
+    if len <= FEW_VALUES {
+        return (Some(Ahead::new([memory], rows, false).into_first_cache()), Along::NONE);
+    }
+    (None, Along::new([memory], rows * shape.output().width, shape.output_channels))
 }
 
 /// Adds sums to sums in double precision.
