@@ -137,7 +137,12 @@ macro_rules! patterns {
                     } else if const { S::LANES == MAX_LANES } {
                         for_registers!(S, channels, blocks::<$stride, $rows, $kernel, $step, $spread, $chains, false>(gradients, ahead));
                     } else if const { S::LANES == AVX2_LANES && !$twice } {
-                        for_registers!(S, channels, short_blocks::<$stride, $rows, $kernel, $step, $spread>(gradients, ahead));
+                        // Few pixels, and no room for a second sum of each tap.
+                        for_registers!(
+                            S,
+                            channels,
+                            ends::<SHORT_BLOCK, $stride, $rows, $kernel, $step, $spread, 1, false>(gradients, ahead)
+                        );
                     } else {
                         unreachable!("there is code for AVX-512 and AVX2, and for pairs with AVX-512 alone");
                     }
@@ -209,26 +214,7 @@ unsafe fn blocks<
     }
 }
 
-/// The same where there are 16 registers: few pixels, and no room for a second sum of each tap.
-#[inline(always)]
-unsafe fn short_blocks<
-    S: Simd,
-    const STRIDE: usize,
-    const R: usize,
-    const K: usize,
-    const STEP: usize,
-    const SPREAD: usize,
-    const PARTIAL: bool,
->(
-    channel: usize,
-    lanes: usize,
-    gradients: &Gradients<'_>,
-    ahead: &mut Ahead,
-) {
-    // SAFETY: promised by the caller.
-    unsafe { ends::<S, SHORT_BLOCK, STRIDE, R, K, STEP, SPREAD, 1, false, PARTIAL>(channel, lanes, gradients, ahead) }
-}
-
+/// `P` registers of pixels at a time.
 #[inline(always)]
 unsafe fn ends<
     S: Simd,
