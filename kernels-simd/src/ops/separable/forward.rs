@@ -45,10 +45,11 @@ impl<'a> SeparableScratch<'a> {
 /// Pixels whose sums are added up in `f32` before they go to `f64`.
 pub(super) const SUMMED_PIXELS: usize = 1024;
 
-/// So few values of the next strip, a page in single precision, are asked for at the rows of the depthwise convolution: along the product that follows they
-/// come too late, and are not asked for all at once. A stage of 16 channels, 32×32, from memory takes 5.3 µs in place of 5.7 for 3×3 and 7.3 in place of 8.8 for
-/// 5×5, in the second cache 4.6 and 6.7 in place of 4.5 and 6.6. Along the product they take 5.6 and 7.9, all at once 6.5 and 9.3, and at the rows, but to the
-/// second cache only, 5.6 and 7.6. Not so with more channels, or other sizes: 32 channels and 64 take 1 to 3 % longer, 36 and 72 up to 16 % (AMD EPYC, Zen 5, 2026-11-30).
+/// So few values of the next strip, a page in single precision, are asked for at the rows of the depthwise convolution, since along the product that follows
+/// they come late. A stage of 16 channels, 32×32, whose images lie here and there in memory takes 5.3 µs in place of 5.7 for 3×3 and 7.4 in place of 8.8 for 5×5,
+/// and in the second cache 4.6 and 6.7 in place of 4.5 and 6.6. Along the product it takes 5.5 and 7.9, with all asked for at once 6.6 and 9.3, and with what is
+/// asked for at the rows, but up to the second cache, 5.6 and 7.6. With more values that was slower: 32 and 64 channels take 1 to 3 % longer, 36 and 72 up to
+/// 16 % (AMD EPYC, Zen 5, AVX-512, 2026-11-30).
 const FEW_VALUES: usize = 1024;
 
 /// Channels with fewer are not asked for: at 8, 28×28 and stride 2 a stage takes 3 to 10 % longer for it, on AVX2 up to 20 %. At 16 channels it
