@@ -406,7 +406,17 @@ fn cases(kernels: Kernels, random: &mut Random) -> Vec<Case> {
     }
     // Whole blocks, and more strips than the rings have room for.
     for (kernel, dilation) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
-        for (height, width, channels) in [(13, 32, 16), (27, 32, 8), (37, 14, 8), (21, 28, 24), (19, 16, 36)] {
+        let sizes = [
+            (13, 32, 16),
+            (27, 32, 8),
+            (37, 14, 8),
+            (21, 28, 24),
+            (19, 16, 36),
+            (42, 28, 16),
+            (26, 32, 48),
+            (43, 16, 16),
+        ];
+        for (height, width, channels) in sizes {
             let input = ImageShape::new(height, width, channels);
             for stride in [1, 2] {
                 let shape = SeparableShape { input, kernel, stride, dilation, output_channels: channels };

@@ -56,8 +56,9 @@ impl Ahead {
         first_cache: false,
     };
 
-    /// The strips that start where the streams do, at most four, of so many elements, in `portions` portions.
-    pub fn new(streams: impl IntoIterator<Item = (*const f32, usize)>, portions: usize, every_register: bool) -> Self {
+    /// The strips that start where the streams do, of so many elements, in `portions` portions.
+    pub fn new<const N: usize>(streams: [(*const f32, usize); N], portions: usize, every_register: bool) -> Self {
+        const { assert!(N <= STREAMS, "more streams than there is room for") }
         let mut ahead = Self { every_register, ..Self::NONE };
         for (start, len) in streams {
             if len > 0

@@ -226,7 +226,7 @@ impl Reach {
         Self::new(x + shape.backward_padding() * shape.stride, shape, usize::MAX)
     }
 
-    /// The first of the taps, which are `tap_step` apart.
+    /// The first of the taps, which are `tap_step` apart; there is at least one.
     pub fn first_tap(&self, tap_step: usize) -> usize {
         self.last_tap - (self.taps - 1) * tap_step
     }

@@ -122,7 +122,7 @@ struct Pass<'a> {
     /// One strip of the depthwise convolution's output, later a few rows of the gradient of the input, before the ReLU and, on their way past the
     /// caches, behind it.
     middle: *mut f32,
-    /// Rows of the gradient of the input that are computed together, as many as that buffer holds.
+    /// Rows of the gradient of the input that are computed together where they go through that buffer, as many as it holds.
     rows_of_gradient: usize,
     /// One strip of the gradient of the output.
     output_gradient: &'a mut [f32],
@@ -197,7 +197,7 @@ impl<'a> Pass<'a> {
         let stream = dx.as_ref().is_some_and(|dx| dx.streams(self.kernels));
         let fit = dw.is_some() && Gradients::fit(self.kernels, shape);
         let direct = fit && dx.as_mut().is_some_and(|dx| self.is_direct(dx));
-        let together = direct || fit && dx.is_some() && shape.stride == 1;
+        let together = fit && dx.is_some() && (direct || shape.stride == 1);
         let rows_together = if direct { shape.input.height } else { self.rows_of_gradient };
         for first in (0..output.height).step_by(strip_rows) {
             let rows = strip_rows.min(output.height - first);
@@ -288,7 +288,7 @@ impl<'a> Pass<'a> {
         let product = self.portions_of_product(rows);
         // Where both gradients are one pass, the last of these is asked for at the rows of the input's.
         let portions_of_weights = if weights { rows * portions_of_row + product + 1 } else { 0 };
-        // At other strides a row asks once.
+        // At stride 2 a row asks once, or in one pass of both gradients more often than there are portions.
         let portions_of_input = input_rows * if shape.stride == 1 { portions_of_row } else { 1 };
         let portions_of_input = match dx {
             None => 0,
@@ -473,9 +473,8 @@ impl<'a> Pass<'a> {
     unsafe fn both_gradients(&mut self, rows: Range<usize>, finish: &Finish<'_>, dw: &mut [f32]) -> bool {
         let SeparableShape { input, stride, .. } = self.shape;
         let end = End::of(finish, self.kernels.isa().lanes());
-        let (tap_step, _) = steps(self.shape.depthwise());
-        if tap_step < stride && end == (End::Masked { accumulate: false }) {
-            // No tap reaches the pixels between.
+        let without_taps = self.reaches[..stride].iter().any(|reach| reach.taps == 0);
+        if without_taps && end == (End::Masked { accumulate: false }) {
             // SAFETY: there are as many rows.
             unsafe { finish.dx.write_bytes(0, rows.len() * input.width * input.channels) };
         }

@@ -7,7 +7,7 @@
 //!
 //! At stride 2 the pixels of every second row and column are reached by the same taps, as at stride 1 all are: four such passes, or one where dilation 2 leaves
 //! the others without any. With 32 channels, 32×32, both gradients of a stage take 9.9 in place of 11.7 µs for 3×3, 7.4 in place of 11.2 with dilation 2, and
-//! 12.3 and 10.3 in place of 14.5 and 13.9 for 5×5 with AVX-512 (the same processor and day).
+//! 12.3 and 10.3 in place of 14.5 and 14.1 for 5×5 with AVX-512 (the same processor and day).
 
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -28,6 +28,7 @@ use crate::shape::{SeparableShape, divide};
 /// every `step`-th row and column.
 pub(super) struct Gradients<'a> {
     pub channels: usize,
+    /// Such rows.
     pub rows: usize,
     /// Pixels of such a row.
     pub width: usize,
@@ -40,7 +41,7 @@ pub(super) struct Gradients<'a> {
     /// Rows and columns of the output between those that neighbouring taps come from.
     pub spread: usize,
     pub taps: TapGrid,
-    /// `[step·rows, step·width, C]`, from the first of these pixels on: the gradient of the input.
+    /// The gradient of the input from the first of these pixels on, in rows of `step·width` pixels.
     pub dx: *mut f32,
     pub end: End,
     /// What a gradient needs that does not end as it is.
@@ -129,7 +130,7 @@ impl Gradients<'_> {
 /// `patterns!(pattern => name: stride, rows, columns, step, spread, chains, twice; …)`: a function for each stride, number of columns of taps and of rows at
 /// most, distance between them, and whether pixels are pairs, see [`row_of_taps`], and one that finds it. In a single function the compiler runs out of registers.
 macro_rules! patterns {
-    ($($pattern:pat => $name:ident: $stride:literal, $rows:literal, $kernel:literal, $step:literal, $spread:literal, $chains:literal,
+    ($($pattern:pat => $name:ident: $stride:literal, $rows:literal, $columns:literal, $step:literal, $spread:literal, $chains:literal,
        $twice:literal;)*) => {
         $(
             #[inline(always)]
@@ -138,15 +139,15 @@ macro_rules! patterns {
                 unsafe {
                     let channels = 0..gradients.channels;
                     if const { S::TWICE && $twice } {
-                        blocks::<S, $stride, $rows, $kernel, $step, $spread, $chains, true, false>(0, S::LANES, gradients, ahead);
+                        blocks::<S, $stride, $rows, $columns, $step, $spread, $chains, true, false>(0, S::LANES, gradients, ahead);
                     } else if const { S::LANES == MAX_LANES } {
-                        for_registers!(S, channels, blocks::<$stride, $rows, $kernel, $step, $spread, $chains, false>(gradients, ahead));
+                        for_registers!(S, channels, blocks::<$stride, $rows, $columns, $step, $spread, $chains, false>(gradients, ahead));
                     } else if const { S::LANES == AVX2_LANES && !$twice } {
-                        // Few pixels, and no room for a second sum of each tap.
+                        // Few pixels, and for most taps no room for a second sum of each.
                         for_registers!(
                             S,
                             channels,
-                            ends::<SHORT_BLOCK, $stride, $rows, $kernel, $step, $spread, 1, false>(gradients, ahead)
+                            ends::<SHORT_BLOCK, $stride, $rows, $columns, $step, $spread, 1, false>(gradients, ahead)
                         );
                     } else {
                         unreachable!("there is code for AVX-512 and AVX2, and for pairs with AVX-512 alone");
@@ -161,7 +162,7 @@ macro_rules! patterns {
             /// # Safety
             ///
             /// They [`fit`](Self::fit), and the taps are those that reach such pixels. The pointers cover all rows and windows, of which are stored at most as many rows as the rings have slots, and the taps,
-            /// and what is written is not read as anything else. The end is [`Bare`](End::Bare), or that [`of`](End::of) `finish`, which covers the rows, too, and the registers of `kernels`.
+            /// and what is written is not read as anything else. The end is [`Bare`](End::Bare), or that [`of`](End::of) `finish`, which covers the rows, too, and the registers of `kernels`; at stride 2 it is [`Masked`](End::Masked).
             pub unsafe fn compute(&self, kernels: Kernels, ahead: &mut Ahead) {
                 let these = self;
                 // SAFETY: promised by the caller.
@@ -254,6 +255,7 @@ unsafe fn ends<
         match gradients.end {
             End::Masked { accumulate: false } if whole => rows!(true, false, false, false, none),
             End::Masked { accumulate: true } if whole => rows!(true, true, false, false, none),
+            _ if const { STRIDE > 1 } => unreachable!("an end of {} channels at stride {STRIDE}", gradients.channels),
             End::Summed { stream } if whole => match (gradients.finish.x, stream) {
                 (Stored::F32(x), true) => rows!(true, false, true, true, x.as_ptr()),
                 (Stored::F16(x), true) => rows!(true, false, true, true, x.as_ptr()),
