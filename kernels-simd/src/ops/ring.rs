@@ -30,7 +30,8 @@ impl Ring {
 
     /// Where row `h` lives; there is always a slot.
     fn slot(&self, h: usize) -> usize {
-        h.checked_rem(self.rows).unwrap_or_default()
+        // Mostly a whole image, which needs no division.
+        if h < self.rows { h } else { h.checked_rem(self.rows).unwrap_or_default() }
     }
 
     /// Element of the ring at which row `h` starts.

@@ -6,18 +6,15 @@ use core::mem::MaybeUninit;
 /// 3.2 µs in place of 3.6 at 16 channels, 14×14 (AMD EPYC, Zen 5, AVX-512, 2026-11-29).
 const BATCH: usize = 8;
 
-/// Calls `compute` with all `rows`, a few at a time.
+/// Calls `compute` with all of `count` rows, a few at a time. They are made where they stay: an iterator's would be copied, and read from where they have just been
+/// written in other pieces, which takes as long as half of a row of 14 pixels.
 #[inline(always)]
-pub(super) fn in_batches<T: Copy>(mut rows: impl Iterator<Item = T>, mut compute: impl FnMut(&[T])) {
+pub(super) fn in_batches<T: Copy>(count: usize, nth: impl Fn(usize) -> T, mut compute: impl FnMut(&[T])) {
     let mut batch = [const { MaybeUninit::uninit() }; BATCH];
-    loop {
-        let mut len = 0;
-        for (slot, row) in batch.iter_mut().zip(&mut rows) {
-            slot.write(row);
-            len += 1;
-        }
-        if len == 0 {
-            return;
+    for first in (0..count).step_by(BATCH) {
+        let len = BATCH.min(count - first);
+        for (index, slot) in batch.iter_mut().enumerate().take(len) {
+            slot.write(nth(first + index));
         }
         // SAFETY: the first `len` are written.
         compute(unsafe { core::slice::from_raw_parts(batch.as_ptr().cast(), len) });

@@ -7,7 +7,8 @@
 //! only for the columns at both sides ([`edges`]).
 
 mod batch;
-mod edges;
+mod block;
+mod clipped;
 mod filter;
 mod input;
 mod pairs;
@@ -115,17 +116,18 @@ unsafe fn forward(kernels: Kernels, x: &[f32], w: &[f32], y: &mut [f32], shape: 
         rows_to_end: shape.kernel,
         ring: 0,
     };
-    let rows = (0..output.height).map(|row| Row {
+    let y = y.as_mut_ptr();
+    let row = |row| Row {
         window,
         source: x.as_ptr().wrapping_add(row * shape.stride * input.width * input.channels),
         source_step: shape.stride * input.channels,
         weights: w.as_ptr(),
-        target: y.as_mut_ptr().wrapping_add(row * output.width * output.channels),
+        target: y.wrapping_add(row * output.width * output.channels),
         target_step: output.channels,
         pixels: output.width,
-    });
+    };
     // SAFETY: the shape says that all windows lie inside the input, and the lengths fit the shape.
-    unsafe { Row::compute_all(rows, kernels, output.channels, None) }
+    unsafe { Row::compute_all(output.height, row, kernels, output.channels, None) }
 }
 
 unsafe fn backward_weight(kernels: Kernels, x: &[f32], dy: &[f32], dw: &mut [f32], shape: DepthwiseShape) {

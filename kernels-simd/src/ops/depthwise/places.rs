@@ -12,6 +12,21 @@ pub(in crate::ops) fn pixel_of_place(place: usize, tap: usize, step: usize, spre
     distance.is_multiple_of(step).then(|| distance / step)
 }
 
+/// Whether a place is before the first pixel of a row whose first pixels these are, or behind the last of one whose last they are. The middle one of
+/// the taps is at the pixel, or the first of two.
+pub(in crate::ops) const fn is_clipped(
+    place: usize,
+    pixels: usize,
+    step: usize,
+    taps: usize,
+    spread: usize,
+    first: bool,
+    last: bool,
+) -> bool {
+    let (before, behind) = (taps.saturating_sub(1) / 2 * spread, taps / 2 * spread);
+    first && place < before || last && place + behind >= places(pixels, step, taps, spread)
+}
+
 /// `each_place!(count, pointer, unit, PLACE, { … })` runs the block for `count` places, at most 20, with `pointer` at each of them in turn, `unit`
 /// elements apart. The pointer moves on: with an offset for each place, which the compiler would keep in memory, forward rows of 36 channels take 6 to
 /// 9 % longer for 3×3 and 8 to 12 % for 5×5, of 12 channels 16 to 32 %, of 16 channels up to 3 %, on AVX2 7 to 14 % for 3×3 (AMD EPYC, Zen 5,

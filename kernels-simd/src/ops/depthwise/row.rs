@@ -1,12 +1,13 @@
 //! Pixels of rows, each from a window of taps.
 
 use super::batch::in_batches;
+use super::block::{block, three_rows};
+use super::clipped::{clipped, clipped_block, fits_blocks};
 use super::pixels_per_register;
-use super::places::{each_place, pixel_of_place, places};
 use crate::arch::Simd;
 use crate::isa::Isa;
 use crate::kernels::{Kernels, dispatch};
-use crate::ops::lanes::{for_registers, load, load_channels, store};
+use crate::ops::lanes::for_registers;
 use crate::ops::prefetch::Ahead;
 
 /// The taps of one pixel of the result. Tap `(i, j)` multiplies the element `i * source_row + j * source_column` behind
@@ -37,7 +38,7 @@ pub(in crate::ops) struct Row {
 }
 
 impl Row {
-    /// Computes all pixels of `channels` channels of `rows`, which differ in the places and the rows of their windows at most.
+    /// Computes all pixels of `channels` channels of `count` rows, which differ in the places and the rows of their windows at most.
     /// [`Ahead::ask_at`] is called before each, for each register of channels.
     ///
     /// # Safety
@@ -45,24 +46,54 @@ impl Row {
     /// The pointers cover all windows, weights and pixels.
     #[inline(always)]
     pub unsafe fn compute_all(
-        rows: impl Iterator<Item = Self>,
+        count: usize,
+        nth: impl Fn(usize) -> Self,
         kernels: Kernels,
         channels: usize,
         mut ahead: Option<&mut Ahead>,
     ) {
-        in_batches(rows, |rows| {
+        in_batches(count, nth, |rows| {
             // SAFETY: promised by the caller.
             unsafe { compute(rows, kernels, channels, ahead.as_deref_mut()) }
         });
     }
 
+    /// The same for rows at whose ends are no zeros: pixel `p` reads with the middle one of its columns the `p`-th of as many places as there are pixels; an even
+    /// number has two middle ones, of which it is the first. Those before and behind them, which taps to the left and right would read, are not touched.
+    ///
+    /// # Safety
+    ///
+    /// The rows [`fit`](Self::fits_clipped), and the pointers cover all windows but these places, all weights and pixels.
+    #[inline(always)]
+    pub unsafe fn compute_all_clipped(
+        count: usize,
+        nth: impl Fn(usize) -> Self,
+        kernels: Kernels,
+        channels: usize,
+        mut ahead: Option<&mut Ahead>,
+    ) {
+        in_batches(count, nth, |rows| {
+            // SAFETY: promised by the caller.
+            unsafe { compute_clipped(rows, kernels, channels, ahead.as_deref_mut()) }
+        });
+    }
+
+    /// Whether there is code for rows of so many pixels at whose ends are no zeros, and columns of taps `spread` pixels apart.
+    pub fn fits_clipped(kernels: Kernels, pixels: usize, columns: usize, spread: usize) -> bool {
+        kernels.isa() != Isa::Scalar
+            && matches!((columns, spread), (3 | 5, 1 | 2) | (2 | 4 | 7, 1))
+            && fits_blocks(pixels, clipped_block(pixels), columns / 2 * spread)
+    }
+
     /// Whether there is code for pairs of pixels.
-    fn has_pairs(&self, kernels: Kernels, channels: usize, pattern: (usize, usize, usize)) -> bool {
+    fn has_pairs(&self, kernels: Kernels, channels: usize, pattern: (usize, usize, usize), clipped: bool) -> bool {
+        let (pairs, behind) = (self.pixels / 2, (pattern.0 / 2 * pattern.2).div_ceil(2));
         kernels.isa() == Isa::Avx512
             && 2 * channels == Isa::Avx512.lanes()
             && [self.source_step, self.target_step] == [channels; 2]
             && self.pixels.is_multiple_of(2)
             && matches!(pattern, (3 | 5, 1, 1 | 2))
+            && (!clipped || fits_blocks(pairs, clipped_block(pairs), behind))
     }
 
     /// Columns of taps, and the distances between pixels and between columns in units of the smaller one, if that is 1
@@ -97,7 +128,7 @@ const fn rows_of_register<S: Simd>(channels: usize) -> usize {
 /// `patterns!(name: columns, step, spread; …)`: a function for each common pattern, in which neighbouring pixels share what they read. In
 /// one function for all the compiler runs out of registers.
 macro_rules! patterns {
-    ($($name:ident: $columns:literal, $step:literal, $spread:literal;)*) => {
+    ($compute:ident, $pairs:ident, $clipped:literal: $($name:ident: $columns:literal, $step:literal, $spread:literal;)*) => {
         $(
             #[inline(always)]
             unsafe fn $name<S: Simd>(rows: &[Row], channels: usize, mut ahead: Option<&mut Ahead>) {
@@ -106,12 +137,12 @@ macro_rules! patterns {
                     match rows {
                         // With distances that it knows the compiler needs no registers for them.
                         [Row { source_step: 16, target_step: 16, .. }, ..] if S::LANES == 16 && channels == 16 => {
-                            each::<S, $columns, $step, $spread, false, false>(0, 16, rows, 16, 16, ahead);
+                            each::<S, $columns, $step, $spread, $clipped, false, false>(0, 16, rows, 16, 16, ahead);
                         }
                         [Row { source_step: 32, target_step: 32, .. }, ..] if S::LANES == 16 && channels == 32 => {
                             for channel in [0, 16] {
                                 let ahead = ahead.as_deref_mut();
-                                each::<S, $columns, $step, $spread, false, false>(channel, 16, rows, 32, 32, ahead);
+                                each::<S, $columns, $step, $spread, $clipped, false, false>(channel, 16, rows, 32, 32, ahead);
                             }
                         }
                         [Row { source_step, target_step, .. }, ..] => {
@@ -119,7 +150,7 @@ macro_rules! patterns {
                                 for_registers!(
                                     S,
                                     0..channels,
-                                    each::<$columns, $step, $spread, false>(rows, *source_step, *target_step, ahead.as_deref_mut())
+                                    each::<$columns, $step, $spread, $clipped, false>(rows, *source_step, *target_step, ahead.as_deref_mut())
                                 );
                             }
                         }
@@ -130,15 +161,16 @@ macro_rules! patterns {
         )*
 
         /// Computes rows.
-        unsafe fn compute(rows: &[Row], kernels: Kernels, channels: usize, ahead: Option<&mut Ahead>) {
+        unsafe fn $compute(rows: &[Row], kernels: Kernels, channels: usize, ahead: Option<&mut Ahead>) {
             let [first, ..] = rows else { return };
             // SAFETY: promised by the caller.
             unsafe {
                 match first.pattern(kernels) {
-                    pattern if first.has_pairs(kernels, channels, pattern) => {
-                        dispatch!(kernels, pairs(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>));
+                    pattern if first.has_pairs(kernels, channels, pattern, $clipped) => {
+                        dispatch!(kernels, $pairs(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>));
                     }
                     $(($columns, $step, $spread) => dispatch!(kernels, $name(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>)),)*
+                    pattern if $clipped => unreachable!("rows whose ends are clipped, of columns, distances {pattern:?}"),
                     _ => dispatch!(kernels, others(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>)),
                 }
             }
@@ -146,7 +178,7 @@ macro_rules! patterns {
     };
 }
 
-patterns! {
+patterns! { compute, pairs, false:
     two: 2, 1, 1;
     three: 3, 1, 1;
     five: 5, 1, 1;
@@ -155,6 +187,16 @@ patterns! {
     five_dilated: 5, 1, 2;
     three_strided: 3, 2, 1;
     five_strided: 5, 2, 1;
+}
+
+patterns! { compute_clipped, clipped_pairs, true:
+    two_clipped: 2, 1, 1;
+    three_clipped: 3, 1, 1;
+    four_clipped: 4, 1, 1;
+    five_clipped: 5, 1, 1;
+    seven_clipped: 7, 1, 1;
+    three_dilated_clipped: 3, 1, 2;
+    five_dilated_clipped: 5, 1, 2;
 }
 
 #[inline(always)]
@@ -166,7 +208,7 @@ unsafe fn others<S: Simd>(rows: &[Row], channels: usize, mut ahead: Option<&mut 
             for_registers!(
                 S,
                 0..channels,
-                each::<1, 0, 0, false>(rows, *source_step, *target_step, ahead.as_deref_mut())
+                each::<1, 0, 0, false, false>(rows, *source_step, *target_step, ahead.as_deref_mut())
             );
         }
     }
@@ -178,16 +220,29 @@ unsafe fn others<S: Simd>(rows: &[Row], channels: usize, mut ahead: Option<&mut 
 /// of 5×5 (AMD EPYC, Zen 5, AVX-512, 2026-11-28).
 #[inline(always)]
 unsafe fn pairs<S: Simd>(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>) {
+    // SAFETY: promised by the caller.
+    unsafe { each_pair::<S, false>(rows, channels, ahead) }
+}
+
+/// The same in rows at whose ends are no zeros.
+#[inline(always)]
+unsafe fn clipped_pairs<S: Simd>(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>) {
+    // SAFETY: promised by the caller.
+    unsafe { each_pair::<S, true>(rows, channels, ahead) }
+}
+
+#[inline(always)]
+unsafe fn each_pair<S: Simd, const CLIPPED: bool>(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>) {
     if const { S::TWICE }
         && let [Row { window, .. }, ..] = rows
     {
         // SAFETY: promised by the caller; a pair is two pixels next to each other.
         unsafe {
             match (window.columns, window.source_column == channels) {
-                (3, true) => each::<S, 3, 2, 1, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
-                (3, false) => each::<S, 3, 1, 1, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
-                (5, true) => each::<S, 5, 2, 1, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
-                _ => each::<S, 5, 1, 1, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
+                (3, true) => each::<S, 3, 2, 1, CLIPPED, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
+                (3, false) => each::<S, 3, 1, 1, CLIPPED, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
+                (5, true) => each::<S, 5, 2, 1, CLIPPED, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
+                _ => each::<S, 5, 1, 1, CLIPPED, true, false>(0, S::LANES, rows, S::LANES, S::LANES, ahead),
             }
         }
     }
@@ -200,6 +255,7 @@ unsafe fn each<
     const K: usize,
     const STEP: usize,
     const SPREAD: usize,
+    const CLIPPED: bool,
     const TWICE: bool,
     const PARTIAL: bool,
 >(
@@ -215,7 +271,13 @@ unsafe fn each<
             ahead.ask_at(channel);
         }
         // SAFETY: promised by the caller.
-        unsafe { blocks::<S, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row, source_step, target_step) }
+        unsafe {
+            if CLIPPED {
+                clipped::<S, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row, source_step, target_step);
+            } else {
+                blocks::<S, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row, source_step, target_step);
+            }
+        }
     }
 }
 
@@ -243,14 +305,27 @@ unsafe fn blocks<
             return evenly::<S, 7, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row, source_step, target_step);
         }
         if const { S::LANES == 16 && K == 3 } && row.window.rows == 3 && pixels >= 8 {
-            return three_rows::<S, 8, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row, source_step, target_step);
+            return three_rows::<S, 8, STEP, SPREAD, false, TWICE, PARTIAL>(
+                channel,
+                lanes,
+                row,
+                source_step,
+                target_step,
+            );
         }
         while const { S::LANES > 1 } && pixels - pixel >= 8 {
-            block::<S, 8, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, pixel, row, source_step, target_step);
+            block::<S, 8, K, STEP, SPREAD, false, false, TWICE, PARTIAL>(
+                channel,
+                lanes,
+                pixel,
+                row,
+                source_step,
+                target_step,
+            );
             pixel += 8;
         }
         if const { S::LANES > 1 } && pixels >= 8 && pixels - pixel > 4 {
-            return block::<S, 8, K, STEP, SPREAD, TWICE, PARTIAL>(
+            return block::<S, 8, K, STEP, SPREAD, false, false, TWICE, PARTIAL>(
                 channel,
                 lanes,
                 pixels - 8,
@@ -260,11 +335,18 @@ unsafe fn blocks<
             );
         }
         while pixels - pixel >= 4 {
-            block::<S, 4, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, pixel, row, source_step, target_step);
+            block::<S, 4, K, STEP, SPREAD, false, false, TWICE, PARTIAL>(
+                channel,
+                lanes,
+                pixel,
+                row,
+                source_step,
+                target_step,
+            );
             pixel += 4;
         }
         if pixels >= 4 && pixel < pixels {
-            return block::<S, 4, K, STEP, SPREAD, TWICE, PARTIAL>(
+            return block::<S, 4, K, STEP, SPREAD, false, false, TWICE, PARTIAL>(
                 channel,
                 lanes,
                 pixels - 4,
@@ -274,7 +356,7 @@ unsafe fn blocks<
             );
         }
         for pixel in pixel..pixels {
-            block::<S, 1, 1, 0, 0, TWICE, PARTIAL>(channel, lanes, pixel, row, source_step, target_step);
+            block::<S, 1, 1, 0, 0, false, false, TWICE, PARTIAL>(channel, lanes, pixel, row, source_step, target_step);
         }
     }
 }
@@ -300,207 +382,23 @@ unsafe fn evenly<
     // SAFETY: promised by the caller.
     unsafe {
         if const { K == 3 } && row.window.rows == 3 {
-            return three_rows::<S, P, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row, source_step, target_step);
+            return three_rows::<S, P, STEP, SPREAD, false, TWICE, PARTIAL>(
+                channel,
+                lanes,
+                row,
+                source_step,
+                target_step,
+            );
         }
         for pixel in (0..row.pixels / const { pixels_per_register(TWICE) }).step_by(P) {
-            block::<S, P, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, pixel, row, source_step, target_step);
-        }
-    }
-}
-
-/// Computes all pixels of windows of 3×3, `P` at a time and at least as many, with all taps in registers: 32 pixels at 16 channels take
-/// 44 ns, and 53 where the taps of each row are read again (AMD EPYC, Zen 5, AVX-512, 2026-11-28).
-#[inline(always)]
-unsafe fn three_rows<
-    S: Simd,
-    const P: usize,
-    const STEP: usize,
-    const SPREAD: usize,
-    const TWICE: bool,
-    const PARTIAL: bool,
->(
-    channel: usize,
-    lanes: usize,
-    row: &Row,
-    source_step: usize,
-    target_step: usize,
-) {
-    let window = &row.window;
-    // SAFETY: the pointers of `row` cover all windows.
-    unsafe {
-        let mut taps = [[S::splat(0.0); 3]; 3];
-        let mut rows = [row.source.add(channel); 3];
-        for (i, taps) in taps.iter_mut().enumerate() {
-            for (j, tap) in taps.iter_mut().enumerate() {
-                let at = i as isize * window.weight_row + j as isize * window.weight_column;
-                *tap = load_channels::<S, TWICE, PARTIAL>(row.weights.offset(at).add(channel), lanes);
-            }
-            let back = if i >= window.rows_to_end { window.ring } else { 0 };
-            rows[i] = rows[i].wrapping_add(i * window.source_row).wrapping_offset(-back);
-        }
-        let unit = source_step / STEP;
-        let mut target = row.target.add(channel);
-        let mut left = row.pixels / const { pixels_per_register(TWICE) };
-        loop {
-            let mut sums = [S::splat(0.0); P];
-            row_of_taps::<S, P, 3, STEP, SPREAD, TWICE, PARTIAL>(lanes, unit, rows[0], &taps[0], &mut sums);
-            row_of_taps::<S, P, 3, STEP, SPREAD, TWICE, PARTIAL>(lanes, unit, rows[1], &taps[1], &mut sums);
-            row_of_taps::<S, P, 3, STEP, SPREAD, TWICE, PARTIAL>(lanes, unit, rows[2], &taps[2], &mut sums);
-            store_pixels::<S, P, PARTIAL>(lanes, target_step, target, &sums);
-            left -= P;
-            if left == 0 {
-                return;
-            }
-            // The last block may compute pixels of the one before again.
-            let step = if left < P { core::mem::replace(&mut left, P) } else { P };
-            for source in &mut rows {
-                *source = source.add(step * source_step);
-            }
-            target = target.add(step * target_step);
-        }
-    }
-}
-
-/// Computes `P` pixels. With `STEP > 0` the window has exactly `K` columns and the pattern is `(K, STEP, SPREAD)`: all
-/// elements of a row of the window are read once. Otherwise `K` is 1, and the columns are taken one by one.
-#[inline(always)]
-unsafe fn block<
-    S: Simd,
-    const P: usize,
-    const K: usize,
-    const STEP: usize,
-    const SPREAD: usize,
-    const TWICE: bool,
-    const PARTIAL: bool,
->(
-    channel: usize,
-    lanes: usize,
-    pixel: usize,
-    row: &Row,
-    source_step: usize,
-    target_step: usize,
-) {
-    let window = &row.window;
-    // SAFETY: the pointers of `row` cover all windows.
-    unsafe {
-        let mut source = row.source.add(pixel * source_step + channel);
-        let mut weights = row.weights.add(channel);
-        let mut sums = [S::splat(0.0); P];
-        let unit = source_step / const { if STEP > 0 { STEP } else { 1 } };
-        for i in 0..window.rows {
-            if i == window.rows_to_end {
-                source = source.wrapping_offset(-window.ring);
-            }
-            if const { STEP > 0 } {
-                let mut taps = [S::splat(0.0); K];
-                for (j, tap) in taps.iter_mut().enumerate() {
-                    *tap = load_channels::<S, TWICE, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
-                }
-                row_of_taps::<S, P, K, STEP, SPREAD, TWICE, PARTIAL>(lanes, unit, source, &taps, &mut sums);
-            } else {
-                for j in 0..window.columns {
-                    let tap =
-                        load_channels::<S, TWICE, PARTIAL>(weights.offset(j as isize * window.weight_column), lanes);
-                    let source = source.add(j * window.source_column);
-                    for (p, sum) in sums.iter_mut().enumerate() {
-                        let x = load::<S, PARTIAL>(source.add(p * source_step), lanes);
-                        *sum = S::mul_add(x, tap, *sum);
-                    }
-                }
-            }
-            // Behind the last row these may point outside.
-            source = source.wrapping_add(window.source_row);
-            weights = weights.wrapping_offset(window.weight_row);
-        }
-        let target = row.target.add(pixel * target_step + channel);
-        store_pixels::<S, P, PARTIAL>(lanes, target_step, target, &sums);
-    }
-}
-
-/// Adds what the `K` taps of one row contribute to `P` pixels.
-#[inline(always)]
-unsafe fn row_of_taps<
-    S: Simd,
-    const P: usize,
-    const K: usize,
-    const STEP: usize,
-    const SPREAD: usize,
-    const TWICE: bool,
-    const PARTIAL: bool,
->(
-    lanes: usize,
-    unit: usize,
-    source: *const f32,
-    taps: &[S::Vector; K],
-    sums: &mut [S::Vector; P],
-) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        // Pairs are at distances that the compiler knows. With short registers offsets cost nothing: an inference on NEON takes 1 to 2 % less
-        // instructions (2026-11-30).
-        if TWICE || const { S::LANES <= 4 } {
-            return pixel_by_pixel::<S, P, K, STEP, SPREAD, TWICE, PARTIAL>(lanes, unit, source, taps, sums);
-        }
-        let mut at = source;
-        each_place!(places(P, STEP, K, SPREAD), at, unit, PLACE, {
-            let x = load::<S, PARTIAL>(at, lanes);
-            for (j, tap) in taps.iter().enumerate() {
-                if let Some(pixel) = pixel_of_place(PLACE, j, STEP, SPREAD)
-                    && let Some(sum) = sums.get_mut(pixel)
-                {
-                    *sum = S::mul_add(x, *tap, *sum);
-                }
-            }
-        });
-    }
-}
-
-/// The same, each pixel for itself.
-#[inline(always)]
-unsafe fn pixel_by_pixel<
-    S: Simd,
-    const P: usize,
-    const K: usize,
-    const STEP: usize,
-    const SPREAD: usize,
-    const TWICE: bool,
-    const PARTIAL: bool,
->(
-    lanes: usize,
-    unit: usize,
-    source: *const f32,
-    taps: &[S::Vector; K],
-    sums: &mut [S::Vector; P],
-) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        for (p, sum) in sums.iter_mut().enumerate() {
-            for (j, tap) in taps.iter().enumerate() {
-                // The same place for several pixels and taps: the compiler loads it once.
-                let at = |place: usize| load::<S, PARTIAL>(source.add(place * unit), lanes);
-                let place = p * STEP + j * SPREAD;
-                // Between two pairs of pixels a load would cross lines of the cache: a forward stage of 3×3 at 8 channels, 28×28, takes
-                // 1.73 µs in place of 1.85; 5×5 gains nothing (AMD EPYC, Zen 5, 2026-11-29).
-                let between = const { TWICE && STEP == 2 && K == 3 } && !place.is_multiple_of(2);
-                let x = if between { S::join_halves(at(place - 1), at(place + 1)) } else { at(place) };
-                *sum = S::mul_add(x, *tap, *sum);
-            }
-        }
-    }
-}
-
-/// Stores `P` pixels.
-#[inline(always)]
-unsafe fn store_pixels<S: Simd, const P: usize, const PARTIAL: bool>(
-    lanes: usize,
-    step: usize,
-    target: *mut f32,
-    sums: &[S::Vector; P],
-) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        for (p, sum) in sums.iter().enumerate() {
-            store::<S, PARTIAL>(target.add(p * step), *sum, lanes);
+            block::<S, P, K, STEP, SPREAD, false, false, TWICE, PARTIAL>(
+                channel,
+                lanes,
+                pixel,
+                row,
+                source_step,
+                target_step,
+            );
         }
     }
 }

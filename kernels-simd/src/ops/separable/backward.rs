@@ -170,7 +170,7 @@ impl<'a> Pass<'a> {
             ready: ready.is_some(),
             zeros: zeros.as_ptr(),
             middle_gradient,
-            input_gradient: InputGradient::new(weights.depthwise, depthwise, shape.padding()),
+            input_gradient: InputGradient::new(kernels, weights.depthwise, depthwise, shape.padding()),
             reaches: [0, 1].map(|position| Reach::behind_zeros(shape.padding().left + position, depthwise)),
             rows_of_gradient: (shape.backward_buffer() / (shape.input.width * channels).max(1)).max(1),
             middle: take(shape.backward_buffer()).as_mut_ptr(),

@@ -334,7 +334,9 @@ pub(super) unsafe fn depthwise_rows(
     ahead: Option<&mut Ahead>,
 ) {
     let (channels, width) = (shape.input.channels, shape.output().width);
-    let rows = rows.enumerate().map(|(index, row)| {
+    let first = rows.start;
+    let row = |index| {
+        let row = first + index;
         // Taps above and below the image are left out.
         let taps = shape.taps(row);
         let h = row * shape.stride + taps.start * shape.dilation - shape.padding().top;
@@ -357,7 +359,7 @@ pub(super) unsafe fn depthwise_rows(
             target_step: channels,
             pixels: width,
         }
-    });
+    };
     // SAFETY: promised by the caller.
-    unsafe { Row::compute_all(rows, kernels, channels, ahead) }
+    unsafe { Row::compute_all(rows.len(), row, kernels, channels, ahead) }
 }
