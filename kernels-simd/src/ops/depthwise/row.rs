@@ -301,7 +301,7 @@ unsafe fn blocks<
     let mut pixel = 0;
     // SAFETY: every block ends at or before `pixels`; the rest is promised by the caller.
     unsafe {
-        if const { S::LANES == 16 && STEP > 0 } && pixels.is_multiple_of(7) && !pixels.is_multiple_of(8) {
+        if const { STEP > 0 } && pixels.is_multiple_of(7) && !pixels.is_multiple_of(8) {
             return evenly::<S, 7, K, STEP, SPREAD, TWICE, PARTIAL>(channel, lanes, row, source_step, target_step);
         }
         if const { S::LANES == 16 && K == 3 } && row.window.rows == 3 && pixels >= 8 {
