@@ -125,7 +125,7 @@ fn depthwise_over_long_rows_and_without_output() {
             for (kernel, dilation) in [(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)] {
                 let border = dilation * (kernel - 1);
                 for width in (1..=20).chain([22, 23, 25, 26, 28, 33, 36, 41]) {
-                    for stride in [1, 2] {
+                    for stride in [1, 2, 3] {
                         let input = ImageShape::new(5 + border, width + border, channels);
                         check_depthwise(kernels, DepthwiseShape { input, kernel, stride, dilation }, &mut random);
                     }

@@ -1,12 +1,12 @@
-//! Rows of which only what is there is read: the taps of their first and last pixels that lie beyond the ends are left out by code of its own, so that nobody
-//! needs zeros there.
+//! Rows beyond whose ends nothing is read: the taps of their first and last pixels that lie there are left out by code of its own, and zeros are neither multiplied nor
+//! needed.
 
 use super::block::{block, three_rows};
 use super::pixels_per_register;
 use super::row::Row;
 use crate::arch::Simd;
 
-/// Pixels of a block of rows at whose ends are no zeros, if there are as many.
+/// Pixels of a block of such rows, if there are as many.
 pub(super) const fn clipped_block(pixels: usize) -> usize {
     if pixels.is_multiple_of(7) && !pixels.is_multiple_of(8) {
         7
@@ -17,12 +17,12 @@ pub(super) const fn clipped_block(pixels: usize) -> usize {
     }
 }
 
-/// Whether the blocks of a row of `pixels` pixels, each reading `behind` more, but the last reach its end at most.
+/// Whether no block of a row of `pixels` pixels but the last, each of which reads `behind` pixels more than it has, reads beyond the row's end.
 pub(super) const fn fits_blocks(pixels: usize, block: usize, behind: usize) -> bool {
     pixels == block || pixels > block && (pixels.is_multiple_of(block) || behind <= pixels % block)
 }
 
-/// Splits a row at whose ends are no zeros into blocks. The last one may compute pixels of the one before again.
+/// Splits such a row into blocks. The last one may compute pixels of the one before again.
 #[inline(always)]
 pub(super) unsafe fn clipped<
     S: Simd,

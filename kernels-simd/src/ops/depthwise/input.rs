@@ -183,8 +183,8 @@ impl<'a> InputGradient<'a> {
     ///
     /// # Safety
     ///
-    /// The ring holds all rows that reach these, the weights fit the shape, and `target` has such rows. Where they are [clipped](Self::is_clipped), the zeros need not
-    /// exist.
+    /// The ring holds all rows that reach these, the weights fit the shape, and `target` has such rows. Where they are [clipped](Self::is_clipped) or in
+    /// pairs, the zeros need not exist.
     pub unsafe fn rows(
         &self,
         kernels: Kernels,

@@ -43,8 +43,8 @@ impl Pairs<'_> {
             && [clipped_block(pairs), SHORT].iter().all(|&block| fits_blocks(pairs, block, Self::columns(columns) / 2))
     }
 
-    /// Computes all pairs of `channels` channels of `count` rows, which differ in the places and the rows of their windows at most. As for [`Row::compute_all_clipped`](super::row::Row::compute_all_clipped), of the
-    /// columns of the source that are read for pair `p` the middle one is the `p`-th of as many places as there are pairs, and those before and behind them
+    /// Computes all pairs of `channels` channels of `count` rows, which differ in the places and the rows of their windows at most. As for
+    /// [`Row::compute_all_clipped`](super::row::Row::compute_all_clipped), of the columns of the source that are read for pair `p` the middle one is the `p`-th of as many places as there are pairs, and those before and behind them
     /// are not touched. `ahead` is asked before each row.
     ///
     /// # Safety

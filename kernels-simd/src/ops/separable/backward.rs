@@ -288,7 +288,7 @@ impl<'a> Pass<'a> {
         let product = self.portions_of_product(rows);
         // Where both gradients are one pass, the last of these is asked for at the rows of the input's.
         let portions_of_weights = if weights { rows * portions_of_row + product + 1 } else { 0 };
-        // At stride 2 a row asks once, or in one pass of both gradients more often than there are portions.
+        // At stride 2 a row in pairs asks once, others, and one pass of both gradients, more often than there are portions.
         let portions_of_input = input_rows * if shape.stride == 1 { portions_of_row } else { 1 };
         let portions_of_input = match dx {
             None => 0,

@@ -455,7 +455,8 @@ struct Taps {
     lanes: usize,
 }
 
-/// Adds what one row of taps contributes to `P` pixels, and these to the gradients of the taps, without what is before the `FIRST` or behind the `LAST` pixels of a row. Pixels are `STEP` and taps `SPREAD` places apart. Pixels go to
+/// Adds what one row of taps contributes to `P` pixels, and these to the gradients of the taps, without what is before the `FIRST` or behind the `LAST` pixels of a row. Pixels
+/// are `STEP` and taps `SPREAD` places apart. Pixels go to
 /// `N` sums of each tap by turns: three taps at a place are fewer than what an addition waits for the one before.
 #[inline(always)]
 unsafe fn row_of_taps<
