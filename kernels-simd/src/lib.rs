@@ -56,7 +56,7 @@ pub use ops::norm::{
     NORM_EPSILON, NORM_MOMENTUM, NormBackward, NormFold, NormTerm, norm_backward_coefficients, norm_fold_batch,
     norm_fold_running, norm_update_running,
 };
-pub use ops::pool::{PairFactors, PairSums, PoolGradient, Pooling};
+pub use ops::pool::{NormGradient, PAIR_TERMS, PairFactors, PairGradient, PairSums, PairTerm, PoolGradient, Pooling};
 pub use ops::prelude::Prelude;
 pub use ops::separable::{
     Moments, NormSums, OutputGradient, Preluded, SeparableInput, SeparableInputGradient, SeparableScratch,

@@ -1,7 +1,8 @@
 //! Pooling, against the reference.
 
 use darts_kernels_simd::{
-    ImageShape, Isa, Kernels, Moments, NormSums, PairFactors, PairSums, PoolGradient, PoolShape, Pooling, reference,
+    ImageShape, Isa, Kernels, Moments, NormGradient, NormSums, PAIR_TERMS, PairFactors, PairGradient, PairSums,
+    PairTerm, PoolGradient, PoolShape, Pooling, reference,
 };
 use darts_tests::{
     Guarded, Random, absolute, assert_adjoint, assert_close, assert_gradient, assert_same, guarded, images, kernels,
@@ -238,6 +239,78 @@ fn backward_through_the_norm_of_values_that_are_not_kept() {
             backward(&dz, &mut expected, accumulate);
             backward(&vec![4.0; dz.len()], &mut size, true);
             assert_close((kernels, pooling, shape), &dx, &expected, &size);
+        }
+    });
+}
+
+/// Both pools through their norms, and the image, as so many mixes read them.
+fn check_backward_of_both(kernels: Kernels, shape: PoolShape, x: &[f32], mixes: usize, random: &mut Random) {
+    let values = [Pooling::Maximum, Pooling::Average].map(|pooling| pooled(pooling, x, shape));
+    let (len, channels) = (values[0].len(), shape.input.channels);
+    let dy: Vec<Guarded> = (0..mixes).map(|_| guarded(&random.values(len))).collect();
+    let factors: Vec<_> = (0..mixes).map(|_| [(); 2].map(|()| guarded(&random.values(channels)))).collect();
+    let norms = [(); 2].map(|()| [(); 3].map(|()| guarded(&random.values(channels))));
+    let same = shape.output() == shape.input;
+    let images: Vec<f32> = (0..mixes).map(|mix| if same && mix != 1 { 0.75 } else { 0.0 }).collect();
+    let dz = [0, 1].map(|pool| {
+        let ([mean, q, r], mut dz) = (&norms[pool], vec![f32::NAN; len]);
+        reference::norm_backward_apply(&vec![0.0; len], &values[pool], mean, q, q, r, 1.0, &mut dz);
+        for (dy, factors) in dy.iter().zip(&factors) {
+            dz.iter_mut().enumerate().for_each(|(i, dz)| *dz += factors[pool][i % channels] * dy[i]);
+        }
+        dz
+    });
+    for accumulate in [false, true] {
+        let mut dx = gradient(random, x.len(), accumulate);
+        let (mut expected, mut size) = (dx.to_vec(), magnitude(&dx, accumulate));
+        let [maximum, average] = norms.each_ref().map(|[mean, q, r]| NormGradient { mean, q, r });
+        let term = |mix: usize| {
+            let [maximum, average] = &factors[mix];
+            PairTerm { dy: &dy[mix], maximum, average, image: images[mix] }
+        };
+        let terms: Vec<PairTerm> = (0..mixes).map(term).collect();
+        // Of any value, and no longer than it has to be.
+        let mut scratch = Guarded::unwritten(shape.pair_backward_scratch());
+        let gradient = PairGradient { terms: &terms, maximum, average };
+        kernels.pool_pair_norm_backward(x, gradient, &mut dx, shape, accumulate, &mut scratch);
+        reference::max_pool_backward(x, &dz[0], &mut expected, shape, accumulate);
+        reference::avg_pool_backward(&dz[1], &mut expected, shape, true);
+        for (dy, image) in dy.iter().zip(&images).filter(|_| same) {
+            expected.iter_mut().zip(&**dy).for_each(|(dx, dy)| *dx += image * dy);
+        }
+        // Each p·dy, q·z, q·mean and r.
+        let most = vec![3.0 + mixes as f32; len];
+        reference::max_pool_backward(x, &most, &mut size, shape, true);
+        reference::avg_pool_backward(&most, &mut size, shape, true);
+        size.iter_mut().for_each(|size| *size += images.iter().sum::<f32>());
+        assert_close((kernels, shape, mixes), &dx, &expected, &size);
+    }
+}
+
+#[test]
+fn images_without_pixels_have_no_gradient() {
+    for kernels in kernels() {
+        for (height, width, stride) in [(3, 0, 1), (0, 3, 1), (3, 0, 2), (0, 0, 2)] {
+            let shape = PoolShape { input: ImageShape::new(height, width, 2), kernel: 3, stride, padding: 1 };
+            let norm = NormGradient { mean: &[0.0; 2], q: &[0.0; 2], r: &[1.0; 2] };
+            let terms = [PairTerm { dy: &[], maximum: &[1.0; 2], average: &[1.0; 2], image: 0.0 }];
+            let gradient = PairGradient { terms: &terms, maximum: norm, average: norm };
+            let mut scratch = Guarded::unwritten(shape.pair_backward_scratch());
+            kernels.pool_pair_norm_backward(&[], gradient, &mut [], shape, false, &mut scratch);
+        }
+    }
+}
+
+#[test]
+fn backward_of_both_pools_and_the_image() {
+    each_case(|kernels, shape, random| {
+        if shape.has_pair_backward() {
+            let x = guarded(&random.values(shape.input.len()));
+            let few: Vec<f32> = x.iter().map(|x| (2.0 * x).trunc()).collect();
+            for mixes in 1..=PAIR_TERMS {
+                check_backward_of_both(kernels, shape, &x, mixes, random);
+                check_backward_of_both(kernels, shape, &guarded(&few), mixes, random);
+            }
         }
     });
 }

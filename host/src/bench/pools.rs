@@ -1,6 +1,9 @@
 //! Pools, with their values kept and, as searches run them, without.
 
-use darts_kernels_simd::{ImageShape, Moments, NormSums, PairFactors, PairSums, PoolGradient, PoolShape, Pooling};
+use darts_kernels_simd::{
+    ImageShape, Moments, NormGradient, NormSums, PairFactors, PairGradient, PairSums, PairTerm, PoolGradient,
+    PoolShape, Pooling,
+};
 
 use super::buffer::buffer;
 use super::case::{Case, Direction, SIZES, Work, image, text, window};
@@ -105,7 +108,7 @@ fn recomputed(pool: &str, pooling: Pooling, shape: PoolShape) -> [Case; 4] {
 }
 
 /// Both pools of an edge and, at stride 1, its skip connection.
-fn pairs(shape: PoolShape) -> [Case; 2] {
+fn pairs(shape: PoolShape) -> [Case; 3] {
     let (window, size) = (window(shape.kernel, shape.stride, 1), text(shape.input));
     let (input, output) = (shape.input.len(), shape.output().len());
     let image = shape.output() == shape.input;
@@ -143,6 +146,23 @@ fn pairs(shape: PoolShape) -> [Case; 2] {
                     let sums = PairSums { maximum, average, image: image.then_some(&mut skip) };
                     kernels.pool_pair_norm_reduce(&x, &dy, shape, sums);
                 });
+            },
+        ),
+        case(
+            "norm and pool",
+            Direction::InputGradient,
+            work(8 + skip, 3 * input + output).in_place(input),
+            |&(image, shape), kernels, timer| {
+                let (x, dy) = (buffer(shape.input.len()), buffer(shape.output().len()));
+                let [[p, mean, q, r], others] = [(); 2].map(|()| [(); 4].map(|()| buffer(shape.input.channels)));
+                let (mut dx, mut scratch) = (buffer(shape.input.len()), buffer(shape.pair_backward_scratch()));
+                let maximum = NormGradient { mean: &mean, q: &q, r: &r };
+                let [other_p, mean, q, r] = &others;
+                let average = NormGradient { mean, q, r };
+                let image = if image { 0.5 } else { 0.0 };
+                let terms = [PairTerm { dy: &dy, maximum: &p, average: other_p, image }];
+                let gradient = PairGradient { terms: &terms, maximum, average };
+                timer(&mut || kernels.pool_pair_norm_backward(&x, gradient, &mut dx, shape, true, &mut scratch));
             },
         ),
     ]

@@ -93,7 +93,7 @@ impl Kernels {
 }
 
 /// Checks and clears the gradient of the input, to which everything is added.
-fn begin(dx: &mut [f32], shape: PoolShape, accumulate: bool) -> *mut f32 {
+pub(super) fn begin(dx: &mut [f32], shape: PoolShape, accumulate: bool) -> *mut f32 {
     assert_eq!(dx.len(), shape.input.len(), "gradient of a pool: dx of {shape:?}");
     if !accumulate {
         dx.fill(0.0);

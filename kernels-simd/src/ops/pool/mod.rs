@@ -16,10 +16,12 @@ pub(in crate::ops) mod geometry;
 mod global;
 mod outputs;
 mod pair;
+mod pair_backward;
 mod reduction;
 
 pub use backward::PoolGradient;
 pub use pair::{PairFactors, PairSums};
+pub use pair_backward::{NormGradient, PAIR_TERMS, PairGradient, PairTerm};
 pub use reduction::Pooling;
 
 use crate::lengths::require;
