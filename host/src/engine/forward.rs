@@ -8,7 +8,7 @@ use darts_kernels_simd::{MixTerm, Moments, SeparableInput, Stored, StoredMut};
 use super::chunk::{Chunk, Values};
 use super::parallel::Workers;
 use super::plan::RegionPlan;
-use super::pool::Pool;
+use super::pool::{PAIR_SCALES, Pool};
 use super::scratch::{Buffer, Scratch, TERMS};
 use super::stage::GroupInput;
 use super::{Engine, Inputs, Mode, Network};
@@ -74,8 +74,8 @@ impl Network {
         }
         let channels = self.graph.tensors.iter().map(|shape| shape.channels).max().unwrap_or(0);
         let terms = self.graph.mixes.iter().map(|mix| mix.terms.len()).max().unwrap_or(0);
-        // The backward pass of a pool has three.
-        scales.sized((terms + 1).max(3) * channels);
+        // The backward pass of a pool has three, that of a pair more.
+        scales.sized((terms + 1).max(PAIR_SCALES) * channels);
         zeros.sized(channels).fill(0.0);
         self.plan.stages.iter().for_each(|plan| plan.prepare(stage));
         self.prepare_relus(relus);

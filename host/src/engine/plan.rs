@@ -74,7 +74,8 @@ const GROUP_LEN: usize = 1 << 15;
 /// Where the gradient of something that is read goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Written {
-    /// Index of the target; for a term of a mix only if its source is a state.
+    /// Index of the target; for a term of a mix only if its source is a state and its gradient is not computed with those of
+    /// the state's pools.
     pub target: Option<usize>,
     /// Where its sums start, if there are any.
     pub sums: Option<usize>,
@@ -121,14 +122,14 @@ impl Plan {
         weighted.sort_unstable_by_key(|&stage| stages[stage].weights.start);
         let mut is_state = vec![true; graph.tensors.len()];
         graph.stages.iter().for_each(|stage| is_state[stage.output] = false);
-        let regions: Vec<RegionPlan> =
-            graph.regions.iter().map(|region| RegionPlan::new(graph, &stages, &is_state, region)).collect();
+        let (storage, upstream) = (storage(graph, &stages, options.saved), upstream(graph));
+        let of_mix = |mix| MixTerms::new(graph, &stages, &storage, &upstream, mix);
+        let terms: Vec<MixTerms> = graph.mixes.iter().map(of_mix).collect();
+        let of_region = |region| RegionPlan::new(graph, &stages, &terms, &is_state, region);
+        let regions: Vec<RegionPlan> = graph.regions.iter().map(of_region).collect();
         let last_reader = last_readers(graph);
         let (slots, slot_lens) = gradient_slots(graph, &regions, &last_reader);
-        let storage = storage(graph, &stages, options.saved);
-        let terms = graph.mixes.iter().map(|mix| MixTerms::new(graph, &stages, &storage, mix)).collect();
         let mixed = mixed(graph, input_gradient);
-        let upstream = upstream(graph);
         Self { stages, weighted, upstream, storage, terms, regions, mixed, last_reader, slots, slot_lens }
     }
 
@@ -149,7 +150,7 @@ impl Plan {
 }
 
 impl RegionPlan {
-    fn new(graph: &Graph, stages: &[StagePlan], is_state: &[bool], region: &Region) -> Self {
+    fn new(graph: &Graph, stages: &[StagePlan], terms: &[MixTerms], is_state: &[bool], region: &Region) -> Self {
         let stages_of_region = region.stages.iter().map(|&stage| &graph.stages[stage]);
         let tensors =
             stages_of_region.flat_map(|stage| stage.inputs.iter().map(|source| source.tensor).chain([stage.output]));
@@ -164,16 +165,17 @@ impl RegionPlan {
         plan.weighted.sort_unstable_by_key(|&(stage, _)| stages[stage].weights.start);
         for &mix in &region.mixes {
             let own = plan.target(graph.mixes[mix].output);
-            let mut terms = Vec::new();
+            let mut written = Vec::new();
             for (index, term) in graph.mixes[mix].terms.iter().enumerate() {
                 plan.reductions.push((Reduction::Term { mix, term: index }, plan.sums_len));
                 let sums = Some(plan.sums_len);
                 plan.sums_len += sums_len(graph, term);
                 let Source { tensor, norm } = term.source;
-                let target = (norm.is_none() && is_state[tensor]).then(|| plan.target(tensor));
-                terms.push(Written { target, sums });
+                let here = norm.is_none() && is_state[tensor] && terms[mix].backward_pair(index).is_none();
+                let target = here.then(|| plan.target(tensor));
+                written.push(Written { target, sums });
             }
-            plan.mixes.push((own, terms));
+            plan.mixes.push((own, written));
         }
         plan
     }

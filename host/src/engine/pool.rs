@@ -2,16 +2,22 @@
 
 use std::mem::take;
 
-use darts_kernels_simd::{MixTerm, Moments, NormSums, PairFactors, PairSums, PoolGradient, PoolShape, Pooling};
+use darts_kernels_simd::{
+    MixTerm, Moments, NormGradient, NormSums, PAIR_TERMS, PairFactors, PairGradient, PairSums, PairTerm, PoolGradient,
+    PoolShape, Pooling,
+};
 
 use super::Network;
 use super::backward::{MixWork, Shared, Work};
 use super::chunk::{Chunk, Values};
 use super::forward::mixing_weight;
-use super::plan::{Storage, Upstream};
+use super::plan::{Storage, Upstream, Written};
 use super::scratch::{Buffer, Scratch};
-use super::terms::PoolTerms;
+use super::terms::{PoolPair, PoolTerms};
 use crate::graph::{Graph, Mix, NormId, Op, Stage, TensorId};
+
+/// What the backward pass of a pair of pools needs for each channel: `q` and `r` of both, and two factors for each term.
+pub(super) const PAIR_SCALES: usize = 4 + 2 * PAIR_TERMS;
 
 /// A pool of a state, which is stored.
 #[derive(Debug)]
@@ -66,6 +72,18 @@ impl Pool {
         windows(self) == windows(other) && self.pooling != other.pooling
     }
 
+    /// Whether there is a kernel for the backward passes of both pools of these windows together.
+    pub fn has_pair_backward(&self) -> bool {
+        self.shape.has_pair_backward()
+    }
+
+    /// Makes the scratch of that as large as it needs it.
+    pub fn prepare(&self, kernel: &mut Buffer) {
+        if self.has_pair_backward() {
+            kernel.sized(self.shape.pair_backward_scratch());
+        }
+    }
+
     /// Whether it takes the maximum of each window.
     pub fn is_maximum(&self) -> bool {
         self.pooling == Pooling::Maximum
@@ -85,6 +103,32 @@ impl Network {
         self.pool(stage)
     }
 
+    /// The mix that reads a pool, and its pair of terms whose backward pass is one.
+    fn pair_of(&self, upstream: Upstream) -> Option<(&Mix, PoolPair)> {
+        let Upstream::Term { mix, term } = upstream else { return None };
+        Some((&self.graph.mixes[mix], self.plan.terms[mix].backward_pair(term)?))
+    }
+
+    /// Sets `p` to the first factor of the gradient behind a norm, times `factor`, and adds the others to `q` and `r`.
+    fn add_coefficients(&self, norm: NormId, factor: f32, p: &mut [f32], [q, r]: [&mut [f32]; 2]) {
+        let (norms, range) = (&self.norms, self.graph.norms[norm].range.clone());
+        p.iter_mut().zip(&norms.p[range.clone()]).for_each(|(scaled, p)| *scaled = factor * p);
+        q.iter_mut().zip(&norms.q[range.clone()]).for_each(|(sum, q)| *sum += q);
+        r.iter_mut().zip(&norms.r[range]).for_each(|(sum, r)| *sum += r);
+    }
+
+    /// The means of the norm behind a pool that is a term of a pair.
+    fn mean_of(&self, mix: &Mix, term: usize) -> &[f32] {
+        let norm = self.norm_of(mix, term);
+        &self.norms.mean[self.graph.norms[norm].range.clone()]
+    }
+
+    /// The norm behind a pool that is a term of a pair.
+    fn norm_of(&self, mix: &Mix, term: usize) -> NormId {
+        let Some(norm) = mix.terms[term].source.norm else { unreachable!("a pair of {} without norms", mix.name) };
+        norm
+    }
+
     /// Adds terms of a mix, each times the factors that `scale` has for it, to the mix `y` of one image.
     pub(super) fn mix_pools<'a>(
         &self,
@@ -96,7 +140,7 @@ impl Network {
     ) {
         match *terms {
             PoolTerms::One(term) => self.pool_of(mix, term).mix(self, all, image, scale(term), y),
-            PoolTerms::Pair { maximum, average, state } => {
+            PoolTerms::Pair(PoolPair { maximum, average, state, .. }) => {
                 let Pool { input, shape, .. } = *self.pool_of(mix, maximum);
                 let own = state.map(|term| scale(term)[0]);
                 let factors = PairFactors { maximum: scale(maximum), average: scale(average), image: own };
@@ -124,7 +168,7 @@ impl Shared<'_> {
                 Some(sums) => network.pool_of(mix, term).reduce(network, all, image, dy, sums),
                 None => self.reduce_plain(work, term, chunk, &mut sums[range(term).start], buffer),
             },
-            PoolTerms::Pair { maximum, average, state } => {
+            PoolTerms::Pair(PoolPair { maximum, average, state, .. }) => {
                 let Pool { input, shape, .. } = *network.pool_of(mix, maximum);
                 let mut of_state = state.map(|_| 0.0);
                 let Ok([of_maximum, of_average]) = sums.get_disjoint_mut([range(maximum), range(average)]) else {
@@ -145,6 +189,15 @@ impl Shared<'_> {
     pub(super) fn backward_pool(&self, work: Work, pool: &Pool, chunk: &mut Chunk, scratch: &mut Scratch) {
         let network = self.network;
         let Some(read) = self.plan.reads[work.index][0] else { return };
+        if let Some(&upstream) = network.plan.upstream[work.stage].first()
+            && network.pair_of(upstream).is_some()
+        {
+            // Of the two, one computes both.
+            if pool.is_maximum() {
+                self.backward_pair(work, pool, read, chunk, scratch);
+            }
+            return;
+        }
         let norm = self.add_up_terms(work, chunk, scratch);
         let slot = network.slot(pool.input);
         let gradient = take(&mut chunk.gradients[slot]);
@@ -166,11 +219,58 @@ impl Shared<'_> {
         chunk.gradients[slot] = gradient;
     }
 
+    /// Backward of both pools of a state, of the batch norms through which they are read, and of the state itself as a term of
+    /// the same mixes.
+    fn backward_pair(&self, work: Work, pool: &Pool, read: Written, chunk: &mut Chunk, scratch: &mut Scratch) {
+        let network = self.network;
+        let Network { graph, plan, .. } = network;
+        let (shape, channels) = (pool.shape, pool.shape.input.channels);
+        let mut accumulate = self.begin(read, chunk);
+        let slot = network.slot(pool.input);
+        let gradient = take(&mut chunk.gradients[slot]);
+        let dx = &mut gradient[Chunk::place(graph, pool.input, work.image)];
+        let x = network.stored(&chunk.values, pool.input, work.image);
+
+        for readers in plan.upstream[work.stage].chunks(PAIR_TERMS) {
+            let scales = scratch.scales.sized(PAIR_SCALES * channels);
+            let (coefficients, factors) = scales.split_at_mut(4 * channels);
+            coefficients.fill(0.0);
+            let (of_maximum, of_average) = coefficients.split_at_mut(2 * channels);
+            let ((q, r), (mean_q, mean_r)) = (of_maximum.split_at_mut(channels), of_average.split_at_mut(channels));
+            let mut terms = [PairTerm { dy: &[], maximum: &[], average: &[], image: 0.0 }; PAIR_TERMS];
+            let (mut count, mut means) = (0, [&[][..]; 2]);
+            let live = readers.iter().filter(|&&upstream| self.is_live(work.stage, upstream));
+            for (&upstream, factors) in live.zip(factors.chunks_exact_mut(2 * channels)) {
+                let Some((mix, pair)) = network.pair_of(upstream) else { unreachable!("half a pair of pools") };
+                let PoolPair { maximum, average, state, .. } = pair;
+                let factor = |term: usize| network.drop_factor(&mix.terms[term], self.inputs, chunk, work.image);
+                let (p, mean_p) = factors.split_at_mut(channels);
+                network.add_coefficients(network.norm_of(mix, maximum), factor(maximum), p, [&mut *q, &mut *r]);
+                let others = [&mut *mean_q, &mut *mean_r];
+                network.add_coefficients(network.norm_of(mix, average), factor(average), mean_p, others);
+                means = [maximum, average].map(|term| network.mean_of(mix, term));
+                let dy = &chunk.gradients[network.slot(mix.output)][Chunk::place(graph, mix.output, work.image)];
+                let image = state.map_or(0.0, |term| factor(term) * mixing_weight(&mix.terms[term], self.inputs));
+                terms[count] = PairTerm { dy, maximum: p, average: mean_p, image };
+                count += 1;
+            }
+            if count > 0 {
+                let maximum = NormGradient { mean: means[0], q, r };
+                let average = NormGradient { mean: means[1], q: mean_q, r: mean_r };
+                let gradients = PairGradient { terms: &terms[..count], maximum, average };
+                let rows = scratch.stage.kernel.sized(shape.pair_backward_scratch());
+                network.kernels.pool_pair_norm_backward(x, gradients, dx, shape, accumulate, rows);
+                accumulate = true;
+            }
+        }
+        chunk.gradients[slot] = gradient;
+    }
+
     /// Adds up what comes from all terms that read a pool: gradients, each with its factor, in `scratch.stored_gradient`;
     /// factors and summands of the batch norms, `q` and `r`, behind the first channels of `scratch.scales`. Returns one of
     /// these norms, all of which have the same mean.
     fn add_up_terms(&self, work: Work, chunk: &Chunk, scratch: &mut Scratch) -> Option<NormId> {
-        let Network { graph, kernels, norms, plan, .. } = self.network;
+        let Network { graph, kernels, plan, .. } = self.network;
         let output = graph.tensors[graph.stages[work.stage].output];
         let Scratch { stored_gradient, scales, zeros, .. } = scratch;
         let gradient = stored_gradient.sized(output.len());
@@ -185,11 +285,8 @@ impl Shared<'_> {
             let factor = self.network.drop_factor(term, self.inputs, chunk, work.image);
             match term.source.norm {
                 Some(norm) => {
-                    let range = graph.norms[norm].range.clone();
-                    scale.iter_mut().zip(&norms.p[range.clone()]).for_each(|(scale, p)| *scale = factor * p);
                     let (q, r) = coefficients.split_at_mut(channels);
-                    q.iter_mut().zip(&norms.q[range.clone()]).for_each(|(sum, q)| *sum += q);
-                    r.iter_mut().zip(&norms.r[range]).for_each(|(sum, r)| *sum += r);
+                    self.network.add_coefficients(norm, factor, scale, [q, r]);
                     any_norm = Some(norm);
                 }
                 None => scale.fill(factor * mixing_weight(term, self.inputs)),

@@ -125,6 +125,9 @@ impl StagePlan {
         if let Some(Separable { shape, .. }) = &self.separable {
             separable.prepare(*shape);
         }
+        if let Some(pool) = &self.pool {
+            pool.prepare(kernel);
+        }
         for ops in &self.groups {
             if inputs.len() < ops.len() {
                 inputs.resize_with(ops.len(), Buffer::default);

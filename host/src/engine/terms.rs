@@ -1,7 +1,7 @@
 //! How the terms of a mix are computed: those whose values are kept one by one, and all that is made of one state without weights
 //! together.
 
-use super::plan::Storage;
+use super::plan::{Storage, Upstream};
 use super::stage::StagePlan;
 use crate::graph::{Graph, Mix, Term, TermWeight};
 
@@ -18,42 +18,79 @@ pub(super) struct MixTerms {
 #[derive(Debug)]
 pub(super) enum PoolTerms {
     One(usize),
-    /// Both pools of a state with the same window, and the state itself where it is a term, too.
-    Pair {
-        maximum: usize,
-        average: usize,
-        state: Option<usize>,
-    },
+    Pair(PoolPair),
+}
+
+/// Both pools of a state with the same window, and the state itself where it is a term, too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PoolPair {
+    pub maximum: usize,
+    pub average: usize,
+    pub state: Option<usize>,
+    /// Whether their backward passes are one: all mixes that read one of the pools read both, through norms, and there is
+    /// a kernel for the window. Graphs have one stage for each pool of a state, so that all these mixes pair the same two.
+    pub backward: bool,
 }
 
 impl MixTerms {
-    pub fn new(graph: &Graph, stages: &[StagePlan], storage: &[Storage], mix: &Mix) -> Self {
+    pub fn new(
+        graph: &Graph,
+        stages: &[StagePlan],
+        storage: &[Storage],
+        upstream: &[Vec<Upstream>],
+        mix: &Mix,
+    ) -> Self {
         let pool = |&term: &usize| match storage[mix.terms[term].source.tensor] {
-            Storage::Recomputed(stage) => stages[stage].pool.as_ref(),
+            Storage::Recomputed(stage) => stages[stage].pool.as_ref().map(|pool| (stage, pool)),
             _ => None,
         };
         let mut all: Vec<usize> = (0..mix.terms.len()).collect();
         let mut pools = Vec::new();
-        while let Some((at, first)) = all.iter().enumerate().find_map(|(at, term)| Some((at, pool(term)?))) {
+        while let Some((at, (stage, first))) = all.iter().enumerate().find_map(|(at, term)| Some((at, pool(term)?))) {
             let one = all.remove(at);
             let normed = |term: usize| mix.terms[term].source.norm.is_some();
-            let pairs = |term: &usize| normed(*term) && pool(term).is_some_and(|other| first.pairs_with(other));
-            let Some(other) = all.iter().position(pairs).filter(|_| normed(one)) else {
+            let other = |(at, term): (usize, &usize)| {
+                let (other, pool) = pool(term)?;
+                (normed(*term) && first.pairs_with(pool)).then_some((at, other))
+            };
+            let Some((at, other)) = all.iter().enumerate().find_map(other).filter(|_| normed(one)) else {
                 pools.push(PoolTerms::One(one));
                 continue;
             };
-            let other = all.remove(other);
-            let (maximum, average) = if first.is_maximum() { (one, other) } else { (other, one) };
+            let term = all.remove(at);
+            let (maximum, average) = if first.is_maximum() { (one, term) } else { (term, one) };
             let is_state = |&term: &usize| {
                 let Term { source, weight, .. } = mix.terms[term];
                 let summed = source.norm.is_none() && matches!(weight, TermWeight::Alpha(_));
                 summed && source.tensor == first.input() && graph.tensors[source.tensor] == graph.tensors[mix.output]
             };
             let state = all.iter().position(is_state).map(|at| all.remove(at));
-            pools.push(PoolTerms::Pair { maximum, average, state });
+            let [readers, others] = [stage, other].map(|stage| readers(graph, &upstream[stage]));
+            let backward = readers.is_some() && readers == others && first.has_pair_backward();
+            pools.push(PoolTerms::Pair(PoolPair { maximum, average, state, backward }));
         }
         Self { kept: all, pools }
     }
+
+    /// The pair that a term belongs to, if the backward passes of that are one.
+    pub fn backward_pair(&self, term: usize) -> Option<PoolPair> {
+        self.pools.iter().find_map(|pools| match *pools {
+            PoolTerms::Pair(pair) => {
+                let PoolPair { maximum, average, state, backward } = pair;
+                (backward && [Some(maximum), Some(average), state].contains(&Some(term))).then_some(pair)
+            }
+            PoolTerms::One(_) => None,
+        })
+    }
+}
+
+/// The mixes that read a stage's output, if all do so through norms.
+fn readers(graph: &Graph, upstream: &[Upstream]) -> Option<Vec<usize>> {
+    let reader = |&upstream: &Upstream| match upstream {
+        Upstream::Term { mix, term } => graph.mixes[mix].terms[term].source.norm.map(|_| mix),
+        Upstream::Own => None,
+    };
+    upstream.iter().map(reader).collect()
 }
 
 #[cfg(test)]
@@ -72,12 +109,15 @@ mod tests {
         for (mix, MixTerms { kept, pools }) in graph.mixes.iter().zip(&plan.terms) {
             let mut all = kept.clone();
             for pools in pools {
-                let PoolTerms::Pair { maximum, average, state } = *pools else { panic!("{}: {pools:?}", mix.name) };
+                let PoolTerms::Pair(PoolPair { maximum, average, state, backward }) = *pools else {
+                    panic!("{}: {pools:?}", mix.name)
+                };
                 let pool = |term: usize| match plan.storage[mix.terms[term].source.tensor] {
                     Storage::Recomputed(stage) => plan.stages[stage].pool.as_ref().unwrap(),
                     _ => panic!("term {term} of {} is kept", mix.name),
                 };
                 assert!(pool(maximum).is_maximum() && pool(maximum).pairs_with(pool(average)), "{}", mix.name);
+                assert!(backward, "{}: their backward passes are one", mix.name);
                 assert!(state.is_none_or(|state| mix.terms[state].source.tensor == pool(maximum).input()));
                 pairs[usize::from(state.is_some())] += 1;
                 all.extend([maximum, average].into_iter().chain(state));
