@@ -132,8 +132,8 @@ pub(super) unsafe fn each_output<S: Simd, K: Pools<N>, O: Output<N>, const N: us
     }
 }
 
-/// Blocks from one to that whose lines it asks for. The next one begins sooner than memory answers: a pass at 16 channels takes
-/// 36 ms in pairs of pools in place of 38 (AMD EPYC, Zen 5, `perf`, 2026-12-01).
+/// Blocks from one to that whose lines it asks for. The next one begins sooner than memory answers: of a pass at 16 channels
+/// pairs of pools take 35 to 37 ms in place of 37 to 39 (AMD EPYC, Zen 5, `perf`, 2026-12-01).
 const AHEAD: usize = 3;
 
 /// Computes one register of channels of a block.

@@ -10,7 +10,7 @@ use crate::shape::{ImageShape, PoolShape};
 
 /// Positions that the window of output position `output` covers, in one direction.
 #[inline(always)]
-fn clip(shape: &PoolShape, output: usize, extent: usize) -> Range<usize> {
+pub(super) fn clip(shape: &PoolShape, output: usize, extent: usize) -> Range<usize> {
     let start = output * shape.stride;
     start.saturating_sub(shape.padding)..(start + shape.kernel - shape.padding).min(extent)
 }

@@ -11,7 +11,7 @@ use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{MAX_LANES, for_registers, load, store};
 use crate::ops::pool::backward::begin;
 use crate::ops::pool::check;
-use crate::ops::pool::geometry::EXTENT;
+use crate::ops::pool::geometry::{EXTENT, clip};
 use crate::ops::prefetch::ask_line;
 use crate::shape::{ImageShape, PoolShape};
 
@@ -254,8 +254,8 @@ unsafe fn combine_line<S: Simd, const STRIDE: usize, const PARTIAL: bool>(
         for window in 0..windows {
             let column = window * STRIDE;
             let third = pixel::<S, PARTIAL>(x, column + 2, input, lanes);
-            // Two lines further down: nothing else has read the image since it was in the caches (a pass at 16 channels
-            // waits 3 of 16 ms less here; AMD EPYC, Zen 5, `perf`, 2026-12-01).
+            // Two lines further down: inside of a pass at 16 channels, where the image mostly is in no cache, 13 of 16 ms are
+            // left of the time here (AMD EPYC, Zen 5, `perf`, 2026-12-01).
             ask_line(x.wrapping_add((column + 2 * input.width) * input.channels));
             let row = row.add(window * REGISTERS * S::LANES);
             S::store(row.add(MAXIMUM * S::LANES), S::max(first[0], S::max(second[0], third[0])));
@@ -299,8 +299,6 @@ unsafe fn row_of_windows<S: Simd, const STRIDE: usize, const TERMS: usize, const
     let windows = pair.shape.output().width;
     let line = row * STRIDE;
     let (lines, averages) = ([rows.of(line), rows.of(line + 1), rows.of(line + 2)], rows.of(row));
-    // Of the three lines and columns under a window those inside of the image.
-    let inside = |first: usize, extent: usize| EXTENT - usize::from(first == 0) - usize::from(first + 2 > extent);
     // SAFETY: promised by the caller.
     unsafe {
         let mut factors = [[S::splat(0.0); 3]; 2];
@@ -318,7 +316,7 @@ unsafe fn row_of_windows<S: Simd, const STRIDE: usize, const TERMS: usize, const
         let last = windows - 1;
         // Windows of as many pixels.
         for alike in [0..1, 1..last, last.max(1)..windows] {
-            let pixels = inside(line, input.height) * inside(alike.start * STRIDE, input.width);
+            let pixels = clip(&pair.shape, row, input.height).len() * clip(&pair.shape, alike.start, input.width).len();
             let share = S::splat(1.0 / pixels as f32);
             for window in alike {
                 let at = window * REGISTERS * S::LANES;
@@ -339,9 +337,7 @@ unsafe fn row_of_windows<S: Simd, const STRIDE: usize, const TERMS: usize, const
                     of_image = S::mul_add(image, dy, of_image);
                 }
                 S::store(averages.add(at + AVERAGE * S::LANES), S::mul(of_mean, share));
-                let in_a = S::equal(in_a, maximum);
-                let in_b = S::mask_and_not(S::equal(in_b, maximum), in_a);
-                let in_c = S::mask_and_not(S::mask_and_not(S::mask_all(), in_a), in_b);
+                let [in_a, in_b, in_c] = first_of_three::<S>(in_a, in_b, maximum);
                 take::<S>(in_a, of_maximum, a.add(GRADIENT * S::LANES), true);
                 take::<S>(in_b, of_maximum, b.add(GRADIENT * S::LANES), STRIDE == 1);
                 take::<S>(in_c, of_maximum, c.add(GRADIENT * S::LANES), false);
@@ -351,6 +347,17 @@ unsafe fn row_of_windows<S: Simd, const STRIDE: usize, const TERMS: usize, const
                 }
             }
         }
+    }
+}
+
+/// Of three values, the first two of which are given, in which lanes each is the first to be their maximum.
+#[inline(always)]
+unsafe fn first_of_three<S: Simd>(first: S::Vector, second: S::Vector, maximum: S::Vector) -> [S::Mask; 3] {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let in_first = S::equal(first, maximum);
+        let in_second = S::mask_and_not(S::equal(second, maximum), in_first);
+        [in_first, in_second, S::mask_and_not(S::mask_and_not(S::mask_all(), in_first), in_second)]
     }
 }
 
@@ -366,7 +373,6 @@ unsafe fn take<S: Simd>(taken: S::Mask, gradient: S::Vector, line: *mut f32, beg
 }
 
 /// A line whose gradients are given to its pixels.
-#[derive(Clone, Copy)]
 struct Line {
     /// Its row of the scratch.
     own: *const f32,
@@ -447,9 +453,7 @@ unsafe fn spread_window<S: Simd, const STRIDE: usize, const FIRST: bool, const L
         }
         let maximum = S::load(line.own.add(at + MAXIMUM * S::LANES));
         let gradient = S::load(line.own.add(at + GRADIENT * S::LANES));
-        let in_first = S::equal(a, maximum);
-        let in_second = S::mask_and_not(S::equal(b, maximum), in_first);
-        let in_third = S::mask_and_not(S::mask_and_not(S::mask_all(), in_first), in_second);
+        let [in_first, in_second, in_third] = first_of_three::<S>(a, b, maximum);
         let a_sum = S::add(a_sum, average);
         let a_sum = S::select(in_first, S::add(a_sum, gradient), a_sum);
         let b_sum = if STRIDE == 1 { S::add(b_sum, average) } else { average };
