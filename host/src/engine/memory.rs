@@ -1,6 +1,6 @@
 //! The memory of all chunks: one mapping, made once, of which nothing is touched before a task writes to it. In one
 //! piece it can lie in huge pages where the system has them; a pass goes through gigabytes, and looking up small pages took 1 to
-//! 3 % of it (docs/performance.md).
+//! 3 % of it (docs/performance-log.md).
 
 use std::fmt::{Debug, Formatter, Result};
 use std::mem::take;
