@@ -1,5 +1,5 @@
-//! Writing one checkpoint of the networks of the paper: as bytes, and as a file that is on the disk, the one before the last removed.
-//! Throughput is in bytes of the file.
+//! Writing one checkpoint of the networks of the paper: as bytes, and as a file that is on the disk, the one before the
+//! last removed. Throughput is in bytes of the file.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use darts_core::Genotype;

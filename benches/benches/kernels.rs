@@ -1,5 +1,5 @@
-//! Every kernel and fused stage at the shapes of DARTS networks, on every instruction set of this machine, in every direction.
-//! The cases are those of `darts bench`. Throughput is in floating-point operations.
+//! Every kernel and fused stage at the shapes of DARTS networks, on every instruction set of this machine, in every
+//! direction. The cases are those of `darts bench`. Throughput is in floating-point operations.
 
 use std::sync::Arc;
 

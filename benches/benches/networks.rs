@@ -1,5 +1,5 @@
-//! Cells, search steps of both orders and training steps, with the fastest instruction set on all threads. The cases are
-//! those of `darts bench`; inference has a bench of its own. Throughput is in floating-point operations.
+//! Cells, search steps of both orders and training steps, with the fastest instruction set on all threads. The cases
+//! are those of `darts bench`; inference has a bench of its own. Throughput is in floating-point operations.
 
 use std::sync::Arc;
 

@@ -19,8 +19,8 @@ pub const MAX_STATES: usize = MAX_NODES + 2;
 pub struct Edge {
     /// The operation.
     pub primitive: Primitive,
-    /// The state it reads: 0 is the output of the cell before the previous one, 1 that of the previous cell, `2 + i` node
-    /// `i` of this cell.
+    /// The state it reads: 0 is the output of the cell before the previous one, 1 that of the previous cell, `2 + i`
+    /// node `i` of this cell.
     pub source: u8,
 }
 
@@ -55,8 +55,8 @@ impl CellGenotype {
         self.edges.len() / 2
     }
 
-    /// Checks that there are two edges for each of at least one node, that each edge starts at a state that exists when its
-    /// node is computed, and that the output is made of existing states, at least one.
+    /// Checks that there are two edges for each of at least one node, that each edge starts at a state that exists when
+    /// its node is computed, and that the output is made of existing states, at least one.
     ///
     /// # Errors
     ///

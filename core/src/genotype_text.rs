@@ -10,11 +10,13 @@ use crate::genotype::{CellGenotype, Genotype, GenotypeError, Lists, MAX_EDGES, M
 use crate::primitive::Primitive;
 
 impl Genotype {
-    /// Reads `Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=[…], reduce_concat=range(2, 6))`,
+    /// Reads
+    /// `Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=[…], reduce_concat=range(2, 6))`,
     /// or `{"normal": [["sep_conv_3x3", 0], …], "normal_concat": [2, …], "reduce": […], "reduce_concat": […]}`.
     ///
-    /// In the first form a concat may be a `range` or a list, quotes may be single or double, and an assignment `NAME = ` may stand
-    /// in front. In both the four lists may come in any order, white space is free, and a comma may close a list.
+    /// In the first form a concat may be a `range` or a list, quotes may be single or double, and an assignment
+    /// `NAME = ` may stand in front. In both the four lists may come in any order, white space is free, and a comma may
+    /// close a list.
     ///
     /// # Errors
     ///

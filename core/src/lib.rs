@@ -1,8 +1,8 @@
 //! `no_std` genotype, model file and fixed-buffer inference of DARTS networks.
 //!
-//! A [`Genotype`] is a pair of cells, read from and printed as text. A model file holds one, a plan of kernel calls and the
-//! weights; [`Network::parse`] checks it completely, once, and then [`Network::run`] computes logits in a workspace of the
-//! caller's. Nothing here allocates, copies weights or panics, whatever the file.
+//! A [`Genotype`] is a pair of cells, read from and printed as text. A model file holds one, a plan of kernel calls and
+//! the weights; [`Network::parse`] checks it completely, once, and then [`Network::run`] computes logits in a workspace
+//! of the caller's. Nothing here allocates, copies weights or panics, whatever the file.
 //!
 //! ```
 //! use darts_core::{Genotype, Kernels, Metadata, ModelParts, Network, NetworkKind, Place, Step, Storage, Weights};

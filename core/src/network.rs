@@ -108,8 +108,9 @@ impl<'a> Network<'a> {
         steps(self.sections.plan).filter_map(Result::ok)
     }
 
-    /// [`Step::operations`] of all steps: a bound of the work of [`run`](Self::run), which executes each once. Who runs files of
-    /// unknown origin compares it with what is worth waiting for; no other limit is set on a plan than that of its regions.
+    /// [`Step::operations`] of all steps: a bound of the work of [`run`](Self::run), which executes each once. Who runs
+    /// files of unknown origin compares it with what is worth waiting for; no other limit is set on a plan than that of
+    /// its regions.
     pub fn operations(&self) -> u64 {
         self.steps().fold(0, |sum, step| sum.saturating_add(step.operations()))
     }
@@ -119,8 +120,8 @@ impl<'a> Network<'a> {
         self.sections.weights.len()
     }
 
-    /// Turns pixels `[H, W, C]` of a byte each into the network's input: `(pixel / 255 − mean) / deviation` per channel.
-    /// `input` is overwritten.
+    /// Turns pixels `[H, W, C]` of a byte each into the network's input: `(pixel / 255 − mean) / deviation` per
+    /// channel. `input` is overwritten.
     ///
     /// # Errors
     ///
@@ -137,8 +138,8 @@ impl<'a> Network<'a> {
         input.iter_mut().zip(normalized).for_each(|(input, value)| *input = value);
     }
 
-    /// Elements of the normalised image that [`run_pixels`](Self::run_pixels) needs room for: [`input_len`](Self::input_len) where a
-    /// step reads it as `f32`, 0 where it is only read to be quantized.
+    /// Elements of the normalised image that [`run_pixels`](Self::run_pixels) needs room for:
+    /// [`input_len`](Self::input_len) where a step reads it as `f32`, 0 where it is only read to be quantized.
     pub fn input_buffer_len(&self) -> usize {
         let reads = |step: Step| step.source() == Some(Place::External) && !matches!(step, Step::Int8(_));
         if self.steps().any(reads) { self.input_len() } else { 0 }
@@ -170,8 +171,8 @@ impl<'a> Network<'a> {
         self.execute(Buffers { kernels, input, pixels, workspace, output, weights }, |_, _, _| {})
     }
 
-    /// Computes the logits of one image. `input` is the normalised image `[H, W, C]`, `output` gets the logits `[classes]`;
-    /// the workspace may hold anything before, and holds nothing of use after.
+    /// Computes the logits of one image. `input` is the normalised image `[H, W, C]`, `output` gets the logits
+    /// `[classes]`; the workspace may hold anything before, and holds nothing of use after.
     ///
     /// # Errors
     ///
@@ -188,9 +189,9 @@ impl<'a> Network<'a> {
         self.execute(Buffers { kernels, input, pixels: None, workspace, output, weights }, |_, _, _| {})
     }
 
-    /// The same, and after each step `observe` is told which one of [`steps`](Self::steps) it was, with the images that it
-    /// read and wrote: for calibration, and to find a layer that goes wrong. Of steps that are executed as one it is told
-    /// the first.
+    /// The same, and after each step `observe` is told which one of [`steps`](Self::steps) it was, with the images that
+    /// it read and wrote: for calibration, and to find a layer that goes wrong. Of steps that are executed as one it is
+    /// told the first.
     ///
     /// # Errors
     ///
@@ -246,8 +247,8 @@ impl<'a> Network<'a> {
     }
 }
 
-/// The bytes of a model file, in the program and aligned: `include_model!("net.model")` is a `&'static [u8]`. The path is
-/// relative to the source file, as with [`include_bytes!`].
+/// The bytes of a model file, in the program and aligned: `include_model!("net.model")` is a `&'static [u8]`. The path
+/// is relative to the source file, as with [`include_bytes!`].
 #[macro_export]
 macro_rules! include_model {
     ($path:expr $(,)?) => {{

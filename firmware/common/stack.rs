@@ -2,8 +2,8 @@
 
 use core::hint;
 
-/// Bytes that are painted, a multiple of 4. The stack must have them: nothing else may lie there. Kernels for NEON keep what they
-/// prepare of 8-bit weights on the stack.
+/// Bytes that are painted, a multiple of 4. The stack must have them: nothing else may lie there. Kernels for NEON keep
+/// what they prepare of 8-bit weights on the stack.
 const PAINTED: usize = if cfg!(target_arch = "aarch64") { 96 << 10 } else { 8 << 10 };
 /// Bytes below a local variable of `paint` that are left alone, since they may be its own.
 const OWN: usize = 128;

@@ -1,5 +1,6 @@
 //! All of `darts-core`, in an image that does not link if any of it can panic: it is to be built and not to be run
-//! (`scripts/no-panic`). What is called with is hidden from the compiler, which so leaves nothing out that a certain model does without.
+//! (`scripts/no-panic`). What is called with is hidden from the compiler, which so leaves nothing out that a certain
+//! model does without.
 #![no_std]
 #![no_main]
 

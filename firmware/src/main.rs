@@ -1,4 +1,5 @@
-//! A network in flash classifies test images on a Cortex-M4F or M7; logits, time and stack go to the debugger by semihosting.
+//! A network in flash classifies test images on a Cortex-M4F or M7; logits, time and stack go to the debugger by
+//! semihosting.
 #![no_std]
 #![no_main]
 

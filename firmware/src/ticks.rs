@@ -1,5 +1,6 @@
-//! Time as the SysTick counter tells it: cycles of the processor on a board. An emulator has no cycles; QEMU with `-icount shift=0` takes
-//! 1 ns for an instruction, and the counter of its MPS2 boards has 25 MHz, so that a tick is 40 instructions.
+//! Time as the SysTick counter tells it: cycles of the processor on a board. An emulator has no cycles; QEMU with
+//! `-icount shift=0` takes 1 ns for an instruction, and the counter of its MPS2 boards has 25 MHz, so that a tick is 40
+//! instructions.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 

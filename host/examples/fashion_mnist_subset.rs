@@ -1,5 +1,5 @@
-//! Makes the data set that is embedded in the program from the full Fashion-MNIST: the first 400 training images and the
-//! first 100 test images of each class, in their original order, as gzipped IDX files.
+//! Makes the data set that is embedded in the program from the full Fashion-MNIST: the first 400 training images and
+//! the first 100 test images of each class, in their original order, as gzipped IDX files.
 //!
 //! ```text
 //! cargo run --release --example fashion_mnist_subset -- FULL_FOLDER host/data/fashion-mnist

@@ -18,8 +18,8 @@ pub struct WriteError {
     pub source: io::Error,
 }
 
-/// Writes the file `path` by way of a temporary file beside it, which takes its place when it is complete and on the disk.
-/// What is no regular file (a device, a pipe) is written to as it is, since it must not be replaced.
+/// Writes the file `path` by way of a temporary file beside it, which takes its place when it is complete and on the
+/// disk. What is no regular file (a device, a pipe) is written to as it is, since it must not be replaced.
 ///
 /// # Errors
 /// If `content` fails or the file cannot be written; then nothing is left behind.

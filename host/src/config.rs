@@ -106,7 +106,8 @@ impl<S: Serialize + DeserializeOwned> RunConfig<S> {
     }
 }
 
-/// What is set in a configuration (in the form of [`RunConfig::value`]), as text by names such as `augment.flip` and `data.path`.
+/// What is set in a configuration (in the form of [`RunConfig::value`]), as text by names such as `augment.flip` and
+/// `data.path`.
 pub fn settings(config: &Value) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     flatten(config, String::new(), &mut settings);
@@ -139,8 +140,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Where two configurations lead to different results: everything but the machine and the place of the data, whose fingerprint
-/// counts.
+/// Where two configurations lead to different results: everything but the machine and the place of the data, whose
+/// fingerprint counts.
 pub fn differences(old: &Value, new: &Value) -> Vec<Difference> {
     let [old, new] = [old, new].map(|config| {
         let mut settings = BTreeMap::new();

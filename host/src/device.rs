@@ -29,8 +29,8 @@ pub struct Footprint {
     pub measured: &'static str,
 }
 
-/// `scripts/firmware-measure` with DARTS_V2 at C=8 and 5 cells, in f32 and f16, and at C=16 and 8 cells, in f32, on 1×28×28: the
-/// largest of each number.
+/// `scripts/firmware-measure` with DARTS_V2 at C=8 and 5 cells, in f32 and f16, and at C=16 and 8 cells, in f32, on
+/// 1×28×28: the largest of each number.
 const FIRMWARE: Footprint = Footprint {
     code_bytes: 90_140,
     stack_bytes: 2_208,

@@ -1,7 +1,7 @@
 //! Pictures of a cell, left to right: the two input states, the nodes, the output, edges named by their operation.
 //!
-//! The layout is the usual one for layered graphs. States stand in layers by their longest path from the inputs; an edge
-//! becomes a chain of points, one a layer, of which the first carries the label and has the room of it; layers are
+//! The layout is the usual one for layered graphs. States stand in layers by their longest path from the inputs; an
+//! edge becomes a chain of points, one a layer, of which the first carries the label and has the room of it; layers are
 //! ordered by barycentres; then every point moves as near to the mean of its neighbours as its layer lets it.
 
 use std::fmt::Write as _;
@@ -258,8 +258,8 @@ impl Layout {
         self.chains.push(chain);
     }
 
-    /// Orders every layer by the mean rank of its neighbours in the layer just passed, forwards and backwards, and keeps
-    /// the order with the fewest crossings.
+    /// Orders every layer by the mean rank of its neighbours in the layer just passed, forwards and backwards, and
+    /// keeps the order with the fewest crossings.
     fn order(&mut self) {
         let mut best = (self.crossings(), self.layers.clone());
         for sweep in 0..24 {
@@ -338,8 +338,8 @@ impl Layout {
         self.size = (x - LAYER_GAP + MARGIN, bottom + MARGIN);
     }
 
-    /// Moves the points of one layer to the places that are, in least squares, nearest to the means of their neighbours,
-    /// in the given order and without overlap: points that would overlap form a block which moves as one.
+    /// Moves the points of one layer to the places that are, in least squares, nearest to the means of their
+    /// neighbours, in the given order and without overlap: points that would overlap form a block which moves as one.
     fn settle(&mut self, layer: usize) {
         struct Block {
             first: usize,

@@ -10,8 +10,8 @@ static REQUESTED: AtomicBool = AtomicBool::new(false);
 /// Exit status of a process that Ctrl-C ended, by convention of shells 128 + SIGINT.
 pub const EXIT_CODE: u8 = 130;
 
-/// Environment variable that a process sets for one that it starts: this one then stops as at Ctrl-C when its standard input
-/// ends. So it does too if the other one is killed, and on systems without signals.
+/// Environment variable that a process sets for one that it starts: this one then stops as at Ctrl-C when its standard
+/// input ends. So it does too if the other one is killed, and on systems without signals.
 pub const STOP_AT_END_OF_INPUT: &str = "DARTS_STOP_AT_END_OF_INPUT";
 
 /// The work was stopped by Ctrl-C (or SIGTERM), after what was done had been saved.
@@ -19,7 +19,8 @@ pub const STOP_AT_END_OF_INPUT: &str = "DARTS_STOP_AT_END_OF_INPUT";
 #[error("interrupted")]
 pub struct Interrupted;
 
-/// Installs the handler, and a watch of standard input where [`STOP_AT_END_OF_INPUT`] is set. Call once, at the start of the process.
+/// Installs the handler, and a watch of standard input where [`STOP_AT_END_OF_INPUT`] is set. Call once, at the start
+/// of the process.
 ///
 /// # Errors
 /// If a handler is installed already or the system refuses.

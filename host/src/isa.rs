@@ -30,8 +30,8 @@ pub fn kernels() -> Result<Kernels, IsaUnavailable> {
     }
 }
 
-/// The kernels of every instruction set that this process may use, the fastest last: the one that `DARTS_ISA` names, or all
-/// that this machine has.
+/// The kernels of every instruction set that this process may use, the fastest last: the one that `DARTS_ISA` names, or
+/// all that this machine has.
 ///
 /// # Errors
 /// As [`kernels`].

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-/// Bytes that can be allocated without swapping and without being killed or refused: the least that the machine, the control
-/// groups (versions 1 and 2, as containers and batch systems set them) and the limit of the address space leave. `None` where the
-/// system does not tell (Linux does).
+/// Bytes that can be allocated without swapping and without being killed or refused: the least that the machine, the
+/// control groups (versions 1 and 2, as containers and batch systems set them) and the limit of the address space
+/// leave. `None` where the system does not tell (Linux does).
 pub fn available_bytes() -> Option<u64> {
     available_below(Path::new("/"))
 }

@@ -1,5 +1,5 @@
-//! What lies where in the workspace while a plan is executed, read from its steps alone: so it says the same of a plan that has
-//! just been made and of one in a model file.
+//! What lies where in the workspace while a plan is executed, read from its steps alone: so it says the same of a plan
+//! that has just been made and of one in a model file.
 
 use std::ops::Range;
 
@@ -124,8 +124,8 @@ impl Open {
         }
     }
 
-    /// What has been read is overwritten; what has not been read is another part of the same image, such as the other half of
-    /// the channels.
+    /// What has been read is overwritten; what has not been read is another part of the same image, such as the other
+    /// half of the channels.
     fn write(&mut self, region: &Range<u64>, step: usize) {
         let all = &mut self.all;
         let mut part = None;

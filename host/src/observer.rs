@@ -29,7 +29,8 @@ pub trait Observer<Epoch> {
     fn wants_state(&self) -> bool {
         false
     }
-    /// The state: after a step that it was asked for, behind every epoch, and when the run is stopped. An error ends the run.
+    /// The state: after a step that it was asked for, behind every epoch, and when the run is stopped. An error ends
+    /// the run.
     ///
     /// # Errors
     /// A file that the observer cannot write.

@@ -74,8 +74,8 @@ pub enum RunDirectoryError {
     },
 }
 
-/// The folder of one run, which no other process can use as long as this one does. If a new run ends before it has written anything, all folders that were made for it are removed
-/// again.
+/// The folder of one run, which no other process can use as long as this one does. If a new run ends before it has
+/// written anything, all folders that were made for it are removed again.
 #[derive(Debug)]
 pub struct RunDirectory {
     path: PathBuf,
@@ -97,7 +97,8 @@ impl RunDirectory {
         }
     }
 
-    /// The folder of a run that is there, to go on with it. What a process that was killed left half written is removed.
+    /// The folder of a run that is there, to go on with it. What a process that was killed left half written is
+    /// removed.
     ///
     /// # Errors
     /// If it cannot be used or another process does.
@@ -189,7 +190,8 @@ impl RunDirectory {
         atomic::write(&self.file(name), format!("{text}\n").as_bytes())
     }
 
-    /// Writes the genotype of an epoch (from 0) beside those of the others, under the number of epochs that are complete with it.
+    /// Writes the genotype of an epoch (from 0) beside those of the others, under the number of epochs that are
+    /// complete with it.
     ///
     /// # Errors
     /// If the file cannot be written.

@@ -1,7 +1,7 @@
 //! All that a run carries from one step to the next, as an observer may save it and put it back.
 //!
-//! Every random draw is a function of seed, purpose, epoch and place, so that the [`Position`] stands for the generators and
-//! the order of the data too.
+//! Every random draw is a function of seed, purpose, epoch and place, so that the [`Position`] stands for the
+//! generators and the order of the data too.
 
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};

@@ -54,8 +54,8 @@ impl Isa {
         }
     }
 
-    /// Whether this processor has, beside this instruction set, the instruction for sums of four products of 8-bit integers that
-    /// goes with it.
+    /// Whether this processor has, beside this instruction set, the instruction for sums of four products of 8-bit
+    /// integers that goes with it.
     pub(crate) fn has_int8_dot(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -154,7 +154,8 @@ mod x86 {
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64 {
-    /// Whether the processor has SDOT. Where the operating system is not asked, what the program is compiled for counts.
+    /// Whether the processor has SDOT. Where the operating system is not asked, what the program is compiled for
+    /// counts.
     pub(super) fn has_dotprod() -> bool {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {

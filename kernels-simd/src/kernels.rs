@@ -37,8 +37,8 @@ impl Kernels {
         self.isa
     }
 
-    /// The instruction for sums of products of 8-bit integers that convolutions on them use: `vnni` with AVX-512 and `sdot` with
-    /// NEON, where the processor has it. The results are the same without.
+    /// The instruction for sums of products of 8-bit integers that convolutions on them use: `vnni` with AVX-512 and
+    /// `sdot` with NEON, where the processor has it. The results are the same without.
     pub fn int8_dot(self) -> Option<&'static str> {
         self.int8_dot.then_some(if cfg!(target_arch = "aarch64") { "sdot" } else { "vnni" })
     }
@@ -49,9 +49,10 @@ impl Kernels {
     }
 }
 
-/// `dispatch!(kernels, body(x: &[f32], y: &mut [f32]) -> f64)` calls `body::<S>(x, y)` with the [`Simd`](crate::arch::Simd)
-/// of the token's instruction set. `body` is an `#[inline(always)] unsafe fn`, generic over `S`; the arguments are local
-/// variables of these names and types. The only `#[target_feature]` functions are those made here.
+/// `dispatch!(kernels, body(x: &[f32], y: &mut [f32]) -> f64)` calls `body::<S>(x, y)` with the
+/// [`Simd`](crate::arch::Simd) of the token's instruction set. `body` is an `#[inline(always)] unsafe fn`, generic over
+/// `S`; the arguments are local variables of these names and types. The only `#[target_feature]` functions are those
+/// made here.
 ///
 /// It is an unsafe operation: what `body` asks for must hold.
 macro_rules! dispatch {

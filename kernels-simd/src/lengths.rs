@@ -1,7 +1,7 @@
 //! What a kernel does about a length that does not fit its shape.
 
-/// `require!(condition, "message", …)`: ends the function with a panic or, without the feature `panics`, by returning the default value:
-/// the kernel has then done nothing, and the program needs no code that panics.
+/// `require!(condition, "message", …)`: ends the function with a panic or, without the feature `panics`, by returning
+/// the default value: the kernel has then done nothing, and the program needs no code that panics.
 macro_rules! require {
     ($condition:expr, $($message:tt)+) => {
         if !$condition {
@@ -17,7 +17,8 @@ macro_rules! require {
 }
 pub(crate) use require;
 
-/// `len` elements from `start` on. None of them if not all are there, which no kernel asks for: an index would be another panic.
+/// `len` elements from `start` on. None of them if not all are there, which no kernel asks for: an index would be
+/// another panic.
 #[inline(always)]
 pub(crate) fn part<T>(all: &[T], start: usize, len: usize) -> &[T] {
     all.get(start..).and_then(|rest| rest.get(..len)).unwrap_or_default()

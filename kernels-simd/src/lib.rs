@@ -33,8 +33,8 @@
 //! assert!((y[14] - (6.0 - 3.0) / 3.5f32.sqrt()).abs() < 1e-4);
 //! ```
 //!
-//! Without the feature `panics` a call with lengths that do not fit does nothing instead, where this crate has a kernel for inference on
-//! `f32`: none of these can then panic, and firmware carries no code for it.
+//! Without the feature `panics` a call with lengths that do not fit does nothing instead, where this crate has a kernel
+//! for inference on `f32`: none of these can then panic, and firmware carries no code for it.
 #![no_std]
 
 mod arch;

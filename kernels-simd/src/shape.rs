@@ -7,13 +7,13 @@ use core::ops::Range;
 /// Elements of a line of the cache.
 const LINE: usize = 16;
 
-/// Output pixels, at least, that the forward pass of a separable convolution takes together: with 32 the calls take 3 % more
-/// (AMD EPYC, Zen 4, 3×3 at 16 channels, 2026-11-24).
+/// Output pixels, at least, that the forward pass of a separable convolution takes together: with 32 the calls take 3 %
+/// more (AMD EPYC, Zen 4, 3×3 at 16 channels, 2026-11-24).
 const FORWARD_PIXELS: usize = 64;
 
-/// Output pixels, at least, that the backward pass of a separable convolution takes together: 128 are no faster (AMD EPYC,
-/// Zen 4, 3×3 and 5×5 at 16 to 36 channels, 2026-11-24), nor on Zen 5. Where a pixel is no whole line it is twice as many: at 8 channels the
-/// calls take 4 to 10 % less (AMD EPYC, Zen 5, 3×3 and 5×5, 28×28 and 32×32, 2026-11-29).
+/// Output pixels, at least, that the backward pass of a separable convolution takes together: 128 are no faster (AMD
+/// EPYC, Zen 4, 3×3 and 5×5 at 16 to 36 channels, 2026-11-24), nor on Zen 5. Where a pixel is no whole line it is twice
+/// as many: at 8 channels the calls take 4 to 10 % less (AMD EPYC, Zen 5, 3×3 and 5×5, 28×28 and 32×32, 2026-11-29).
 const BACKWARD_PIXELS: usize = 64;
 
 /// Height, width and channels of one image, `[H, W, C]`.
@@ -87,7 +87,8 @@ pub const fn valid_extent(input: usize, kernel: usize, stride: usize, dilation: 
     if input < span { 0 } else { divide(input - span, stride) + 1 }
 }
 
-/// `a / b`, without the time of a division for the strides and dilations of DARTS: the kernels ask for extents row by row.
+/// `a / b`, without the time of a division for the strides and dilations of DARTS: the kernels ask for extents row by
+/// row.
 pub(crate) const fn divide(a: usize, b: usize) -> usize {
     match b {
         1 => a,
@@ -103,8 +104,8 @@ pub(crate) const fn divide_up(a: usize, b: usize) -> usize {
     divide(a + b - 1, b)
 }
 
-/// Whether the sizes are positive where they have to be and their products fit `usize`, so that the other functions here can
-/// be relied on.
+/// Whether the sizes are positive where they have to be and their products fit `usize`, so that the other functions
+/// here can be relied on.
 const fn is_sane(positive: &[usize], products: &[&[usize]]) -> bool {
     let mut i = 0;
     while i < positive.len() {
@@ -300,8 +301,8 @@ impl SeparableShape {
     pub const fn output(&self) -> ImageShape {
         self.pointwise().output()
     }
-    /// Elements of the scratch of the forward pass. It is part of the model format of `darts-core`: another value for a shape
-    /// needs a new version of that.
+    /// Elements of the scratch of the forward pass. It is part of the model format of `darts-core`: another value for a
+    /// shape needs a new version of that.
     pub const fn forward_scratch(&self) -> usize {
         let rows = self.strip_rows();
         LINE - 1
@@ -323,8 +324,8 @@ impl SeparableShape {
             + self.strip_len(rows, self.output_channels)
             + 2 * self.input.channels
     }
-    /// Elements of the scratch of the forward pass on 8-bit integers. It is part of the model format of `darts-core`, as
-    /// [`forward_scratch`](Self::forward_scratch).
+    /// Elements of the scratch of the forward pass on 8-bit integers. It is part of the model format of `darts-core`,
+    /// as [`forward_scratch`](Self::forward_scratch).
     pub const fn int8_scratch(&self) -> usize {
         self.output().width * self.input.channels
     }

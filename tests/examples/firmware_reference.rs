@@ -1,5 +1,5 @@
-//! What the firmware has to print: puts a model and test images where `firmware/` expects them, and prints the logits of these
-//! images as the device does, computed by the core with portable kernels.
+//! What the firmware has to print: puts a model and test images where `firmware/` expects them, and prints the logits
+//! of these images as the device does, computed by the core with portable kernels.
 //!
 //! `cargo run --release -p darts-tests --example firmware_reference -- MODEL FOLDER IMAGES`
 

@@ -1,6 +1,7 @@
-//! What an ONNX model has to compute: writes `NAME.onnx`, and as `NAME.safetensors` images `[N, C, H, W]` as they go in, and the logits
-//! `[N, classes]` of the core. Without RUN: for networks of every kind with random weights, on random images; with it: for the
-//! weights of that training, on the test images of DATA. Each in `f32`, and as `NAME-int8` on 8-bit integers.
+//! What an ONNX model has to compute: writes `NAME.onnx`, and as `NAME.safetensors` images `[N, C, H, W]` as they go
+//! in, and the logits `[N, classes]` of the core. Without RUN: for networks of every kind with random weights, on
+//! random images; with it: for the weights of that training, on the test images of DATA. Each in `f32`, and as
+//! `NAME-int8` on 8-bit integers.
 //!
 //! `cargo run --release -p darts-tests --example onnx_reference -- FOLDER [RUN DATA]`
 

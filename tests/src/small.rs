@@ -6,8 +6,8 @@ use darts_kernels_simd::ImageShape;
 /// Pixels of the embedded images, in both directions, that become one.
 const SCALE: usize = 4;
 
-/// The first `count` embedded training images, taken through the classes in turn, at a fourth of their size: searches of a few steps are
-/// repeated many times in tests, also under emulation.
+/// The first `count` embedded training images, taken through the classes in turn, at a fourth of their size: searches
+/// of a few steps are repeated many times in tests, also under emulation.
 ///
 pub fn small_images(count: usize) -> Dataset {
     let large = data::load("embedded", &LoadOptions::default()).expect("part of the program").train.limited(count);

@@ -55,7 +55,8 @@ fn ten_steps_allocate_nothing() {
                 objective.draw_factors(0.3, 1, 0, 0);
                 bilevel.step(&mut objective, 0.01);
             }
-            // The runner of the tests, on a thread of its own, may allocate in one window (it tells of slow tests), not in all.
+            // The runner of the tests, on a thread of its own, may allocate in one window (it tells of slow tests), not
+            // in all.
             let windows: Vec<_> = (0..3)
                 .map(|_| {
                     let region = Region::new(ALLOCATOR);

@@ -1,5 +1,5 @@
-//! Model files of every kind, changed at random with their structure in mind: each is an error, or runs to its end within the work
-//! that it stated, in its workspace. `DARTS_TEST_FUZZ=10000000` for that many, on every core.
+//! Model files of every kind, changed at random with their structure in mind: each is an error, or runs to its end
+//! within the work that it stated, in its workspace. `DARTS_TEST_FUZZ=10000000` for that many, on every core.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -72,7 +72,8 @@ fn assert_slope(expected: f64, step: f32, mut loss: impl FnMut(f32) -> f64, what
     assert!(differences.iter().any(near), "{what}: differences {differences:?}, gradient {expected}");
 }
 
-/// The loss along a direction has kinks (ReLU, max) and rounding noise, so a few directions must agree, not one exactly.
+/// The loss along a direction has kinks (ReLU, max) and rounding noise, so a few directions must agree, not one
+/// exactly.
 fn check(case: &mut Case, step: f32, of_alpha: bool) {
     let (weights, alpha) = (case.weights.clone(), case.alpha.clone());
     let (mut by_weights, mut by_alpha) = (vec![0.0; weights.len()], vec![0.0; alpha.len()]);
@@ -137,8 +138,8 @@ fn odd_sizes_and_other_cells() {
     }
 }
 
-/// The slope of L_val(w − rate · ∇w L_train(w, α), α) along the second-order gradient of α, the gradient's own, and the part of it by
-/// which the weights depend on α.
+/// The slope of L_val(w − rate · ∇w L_train(w, α), α) along the second-order gradient of α, the gradient's own, and the
+/// part of it by which the weights depend on α.
 fn second_order(case: &mut Case, rate: f32, range: f32) -> [f64; 3] {
     const DISTANCES: usize = 30;
     let (weights, alpha) = (case.weights.clone(), case.alpha.clone());
@@ -165,8 +166,8 @@ fn second_order(case: &mut Case, rate: f32, range: f32) -> [f64; 3] {
     [slope, expected, expected - product(&bilevel.unrolled.direct, &direction)]
 }
 
-/// The gradients of a network with kinks jump, so that slopes are means over many distances up to `range`, and over several
-/// batches: they have to tell the gradient from one that leaves out how the weights depend on α.
+/// The gradients of a network with kinks jump, so that slopes are means over many distances up to `range`, and over
+/// several batches: they have to tell the gradient from one that leaves out how the weights depend on α.
 fn check_second_order(variant: Variant, rate: f32, range: f32) {
     let mut sums = [0.0; 3];
     for seed in 0..6 {

@@ -1,4 +1,5 @@
-//! A run that is stopped in the middle of an epoch ends with what it has, and a training hands out its network every epoch.
+//! A run that is stopped in the middle of an epoch ends with what it has, and a training hands out its network every
+//! epoch.
 
 use std::sync::Arc;
 

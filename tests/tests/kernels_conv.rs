@@ -5,7 +5,8 @@ use darts_tests::{Guarded, Random, absolute, assert_close, guarded, kernels};
 
 const EXTENTS: [usize; 5] = [1, 2, 3, 7, 8];
 
-/// Channel counts from one to past two registers: those around register and half-register boundaries, and a few between.
+/// Channel counts from one to past two registers: those around register and half-register boundaries, and a few
+/// between.
 fn channels(kernels: Kernels) -> Vec<usize> {
     let lanes = kernels.isa().lanes();
     let mut counts: Vec<usize> = (1..=2 * lanes + 1)
@@ -119,7 +120,8 @@ fn depthwise_over_long_rows_and_without_output() {
                 check_depthwise(kernels, DepthwiseShape { input, kernel: 3, stride, dilation: 1 }, &mut random);
             }
         }
-        // Rows in which blocks of pixels or of pairs of them fit, overlap, or reach too far, of channels that fill half a register, one, and more.
+        // Rows in which blocks of pixels or of pairs of them fit, overlap, or reach too far, of channels that fill half
+        // a register, one, and more.
         let lanes = kernels.isa().lanes();
         for channels in [lanes.div_ceil(2), lanes, lanes + 1] {
             for (kernel, dilation) in [(3, 1), (3, 2), (5, 1), (5, 2), (7, 1)] {

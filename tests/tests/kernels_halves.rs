@@ -1,5 +1,5 @@
-//! Kernels that read and write half precision: the same bits as with what is read brought to single precision before, and
-//! with what is written rounded behind them.
+//! Kernels that read and write half precision: the same bits as with what is read brought to single precision before,
+//! and with what is written rounded behind them.
 
 use darts_kernels_simd::{
     ImageShape, Kernels, MixTerm, Moments, NormSums, NormTerm, OutputGradient, Prelude, SeparableInput,

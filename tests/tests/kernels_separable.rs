@@ -307,7 +307,8 @@ impl Case {
                 bits(&Computed { dx, sum, dot, depthwise: vec![], pointwise: vec![] })
             };
             assert_eq!(of_input(&alone), of_input(&actual), "without gradients of weights: {shape:?}");
-            // The prelude is not run again: but for sums over it, all that is read of `x` is where a ReLU lets it through.
+            // The prelude is not run again: but for sums over it, all that is read of `x` is where a ReLU lets it
+            // through.
             let (values, border) = self.preluded(kernels);
             let other = if sums { self.x.to_vec() } else { self.x_with_the_same_mask() };
             for reused in [false, true] {
@@ -358,8 +359,8 @@ fn bits(computed: &Computed) -> Vec<u64> {
     single.chain([sum, dot].into_iter().flatten().map(|value| value.to_bits())).collect()
 }
 
-/// Every kernel, stride and dilation with every pair of extents and all counts of channels around the registers, though not
-/// all of them together.
+/// Every kernel, stride and dilation with every pair of extents and all counts of channels around the registers, though
+/// not all of them together.
 fn cases(kernels: Kernels, random: &mut Random) -> Vec<Case> {
     let (channels, mut cases) = (channel_counts(kernels), Vec::new());
     for kernel in [3, 5, 7] {

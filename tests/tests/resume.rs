@@ -1,4 +1,5 @@
-//! A run that goes on from a checkpoint ends with the same bits as one that was never stopped, wherever the checkpoint lies.
+//! A run that goes on from a checkpoint ends with the same bits as one that was never stopped, wherever the checkpoint
+//! lies.
 
 use std::sync::Arc;
 

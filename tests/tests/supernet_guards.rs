@@ -118,8 +118,8 @@ fn an_auxiliary_skip_is_a_skip_connection_with_a_weight_of_its_own() {
     assert_ne!(logits(&auxiliary, &auxiliary_weights, &found, None), identities_only);
 }
 
-/// PC-DARTS as its paper defines it: the identity alone on the first channels, the others as they are, side by side, then the
-/// shuffle, each edge with its weight.
+/// PC-DARTS as its paper defines it: the identity alone on the first channels, the others as they are, side by side,
+/// then the shuffle, each edge with its weight.
 #[test]
 fn partial_channels_are_mixed_bypassed_and_shuffled() {
     const PARTIAL: usize = 4;
@@ -195,7 +195,8 @@ fn edges_are_derived_by_their_own_weight_too() {
     assert_eq!(sources(&alpha), [0, 1, 0, 1, 0, 1]);
     alpha.resize(alpha.len() + 2 * EDGES, 0.0);
     assert_eq!(sources(&alpha), [0, 1, 0, 1, 0, 1]);
-    // β prefers the later one of the first node's edges, the last one of the second's, and the middle ones of the third's.
+    // β prefers the later one of the first node's edges, the last one of the second's, and the middle ones of the
+    // third's.
     let beta = [0.0, 2.0, 0.0, 0.5, 1.0, 0.0, 0.3, 0.2, 0.0];
     alpha[2 * EDGES * COLUMNS..][..EDGES].copy_from_slice(&beta);
     assert_eq!(sources(&alpha), [1, 0, 2, 1, 1, 2]);

@@ -1,8 +1,8 @@
-//! Our side of the comparison with other engines (`benches/peers/`): does the work that a case file describes, once for every
-//! line `time N` asks for, and writes what the last repetition came to where a line `results FILE` says.
+//! Our side of the comparison with other engines (`benches/peers/`): does the work that a case file describes, once for
+//! every line `time N` asks for, and writes what the last repetition came to where a line `results FILE` says.
 //!
-//! Every answer is a line of JSON: `{"seconds": [...]}`, one number a repetition; `{}` after results. The end of the input ends
-//! the process.
+//! Every answer is a line of JSON: `{"seconds": [...]}`, one number a repetition; `{}` after results. The end of the
+//! input ends the process.
 
 mod case;
 mod inference;

@@ -1,5 +1,5 @@
-//! Execution of a step. Steps have been checked ([`Step::check`]), so that no kernel is called with a length it refuses;
-//! `None` would mean a step that was not.
+//! Execution of a step. Steps have been checked ([`Step::check`]), so that no kernel is called with a length it
+//! refuses; `None` would mean a step that was not.
 
 mod int8;
 mod pixels;
@@ -51,8 +51,8 @@ pub enum Elements<'o> {
 pub(crate) const MAX_PARTS: usize = 8;
 
 impl Buffers<'_> {
-    /// Executes a step, and with it those `following` it that it can be one kernel call with. Returns how many these are. The
-    /// results are the same as one by one.
+    /// Executes a step, and with it those `following` it that it can be one kernel call with. Returns how many these
+    /// are. The results are the same as one by one.
     pub(crate) fn execute(&mut self, step: &Step, following: impl Iterator<Item = Step>) -> Option<usize> {
         match step {
             Step::Int8(step) => return self.int8(step, following),
@@ -96,8 +96,8 @@ impl Buffers<'_> {
         Some(0)
     }
 
-    /// A dense convolution with `f32` weights, with those behind it that only add to the same target: a convolution of a
-    /// concatenation reads and writes its target once.
+    /// A dense convolution with `f32` weights, with those behind it that only add to the same target: a convolution of
+    /// a concatenation reads and writes its target once.
     fn dense_sum(&mut self, first: &Step, following: impl Iterator<Item = Step>) -> Option<usize> {
         let Step::Dense { target, shape, relu, weights, bias, accumulate, .. } = *first else { return None };
         let sizes = first.sizes().ok()?;
@@ -246,7 +246,8 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// A dense convolution with `f16` weights, some output channels at a time. Each output element is computed as it would be at once.
+/// A dense convolution with `f16` weights, some output channels at a time. Each output element is computed as it would
+/// be at once.
 fn dense_in_blocks(
     kernels: Kernels,
     source: &[f32],

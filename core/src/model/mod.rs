@@ -97,8 +97,8 @@ pub enum ModelError {
     },
     /// The header has something other than 0 in a reserved place, or a length that is not the format's.
     Header,
-    /// An entry of the section table has something other than 0 in a reserved place, does not begin at the next multiple of
-    /// [`SECTION_ALIGNMENT`], or ends behind the file.
+    /// An entry of the section table has something other than 0 in a reserved place, does not begin at the next
+    /// multiple of [`SECTION_ALIGNMENT`], or ends behind the file.
     SectionTable {
         /// Index of the entry.
         entry: usize,

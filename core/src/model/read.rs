@@ -46,8 +46,8 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// Checks every step, and that the last one and no other writes the output. Returns the bytes of workspace needed, a multiple
-/// of 4.
+/// Checks every step, and that the last one and no other writes the output. Returns the bytes of workspace needed, a
+/// multiple of 4.
 pub(super) fn check_plan(
     steps: impl ExactSizeIterator<Item = Result<Step, StepError>>,
     limits: &Limits,

@@ -79,8 +79,8 @@ impl ModelParts<'_> {
         self.layout().1
     }
 
-    /// Checks everything that [`Network::parse`](crate::Network::parse) checks, and returns the bytes of workspace that the
-    /// plan needs.
+    /// Checks everything that [`Network::parse`](crate::Network::parse) checks, and returns the bytes of workspace that
+    /// the plan needs.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Sizes of the regions of a step, and whether a step is sound.
 //!
-//! Everything a kernel asserts is established here, so that executing a checked step cannot panic. Sizes are computed in
-//! `u64`: the fields of a record are at most 16 bits (extents, channels) and 8 bits (filters), so that no product of one
-//! image or filter overflows.
+//! Everything a kernel asserts is established here, so that executing a checked step cannot panic. Sizes are computed
+//! in `u64`: the fields of a record are at most 16 bits (extents, channels) and 8 bits (filters), so that no product of
+//! one image or filter overflows.
 
 use core::ops::Range;
 
@@ -115,7 +115,8 @@ impl Step {
     ///
     /// # Errors
     ///
-    /// [`StepError::Parameter`] if a number is out of its range, [`StepError::Empty`] if a window does not fit its image.
+    /// [`StepError::Parameter`] if a number is out of its range, [`StepError::Empty`] if a window does not fit its
+    /// image.
     pub fn sizes(&self) -> Result<Sizes, StepError> {
         if let Self::Int8(step) = self {
             let sizes = step.sizes()?;
@@ -174,9 +175,9 @@ impl Step {
         if sizes.target == 0 { Err(StepError::Empty(Operand::Target)) } else { Ok(sizes) }
     }
 
-    /// Checks that the regions begin at multiples of 4 bytes, lie inside `limits` and do not overlap, and that the input or
-    /// output is read or written as a whole. Returns the workspace bytes that the step needs: the end of its last region
-    /// there.
+    /// Checks that the regions begin at multiples of 4 bytes, lie inside `limits` and do not overlap, and that the
+    /// input or output is read or written as a whole. Returns the workspace bytes that the step needs: the end of its
+    /// last region there.
     ///
     /// # Errors
     ///

@@ -38,8 +38,8 @@ struct Record {
     stride: [u8; 2],
     dilation: u8,
     storage: u8,
-    /// Padding (top, bottom, left, right), or the offsets of a dense convolution (rows, columns); with 8-bit integers also what
-    /// stands for 0.
+    /// Padding (top, bottom, left, right), or the offsets of a dense convolution (rows, columns); with 8-bit integers
+    /// also what stands for 0.
     border: [u8; 4],
     height: u16,
     width: u16,
@@ -303,7 +303,8 @@ impl Step {
         if step.to_bytes()? == *bytes { Ok(step) } else { Err(StepError::Reserved) }
     }
 
-    /// The same without a look at fields that the step does not use, for records that have passed [`from_bytes`](Self::from_bytes) before.
+    /// The same without a look at fields that the step does not use, for records that have passed
+    /// [`from_bytes`](Self::from_bytes) before.
     pub(crate) fn decode(bytes: &[u8; STEP_BYTES]) -> Result<Self, StepError> {
         let record = Record::from_bytes(bytes);
         let (source, target) = (decoded(record.source), decoded(record.target));

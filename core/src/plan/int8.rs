@@ -82,7 +82,8 @@ pub enum Int8Step {
         input: Int8Input,
         /// What stands for 0 in the target.
         zero: i8,
-        /// Byte of the weights section, a multiple of 4: `[kh, kw, C_in, C_out]`, and unless `more`, what becomes of the sums.
+        /// Byte of the weights section, a multiple of 4: `[kh, kw, C_in, C_out]`, and unless `more`, what becomes of
+        /// the sums.
         weights: u32,
         /// Whether the result is added to the target instead of overwriting it.
         accumulate: bool,
@@ -367,8 +368,8 @@ pub(crate) struct SeparableWeights {
 }
 
 impl SeparableWeights {
-    /// Of the multipliers between the convolutions; behind them are biases and multipliers of the output, and behind those the
-    /// shifts of both.
+    /// Of the multipliers between the convolutions; behind them are biases and multipliers of the output, and behind
+    /// those the shifts of both.
     pub(crate) fn multipliers(&self) -> u64 {
         let SeparableShape { input, kernel, output_channels, .. } = self.shape;
         align4((kernel * kernel + output_channels) as u64 * input.channels as u64)

@@ -1,8 +1,8 @@
 //! The plan of a network: a list of kernel calls over regions of a workspace. It knows nothing of cells or genotypes.
 //!
-//! Who makes a plan decides where in the workspace each intermediate image lies, for as long as something reads it; this
-//! module says how large the regions of a step are ([`Step::sizes`]), checks that a step is sound ([`Step::check`]) and
-//! stores it in [`STEP_BYTES`] bytes.
+//! Who makes a plan decides where in the workspace each intermediate image lies, for as long as something reads it;
+//! this module says how large the regions of a step are ([`Step::sizes`]), checks that a step is sound
+//! ([`Step::check`]) and stores it in [`STEP_BYTES`] bytes.
 
 mod check;
 mod codec;
@@ -93,7 +93,8 @@ pub enum Step {
         bias: bool,
         /// Whether the result is added to the target instead of overwriting it.
         accumulate: bool,
-        /// Byte of the workspace, a multiple of 4, at which the kernel's scratch begins; behind it `f16` weights are widened.
+        /// Byte of the workspace, a multiple of 4, at which the kernel's scratch begins; behind it `f16` weights are
+        /// widened.
         scratch: u32,
     },
     /// Dense convolution; a linear layer is one over an image of one pixel.

@@ -5,8 +5,8 @@ use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, PoolShape, Sepa
 use super::{Int8Step, Step, Storage};
 
 impl Step {
-    /// Operations of the step, to say before it runs how long it can take: its multiply-adds, comparisons or additions, and the
-    /// elements of every image that it reads or writes otherwise. `u64::MAX` stands for more than that.
+    /// Operations of the step, to say before it runs how long it can take: its multiply-adds, comparisons or additions,
+    /// and the elements of every image that it reads or writes otherwise. `u64::MAX` stands for more than that.
     pub fn operations(&self) -> u64 {
         match *self {
             Self::Prelude { shape, padding, .. } => elements(shape.padded(padding)),

@@ -1,5 +1,5 @@
-//! A network classifies a test image on an AArch64 processor without an operating system; logits, cycles and stack go to the debugger by
-//! semihosting.
+//! A network classifies a test image on an AArch64 processor without an operating system; logits, cycles and stack go
+//! to the debugger by semihosting.
 #![no_std]
 #![no_main]
 

@@ -1,5 +1,6 @@
-//! `darts-core` for C: four sizes, a check, and an inference. The caller owns all memory; nothing is allocated, and no call has a state
-//! besides its arguments, so that calls may run at the same time as long as what they write is not shared.
+//! `darts-core` for C: four sizes, a check, and an inference. The caller owns all memory; nothing is allocated, and no
+//! call has a state besides its arguments, so that calls may run at the same time as long as what they write is not
+//! shared.
 #![no_std]
 
 use core::panic::PanicInfo;
@@ -27,8 +28,8 @@ pub enum DartsStatus {
 /// Words of a network; what is inside takes no more on any processor.
 pub const DARTS_NETWORK_WORDS: usize = 64;
 
-/// A network that has been checked, in memory of the caller's. It may be copied, and need not be released; it refers to the bytes of the
-/// model file, which have to stay where they are.
+/// A network that has been checked, in memory of the caller's. It may be copied, and need not be released; it refers to
+/// the bytes of the model file, which have to stay where they are.
 #[repr(C)]
 pub struct DartsNetwork {
     /// Not for the caller.
@@ -44,7 +45,8 @@ const _: () = assert!(
 ///
 /// # Safety
 ///
-/// `model` must point to that many bytes, which stay unchanged as long as the network is used, and `network` to room for one.
+/// `model` must point to that many bytes, which stay unchanged as long as the network is used, and `network` to room
+/// for one.
 #[no_mangle]
 pub unsafe extern "C" fn darts_open(network: *mut DartsNetwork, model: *const u8, model_bytes: usize) -> DartsStatus {
     if !usable(network) {
@@ -106,14 +108,14 @@ pub unsafe extern "C" fn darts_classes(network: *const DartsNetwork) -> usize {
     unsafe { opened(network) }.map_or(0, Network::classes)
 }
 
-/// Computes the logits of an image of pixels of a byte each, row by row, the channels of a pixel side by side. Normalisation is part of it.
-/// The lengths are numbers of elements, as the functions above tell them; the workspace may be longer. `input` may be null where its length
-/// is 0. What is in `input` and `workspace` is overwritten.
+/// Computes the logits of an image of pixels of a byte each, row by row, the channels of a pixel side by side.
+/// Normalisation is part of it. The lengths are numbers of elements, as the functions above tell them; the workspace
+/// may be longer. `input` may be null where its length is 0. What is in `input` and `workspace` is overwritten.
 ///
 /// # Safety
 ///
-/// `network` must be one that `darts_open` has made, each pointer must point to as many elements as its length says, and what is written may
-/// not overlap anything else.
+/// `network` must be one that `darts_open` has made, each pointer must point to as many elements as its length says,
+/// and what is written may not overlap anything else.
 #[no_mangle]
 pub unsafe extern "C" fn darts_classify(
     network: *const DartsNetwork,

@@ -1,5 +1,6 @@
-//! The kernels on 8-bit integers, each alone: those of this build against the reference in every bit, on random shapes, and then
-//! the instructions that each takes. Counting needs an emulator for which an instruction is a nanosecond (QEMU's `-icount shift=0`).
+//! The kernels on 8-bit integers, each alone: those of this build against the reference in every bit, on random shapes,
+//! and then the instructions that each takes. Counting needs an emulator for which an instruction is a nanosecond
+//! (QEMU's `-icount shift=0`).
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]

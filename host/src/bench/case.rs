@@ -39,11 +39,11 @@ impl fmt::Display for Direction {
 pub struct Work {
     /// Floating-point operations: additions, multiplications and comparisons.
     pub flops: f64,
-    /// Bytes of operands and results, each counted once; of a network those of all its operations, three times for a forward and
-    /// backward pass.
+    /// Bytes of operands and results, each counted once; of a network those of all its operations, three times for a
+    /// forward and backward pass.
     pub moved: usize,
-    /// Those of them that are brought in: all but results that lie where operands do. What is stored past the caches is not, but counts, for
-    /// multiply-adds bound where that is done.
+    /// Those of them that are brought in: all but results that lie where operands do. What is stored past the caches is
+    /// not, but counts, for multiply-adds bound where that is done.
     pub fetched: usize,
     /// Bytes that are touched before the first are touched again; `None` where it is the engine that decides.
     pub touched: Option<usize>,
@@ -125,8 +125,8 @@ impl fmt::Debug for Case {
     }
 }
 
-/// Channels and extent of the images in DARTS networks: the search's at C = 16 and C = 8, those of derived networks at C = 36 and 40,
-/// and beside channels that fill no whole registers the next that do.
+/// Channels and extent of the images in DARTS networks: the search's at C = 16 and C = 8, those of derived networks at
+/// C = 36 and 40, and beside channels that fill no whole registers the next that do.
 pub(super) const SIZES: [(usize, usize); 13] = [
     (16, 32),
     (32, 16),

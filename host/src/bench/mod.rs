@@ -1,7 +1,7 @@
 //! Measuring: the roof of this machine, and each kernel, stage, cell and step under it.
 //!
-//! A [`Case`] is one kernel, stage or network at one shape in one direction; [`kernel_cases`] and [`network_cases`] are all
-//! that there are, for `darts bench` and for the benches with criterion alike.
+//! A [`Case`] is one kernel, stage or network at one shape in one direction; [`kernel_cases`] and [`network_cases`] are
+//! all that there are, for `darts bench` and for the benches with criterion alike.
 
 mod buffer;
 mod caches;

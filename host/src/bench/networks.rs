@@ -81,7 +81,8 @@ type Sizes = [usize; 2];
 /// In single precision.
 const FLOATS: Sizes = [size_of::<f32>(); 2];
 
-/// Bytes that the operations of a forward pass of `images` images read and write, each operand and result of each operation once.
+/// Bytes that the operations of a forward pass of `images` images read and write, each operand and result of each
+/// operation once.
 fn moved(graph: &Graph, images: usize, [value, weight]: Sizes) -> usize {
     let len = |tensor: usize| graph.tensors[tensor].len();
     let stages =

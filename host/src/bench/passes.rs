@@ -1,4 +1,5 @@
-//! What lies between convolutions and behind them: batch norm, preludes, mixed sums, the classifier, the loss, and work on vectors.
+//! What lies between convolutions and behind them: batch norm, preludes, mixed sums, the classifier, the loss, and work
+//! on vectors.
 
 use std::hint::black_box;
 

@@ -51,8 +51,8 @@ fn pools(shape: PoolShape) -> [Case; 4] {
     ]
 }
 
-/// A pool that is computed again wherever its values are read: for the moments of its batch norm, as a term of a mixed sum, and for the two
-/// sums and the use of the norm's backward pass.
+/// A pool that is computed again wherever its values are read: for the moments of its batch norm, as a term of a mixed
+/// sum, and for the two sums and the use of the norm's backward pass.
 fn recomputed(pool: &str, pooling: Pooling, shape: PoolShape) -> [Case; 4] {
     let (window, size) = (window(shape.kernel, shape.stride, 1), text(shape.input));
     let (input, output) = (shape.input.len(), shape.output().len());

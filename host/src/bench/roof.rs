@@ -53,8 +53,8 @@ pub struct Bandwidth {
 pub struct Roof {
     /// For one thread, and for all.
     pub multiply_adds: Vec<Peak>,
-    /// For one thread, and for all; a level that the threads' arrays do not fit or that is no larger than the one before is
-    /// left out.
+    /// For one thread, and for all; a level that the threads' arrays do not fit or that is no larger than the one
+    /// before is left out.
     pub bandwidth: Vec<Bandwidth>,
     #[serde(skip)]
     levels: [(&'static str, usize); 4],
@@ -106,9 +106,9 @@ impl Roof {
         Self { multiply_adds, bandwidth, levels }
     }
 
-    /// The least time that `work` takes with `kernels` on `threads` threads, one or all, and what bounds it: the peak, or the
-    /// level of memory that the bytes it touches fit in: all that moves at the rate of a triad, and what is brought in, as caches do even with
-    /// what is overwritten, at that of reading.
+    /// The least time that `work` takes with `kernels` on `threads` threads, one or all, and what bounds it: the peak,
+    /// or the level of memory that the bytes it touches fit in: all that moves at the rate of a triad, and what is
+    /// brought in, as caches do even with what is overwritten, at that of reading.
     pub fn place(&self, kernels: Kernels, threads: usize, work: Work) -> Place {
         let isa = kernels.isa().name();
         let peak = self.multiply_adds.iter().find(|peak| peak.isa == isa && peak.threads == threads);
@@ -152,8 +152,8 @@ fn working_sets(caches: Caches, threads: usize) -> Vec<(&'static str, usize)> {
     sets
 }
 
-/// Bytes a second of passes over two arrays of `bytes` together, on each thread. A sample is as much as it takes of the arrays,
-/// or of several passes over them.
+/// Bytes a second of passes over two arrays of `bytes` together, on each thread. A sample is as much as it takes of the
+/// arrays, or of several passes over them.
 fn pass(pattern: Pattern, kernels: Kernels, workers: &Workers, bytes: usize) -> f64 {
     let (elements, most) = (bytes / 2 / size_of::<f32>(), SAMPLE_BYTES / pattern.bytes());
     let piece = elements.min(most);

@@ -1,4 +1,5 @@
-//! Separable stages: prelude, depthwise and pointwise convolution and moments in one pass, and both gradients in another.
+//! Separable stages: prelude, depthwise and pointwise convolution and moments in one pass, and both gradients in
+//! another.
 
 use std::array;
 

@@ -40,8 +40,8 @@ impl StepKind {
         }
     }
 
-    /// Floating-point operations of one step on a batch: two for each multiply-add of the convolutions and linear layers of
-    /// `graph`, and three times those of the forward pass for a forward and backward pass.
+    /// Floating-point operations of one step on a batch: two for each multiply-add of the convolutions and linear
+    /// layers of `graph`, and three times those of the forward pass for a forward and backward pass.
     pub fn flops(self, graph: &Graph, batch: usize) -> f64 {
         2.0 * 3.0 * (totals(graph).multiply_adds * batch * self.passes()) as f64
     }
@@ -57,8 +57,8 @@ pub struct Step {
 }
 
 impl Step {
-    /// Steps of `kind` on `graph`, a supernet or (only for [`StepKind::Weights`]) a derived network, in batches of `batch`
-    /// images; `mixing` is that of a supernet.
+    /// Steps of `kind` on `graph`, a supernet or (only for [`StepKind::Weights`]) a derived network, in batches of
+    /// `batch` images; `mixing` is that of a supernet.
     pub fn new(
         graph: Graph,
         mixing: Mixing,

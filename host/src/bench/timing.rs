@@ -18,9 +18,9 @@ const SAMPLES: usize = 10;
 /// How many times the budget may be spent for the sake of [`SAMPLES`].
 const PATIENCE: u32 = 10;
 
-/// The best time of a call of `run` in samples that take `budget` together. On a busy machine, where a sample may be interrupted for
-/// longer than that, there are more of them; of calls that are long, there is one. One more call, which takes memory from the
-/// system and fills the caches, comes before.
+/// The best time of a call of `run` in samples that take `budget` together. On a busy machine, where a sample may be
+/// interrupted for longer than that, there are more of them; of calls that are long, there is one. One more call, which
+/// takes memory from the system and fills the caches, comes before.
 pub(super) fn best_seconds(budget: Duration, run: &mut dyn FnMut()) -> f64 {
     let (enough, too_much) = (budget.as_secs_f64(), (PATIENCE * budget).as_secs_f64());
     run();

@@ -1,4 +1,5 @@
-//! One checkpoint as a file: safetensors, with what is no tensor as JSON in the metadata, and beside it a checksum of both.
+//! One checkpoint as a file: safetensors, with what is no tensor as JSON in the metadata, and beside it a checksum of
+//! both.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

@@ -42,7 +42,8 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Checkpoints in `folder` of a run with configuration `config`, which goes on from the file and header `from`, if any.
+    /// Checkpoints in `folder` of a run with configuration `config`, which goes on from the file and header `from`, if
+    /// any.
     pub fn new(folder: PathBuf, policy: Policy, config: Value, from: Option<(&Path, &Header)>) -> Self {
         let best_accuracy = from.and_then(|(_, header)| header.best_accuracy);
         let last = from.map(|(path, _)| path.to_owned());
@@ -89,8 +90,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Removes all but the last few up to `position`. Those behind it are of a run that went on from one that turned out to be
-    /// damaged.
+    /// Removes all but the last few up to `position`. Those behind it are of a run that went on from one that turned
+    /// out to be damaged.
     fn prune(&self, position: &Position) -> io::Result<()> {
         let found = list(&self.folder)?;
         let current = (position.epoch, position.step);
@@ -109,8 +110,8 @@ pub struct NoneWhole {
     damage: Damage,
 }
 
-/// The last checkpoint in `folder` that is whole and its path, or `None` if there is none at all; `damaged` is told of those that
-/// were left out. Where none of the last ones is whole, the best one is taken.
+/// The last checkpoint in `folder` that is whole and its path, or `None` if there is none at all; `damaged` is told of
+/// those that were left out. Where none of the last ones is whole, the best one is taken.
 ///
 /// # Errors
 /// If there are some and none is whole.

@@ -19,12 +19,13 @@ use super::table::Table;
 use super::training::one_or_more;
 use super::{Failure, Outcome, import};
 
-/// Compare a network in f32, in f16 and on 8-bit integers on the test images of a data set, and say which layers lose how much
+/// Compare a network in f32, in f16 and on 8-bit integers on the test images of a data set, and say which layers lose
+/// how much
 ///
-/// Of each layer: the signal to quantization noise of its output in the network on integers, with all that comes before it, and
-/// of the logits when this layer alone is on integers. The least of the latter is the layer to keep in floating point
-/// (--mixed, here to see what that brings, and of `darts export` to have it). Ratios are 10 log10 of the powers, in dB: the
-/// more the better, 6 dB are a bit.
+/// Of each layer: the signal to quantization noise of its output in the network on integers, with all that comes before
+/// it, and of the logits when this layer alone is on integers. The least of the latter is the layer to keep in floating
+/// point (--mixed, here to see what that brings, and of `darts export` to have it). Ratios are 10 log10 of the powers,
+/// in dB: the more the better, 6 dB are a bit.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     darts accuracy runs/train-1 --data data/cifar10\n  \
@@ -35,8 +36,8 @@ pub struct Arguments {
     #[arg(value_name = "RUN|WEIGHTS")]
     weights: PathBuf,
 
-    /// `embedded` (a subset of Fashion-MNIST), or the folder of the data set that the network was trained on: training images
-    /// calibrate, test images compare.
+    /// `embedded` (a subset of Fashion-MNIST), or the folder of the data set that the network was trained on: training
+    /// images calibrate, test images compare.
     #[arg(long, value_name = "PATH|embedded", default_value = "embedded", value_parser = NonEmptyStringValueParser::new())]
     data: String,
 

@@ -15,10 +15,11 @@ use super::{Failure, Outcome, bench_step};
 
 /// Measure what this machine can do, and every kernel, stage, cell and step under it
 ///
-/// First the roof: the peak of multiply-adds of each instruction set, and the bandwidth of each level of memory, for reads and
-/// writes and for reads alone, on one thread and on all. Then each kernel on one thread, for every shape of a DARTS network, instruction set and direction, and, with the
-/// fastest instruction set, cells and steps on all threads and inference on one: the best time, and the share of the roof that
-/// applies, which is the peak or, where moving the operands takes longer, the bandwidth of the cache that holds them.
+/// First the roof: the peak of multiply-adds of each instruction set, and the bandwidth of each level of memory, for
+/// reads and writes and for reads alone, on one thread and on all. Then each kernel on one thread, for every shape of a
+/// DARTS network, instruction set and direction, and, with the fastest instruction set, cells and steps on all threads
+/// and inference on one: the best time, and the share of the roof that applies, which is the peak or, where moving the
+/// operands takes longer, the bandwidth of the cache that holds them.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:\n  \

@@ -23,9 +23,10 @@ use super::{Failure, Outcome};
 
 /// Time one step of a search, or with --genotype of a training, on random images
 ///
-/// Prints the median of a few steps after one that is not counted, the floating-point operations of a step, and its place
-/// under the peak of multiply-adds, which is measured with the same threads in the same run. A forward and backward pass counts
-/// as three forward passes, and a multiply-add of a convolution or linear layer as two operations; nothing else is counted.
+/// Prints the median of a few steps after one that is not counted, the floating-point operations of a step, and its
+/// place under the peak of multiply-adds, which is measured with the same threads in the same run. A forward and
+/// backward pass counts as three forward passes, and a multiply-add of a convolution or linear layer as two operations;
+/// nothing else is counted.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     darts bench step\n  \

@@ -8,7 +8,8 @@ use darts_host::search::smoothing;
 
 use super::training::{non_negative, set};
 
-/// What can be done against a collapse, and the spaces in which it shows. All is off unless asked for; docs/collapse.md is about when to.
+/// What can be done against a collapse, and the spaces in which it shows. All is off unless asked for; docs/collapse.md
+/// is about when to.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Against collapse")]
 pub struct CollapseArguments {
@@ -20,7 +21,8 @@ pub struct CollapseArguments {
     #[arg(long, value_name = "OPERATION,…", conflicts_with = "space")]
     primitives: Option<Space>,
 
-    /// Epochs at the beginning in which α stays as it is and only the weights learn (PC-DARTS, arXiv 1907.05737: 15 of 50).
+    /// Epochs at the beginning in which α stays as it is and only the weights learn (PC-DARTS, arXiv 1907.05737: 15 of
+    /// 50).
     #[arg(long, value_name = "EPOCHS")]
     warm_up: Option<usize>,
 
@@ -29,8 +31,8 @@ pub struct CollapseArguments {
     #[arg(long, value_name = "N")]
     max_skips: Option<usize>,
 
-    /// Measure the largest eigenvalue of the Hessian of the validation loss in α behind every epoch, which grows before a collapse
-    /// (RobustDARTS, arXiv 1909.09656).
+    /// Measure the largest eigenvalue of the Hessian of the validation loss in α behind every epoch, which grows before
+    /// a collapse (RobustDARTS, arXiv 1909.09656).
     #[arg(long)]
     eigenvalue: bool,
 
@@ -81,7 +83,8 @@ impl From<Smoothing> for smoothing::Smoothing {
 enum Select {
     /// The size of softmax(α).
     Alpha,
-    /// The validation accuracy that the supernet loses without them, measured behind the search (DARTS-PT, arXiv 2108.04392).
+    /// The validation accuracy that the supernet loses without them, measured behind the search (DARTS-PT, arXiv
+    /// 2108.04392).
     Perturbation,
 }
 

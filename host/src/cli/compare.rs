@@ -16,8 +16,8 @@ use super::{Failure, Outcome};
 
 /// Set runs side by side: settings that differ, measurements, genotypes
 ///
-/// Measurements are those of the last epoch that is complete; times, rates and memory depend on the machine and on what else it did. Of
-/// the genotypes the nodes that differ are shown.
+/// Measurements are those of the last epoch that is complete; times, rates and memory depend on the machine and on what
+/// else it did. Of the genotypes the nodes that differ are shown.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  darts compare runs/search-1 runs/search-2\n  darts compare runs/train-* --json")]
 pub struct Arguments {

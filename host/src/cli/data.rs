@@ -21,8 +21,8 @@ use super::{Failure, Outcome};
 
 /// List, fetch and check data sets
 ///
-/// Fetched sets lie in the cache, `darts` in $XDG_CACHE_HOME or in ~/.cache; `--data NAME` of the other commands finds them
-/// there.
+/// Fetched sets lie in the cache, `darts` in $XDG_CACHE_HOME or in ~/.cache; `--data NAME` of the other commands finds
+/// them there.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     darts data list\n  \
@@ -40,8 +40,8 @@ enum Command {
     List(ListArguments),
     /// Fetch a data set into the cache
     ///
-    /// What an earlier attempt left is gone on with, and every file is checked against its published SHA-256 before it takes
-    /// its place. Proxies are taken from the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY).
+    /// What an earlier attempt left is gone on with, and every file is checked against its published SHA-256 before it
+    /// takes its place. Proxies are taken from the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY).
     Get(GetArguments),
     /// Say what a data set is, whether its files are as published, and what is wrong with it
     Check(CheckArguments),
@@ -60,8 +60,8 @@ struct GetArguments {
     #[arg(value_name = "NAME", value_parser = known_set)]
     set: &'static KnownSet,
 
-    /// Fetch from this folder on the web instead of the usual ones; may be given several times, and the first that has the
-    /// file is taken.
+    /// Fetch from this folder on the web instead of the usual ones; may be given several times, and the first that has
+    /// the file is taken.
     #[arg(long = "mirror", value_name = "URL", value_parser = web_address)]
     mirrors: Vec<String>,
 

@@ -17,8 +17,9 @@ use super::{Failure, Outcome};
 
 /// Run a model file on the test images of a data set, with the code that runs on a device
 ///
-/// Images are normalised as in training: the model holds the constants. Where the weights that the model was made from are at
-/// hand, the host computes the same from them, and the agreement is the share of images of which both say the same class.
+/// Images are normalised as in training: the model holds the constants. Where the weights that the model was made from
+/// are at hand, the host computes the same from them, and the agreement is the share of images of which both say the
+/// same class.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     darts eval runs/train-1/model.darts\n  \
@@ -28,7 +29,8 @@ pub struct Arguments {
     #[arg(value_name = "MODEL")]
     model: PathBuf,
 
-    /// `embedded` (a subset of Fashion-MNIST), the name of a fetched set, or a folder with a data set; its test images are used.
+    /// `embedded` (a subset of Fashion-MNIST), the name of a fetched set, or a folder with a data set; its test images
+    /// are used.
     #[arg(long, value_name = "PATH|NAME|embedded", default_value = "embedded", value_parser = NonEmptyStringValueParser::new())]
     data: String,
 

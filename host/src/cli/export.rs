@@ -24,11 +24,12 @@ use super::quantization::{CalibrationArgument, Mixed, calibrated};
 use super::training::one_or_more;
 use super::{Failure, Outcome, import};
 
-/// Write the model file of a trained network, and a Rust module that classifies with it; or the network for other programs
+/// Write the model file of a trained network, and a Rust module that classifies with it; or the network for other
+/// programs
 ///
-/// Batch norms are folded into the convolutions. The Rust module lies beside the model file and includes it: constants, static
-/// memory of the exact size, and a classifier from pixels to scores that needs nothing but darts-core. With --onnx or --safetensors
-/// that is written instead.
+/// Batch norms are folded into the convolutions. The Rust module lies beside the model file and includes it: constants,
+/// static memory of the exact size, and a classifier from pixels to scores that needs nothing but darts-core. With
+/// --onnx or --safetensors that is written instead.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     darts export runs/train-1\n  \
@@ -55,8 +56,8 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "f16", requires = "calibrate")]
     int8: bool,
 
-    /// Whose training images decide the scales of the images inside the network: `embedded` (a subset of Fashion-MNIST), or
-    /// the folder of the data set that the network was trained on.
+    /// Whose training images decide the scales of the images inside the network: `embedded` (a subset of
+    /// Fashion-MNIST), or the folder of the data set that the network was trained on.
     #[arg(long, value_name = "PATH|NAME|embedded", requires = "int8", value_parser = NonEmptyStringValueParser::new())]
     calibrate: Option<String>,
 
@@ -68,21 +69,23 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = one_or_more(), requires = "int8")]
     calibration_images: usize,
 
-    /// Keep layers in floating point, with weights in f32 or f16; NAME as `darts accuracy` shows it, or what several begin with,
-    /// such as cells.3.
+    /// Keep layers in floating point, with weights in f32 or f16; NAME as `darts accuracy` shows it, or what several
+    /// begin with, such as cells.3.
     #[arg(long, value_name = "NAME=f32|f16,…", value_delimiter = ',', requires = "int8")]
     mixed: Vec<Mixed>,
 
-    /// The model file [default: model.darts, model-f16.darts or model-int8.darts beside the weights]; the Rust module is beside it.
+    /// The model file [default: model.darts, model-f16.darts or model-int8.darts beside the weights]; the Rust module
+    /// is beside it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
-    /// Write both as a module of a Rust crate, DIR/mod.rs and DIR/model.darts; DIR is a folder `src/NAME` and the module `mod NAME;`.
+    /// Write both as a module of a Rust crate, DIR/mod.rs and DIR/model.darts; DIR is a folder `src/NAME` and the
+    /// module `mod NAME;`.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     rust: Option<PathBuf>,
 
-    /// Write an ONNX model (opset 17) to FILE instead: `images` [batch, C, H, W], normalised, to `logits` [batch, classes]; in f32, or
-    /// with --int8 on 8-bit integers, in QuantizeLinear and DequantizeLinear.
+    /// Write an ONNX model (opset 17) to FILE instead: `images` [batch, C, H, W], normalised, to `logits` [batch,
+    /// classes]; in f32, or with --int8 on 8-bit integers, in QuantizeLinear and DequantizeLinear.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["f16", "mixed", "out", "rust"])]
     onnx: Option<PathBuf>,
 
@@ -90,8 +93,8 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["f16", "int8", "out", "rust", "onnx"])]
     safetensors: Option<PathBuf>,
 
-    /// Print one JSON object: model, rust, model_bytes, weight_bytes, workspace_bytes; or onnx, onnx_bytes; or safetensors,
-    /// safetensors_bytes.
+    /// Print one JSON object: model, rust, model_bytes, weight_bytes, workspace_bytes; or onnx, onnx_bytes; or
+    /// safetensors, safetensors_bytes.
     #[arg(long)]
     json: bool,
 

@@ -13,8 +13,8 @@ use super::genotype::resolve;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Weights of another program")]
 pub struct Options {
-    /// The cells of the network: a name, file, text or run directory. Says that the weights are a safetensors file without our
-    /// description, with the names and layouts of the original's state dict.
+    /// The cells of the network: a name, file, text or run directory. Says that the weights are a safetensors file
+    /// without our description, with the names and layouts of the original's state dict.
     #[arg(long, value_name = "GENOTYPE", requires_all = ["mean", "std"])]
     genotype: Option<String>,
 

@@ -11,8 +11,8 @@ use super::common::{Machine, Session, print_json};
 
 /// Show the instruction sets, the number of threads and the version
 ///
-/// DARTS_ISA=scalar|avx2|avx512|neon in the environment forces an instruction set for every command; asking for one that
-/// the machine lacks is an error.
+/// DARTS_ISA=scalar|avx2|avx512|neon in the environment forces an instruction set for every command; asking for one
+/// that the machine lacks is an error.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  darts info\n  DARTS_ISA=scalar darts info --json")]
 pub struct Arguments {

@@ -40,8 +40,8 @@ use super::{Failure, Outcome};
     darts inspect runs/train-1/model.darts --memory plan.svg\n  \
     darts inspect runs/train-1/model.darts --target cortex-m4 --flash 256K --ram 64K")]
 pub struct Arguments {
-    /// A genotype (name, file, text, or the run directory of a search), a model file, the run directory of a training (its model.darts or,
-    /// without one, its weights), or `supernet`.
+    /// A genotype (name, file, text, or the run directory of a search), a model file, the run directory of a training
+    /// (its model.darts or, without one, its weights), or `supernet`.
     #[arg(value_name = "GENOTYPE|MODEL|RUN|supernet")]
     subject: String,
 
@@ -53,7 +53,8 @@ pub struct Arguments {
     #[arg(long)]
     all_layers: bool,
 
-    /// Show what sets the peak of the workspace and the bound below it, and with a name draw what lies where during each step.
+    /// Show what sets the peak of the workspace and the bound below it, and with a name draw what lies where during
+    /// each step.
     #[arg(long, value_name = "FILE.svg", value_parser = picture)]
     memory: Option<Option<PathBuf>>,
 

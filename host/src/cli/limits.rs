@@ -10,8 +10,8 @@ use super::training::{non_negative, one_or_more, set};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Budgets")]
 pub struct LimitArguments {
-    /// Most parameters of a derived network, such as 40K: cells that keep within the limits are derived, and the search is refused where
-    /// none do. K and M are 1,000 and 1,000,000.
+    /// Most parameters of a derived network, such as 40K: cells that keep within the limits are derived, and the search
+    /// is refused where none do. K and M are 1,000 and 1,000,000.
     #[arg(long, value_name = "N", value_parser = count)]
     max_params: Option<u64>,
 

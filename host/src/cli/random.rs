@@ -16,11 +16,11 @@ use super::{Failure, Outcome};
 
 /// Train random cells from scratch, alone or against a searched one
 ///
-/// The baseline that the paper reports: cells drawn at random (every node adds up two different states before it, each through an
-/// operation other than none, all equally likely), all trained with the same settings, seed and images. With --against a searched cell
-/// is compared with them under the same training. The test images are used in one place, after all training, for all cells that are
-/// compared, in one go. Each training is a process of its own; Ctrl-C stops them with what is done saved, and --resume goes on with
-/// what is left.
+/// The baseline that the paper reports: cells drawn at random (every node adds up two different states before it, each
+/// through an operation other than none, all equally likely), all trained with the same settings, seed and images. With
+/// --against a searched cell is compared with them under the same training. The test images are used in one place,
+/// after all training, for all cells that are compared, in one go. Each training is a process of its own; Ctrl-C stops
+/// them with what is done saved, and --resume goes on with what is left.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -52,17 +52,19 @@ struct Cells {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed())]
     seed: u64,
 
-    /// Compare with this cell. The run of a finished training, or of `darts seeds`, is taken as it is, and its settings and data are
-    /// those of the random ones; the run of a search, and a genotype (name, file, text), is trained as they are.
+    /// Compare with this cell. The run of a finished training, or of `darts seeds`, is taken as it is, and its settings
+    /// and data are those of the random ones; the run of a search, and a genotype (name, file, text), is trained as
+    /// they are.
     #[arg(long, value_name = "RUN|NAME|FILE|TEXT")]
     against: Option<String>,
 
-    /// Draw from these operations, as the search did [default: those of the search whose run is compared with, or all of DARTS].
+    /// Draw from these operations, as the search did [default: those of the search whose run is compared with, or all
+    /// of DARTS].
     #[arg(long, value_name = "OPERATION,…")]
     primitives: Option<Space>,
 
-    /// Take only cells whose networks have as many parameters as that of the cell they are compared with, to within so much. The
-    /// paper's are plainly random.
+    /// Take only cells whose networks have as many parameters as that of the cell they are compared with, to within so
+    /// much. The paper's are plainly random.
     #[arg(long, value_name = "P%", value_parser = percentage, requires = "against")]
     params_within: Option<f64>,
 }

@@ -13,9 +13,9 @@ use super::common::print_json;
 
 /// Make the report of a run again, and pictures of its figures
 ///
-/// The report (report.html) is one file that a browser shows without a network: curves, α over the epochs, both cells, configuration
-/// and all measurements. A search or a training writes it behind every epoch; this command makes it from config.toml and
-/// metrics.jsonl, of runs of older versions and unfinished ones too.
+/// The report (report.html) is one file that a browser shows without a network: curves, α over the epochs, both cells,
+/// configuration and all measurements. A search or a training writes it behind every epoch; this command makes it from
+/// config.toml and metrics.jsonl, of runs of older versions and unfinished ones too.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     darts report runs/search-1\n  \

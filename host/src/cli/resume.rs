@@ -119,7 +119,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// The run in `folder`, which is gone on with if it is there and its configuration still the same, and begun if not.
+    /// The run in `folder`, which is gone on with if it is there and its configuration still the same, and begun if
+    /// not.
     pub fn at<S: Clone + Serialize + DeserializeOwned>(
         command: &'static str,
         folder: &Path,

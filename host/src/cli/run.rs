@@ -56,8 +56,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Go on with the pipeline in this folder, from the last checkpoint of its search or training. Settings and data are those of the
-    /// folder; options that say otherwise are refused.
+    /// Go on with the pipeline in this folder, from the last checkpoint of its search or training. Settings and data
+    /// are those of the folder; options that say otherwise are refused.
     #[arg(long, value_name = "RUN", conflicts_with = "out")]
     resume: Option<PathBuf>,
 

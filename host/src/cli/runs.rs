@@ -19,9 +19,10 @@ use super::table::Table;
 
 /// List the runs below a folder, the latest first
 ///
-/// For each run: its folder, its command, whether it is running, finished or was interrupted, epochs, validation accuracy of the last
-/// epoch, skip connections of the normal and the reduction cell, when it last wrote something, and its size. Pipelines and comparisons
-/// (run, seeds, random) are listed beside their searches and trainings. Where the terminal is narrow the last columns are left out.
+/// For each run: its folder, its command, whether it is running, finished or was interrupted, epochs, validation
+/// accuracy of the last epoch, skip connections of the normal and the reduction cell, when it last wrote something, and
+/// its size. Pipelines and comparisons (run, seeds, random) are listed beside their searches and trainings. Where the
+/// terminal is narrow the last columns are left out.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  darts runs\n  darts runs experiments --json")]
 pub struct Arguments {

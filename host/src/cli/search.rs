@@ -27,11 +27,11 @@ use super::{Failure, Outcome};
 
 /// Search a normal and a reduction cell on a data set
 ///
-/// Trains a supernet whose edges carry all operations, weighted by the softmax of α: the weights learn on one half of the
-/// training images, α on the other. Each epoch prints the genotype that α stands for; the run directory holds it, the
-/// last α (alpha.json), the configuration, and losses, accuracies, α and its entropy for every epoch (metrics.jsonl). Ctrl-C
-/// ends the search after the current step with what is done saved; --resume goes on from there, and from the last checkpoint of a
-/// search that was killed, to the same result.
+/// Trains a supernet whose edges carry all operations, weighted by the softmax of α: the weights learn on one half of
+/// the training images, α on the other. Each epoch prints the genotype that α stands for; the run directory holds it,
+/// the last α (alpha.json), the configuration, and losses, accuracies, α and its entropy for every epoch
+/// (metrics.jsonl). Ctrl-C ends the search after the current step with what is done saved; --resume goes on from there,
+/// and from the last checkpoint of a search that was killed, to the same result.
 #[derive(Debug, Args)]
 #[command(after_long_help = long_help(), after_help = EXAMPLES)]
 pub struct Arguments {
@@ -229,8 +229,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
 #[derive(Serialize, Deserialize)]
 pub struct AlphaRecord {
     pub complete_epochs: usize,
-    /// Whether the search came to its end, and with it the genotype beside this; false where Ctrl-C stopped it, and in records of
-    /// older versions.
+    /// Whether the search came to its end, and with it the genotype beside this; false where Ctrl-C stopped it, and in
+    /// records of older versions.
     #[serde(default)]
     pub finished: bool,
     normal: Vec<Vec<f32>>,

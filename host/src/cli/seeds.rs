@@ -10,10 +10,11 @@ use super::training::{DataArguments, one_or_more, seed};
 
 /// Search several times, train each cell from scratch for a short time, and choose on validation images
 ///
-/// What the paper does: a search depends on its seed, so several are made (seed-1, seed-2, …), every cell is trained from scratch with
-/// the same settings, seed and images, and the one with the best accuracy on the images held out is taken. The test images are used
-/// in one place, after all training: for the chosen cell or, with --random, for all cells that are compared, in one go. Each run is a
-/// process of its own; Ctrl-C stops them with what is done saved, and --resume goes on with what is left.
+/// What the paper does: a search depends on its seed, so several are made (seed-1, seed-2, …), every cell is trained
+/// from scratch with the same settings, seed and images, and the one with the best accuracy on the images held out is
+/// taken. The test images are used in one place, after all training: for the chosen cell or, with --random, for all
+/// cells that are compared, in one go. Each run is a process of its own; Ctrl-C stops them with what is done saved, and
+/// --resume goes on with what is left.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -58,8 +59,8 @@ struct Searches {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = number_of_cells(0))]
     random: usize,
 
-    /// Take only random cells whose networks have as many parameters as the chosen one's, to within so much. The paper's are plainly
-    /// random.
+    /// Take only random cells whose networks have as many parameters as the chosen one's, to within so much. The
+    /// paper's are plainly random.
     #[arg(long, value_name = "P%", value_parser = percentage, requires = "random")]
     params_within: Option<f64>,
 }

@@ -27,10 +27,10 @@ use super::{Failure, Outcome};
 /// Train the network of a genotype and measure it on the test set
 ///
 /// The genotype is a name (DARTS_V1, DARTS_V2, NASNet, AmoebaNet), a file, the text itself, or the run directory of a
-/// search. The test set is used once, at the end. The run directory holds the weights (weights.safetensors), configuration,
-/// genotype and the measurements of every epoch (metrics.jsonl); the weights are saved after every epoch. Ctrl-C ends the training
-/// after the current step with what is done saved; --resume goes on from there, and from the last checkpoint of a training that was
-/// killed, to the same result.
+/// search. The test set is used once, at the end. The run directory holds the weights (weights.safetensors),
+/// configuration, genotype and the measurements of every epoch (metrics.jsonl); the weights are saved after every
+/// epoch. Ctrl-C ends the training after the current step with what is done saved; --resume goes on from there, and
+/// from the last checkpoint of a training that was killed, to the same result.
 #[derive(Debug, Args)]
 #[command(after_long_help = long_help(), after_help = EXAMPLES)]
 pub struct Arguments {

@@ -103,8 +103,8 @@ impl SgdArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub struct DataArguments {
-    /// `embedded` (a subset of Fashion-MNIST), the name of a set that `darts data get` fetched, or a folder: IDX files, CIFAR
-    /// binary files, or images in a folder per class [default: embedded].
+    /// `embedded` (a subset of Fashion-MNIST), the name of a set that `darts data get` fetched, or a folder: IDX files,
+    /// CIFAR binary files, or images in a folder per class [default: embedded].
     #[arg(long, value_name = "PATH|NAME|embedded", value_parser = NonEmptyStringValueParser::new())]
     pub data: Option<String>,
 
@@ -122,7 +122,8 @@ pub struct DataArguments {
 }
 
 impl DataArguments {
-    /// The images, the training set cut to `--limit`. What is not given is taken from the run that is gone on with, if any.
+    /// The images, the training set cut to `--limit`. What is not given is taken from the run that is gone on with, if
+    /// any.
     pub fn load(&self, session: &Session, previous: Option<&DataConfig>) -> Result<Images, Failure> {
         let given = self.data.as_deref().or(previous.map(|previous| previous.path.as_str())).unwrap_or(EMBEDDED);
         let limit = self.limit.or(previous.and_then(|previous| previous.limit));

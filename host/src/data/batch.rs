@@ -46,8 +46,8 @@ impl Batch {
     }
 }
 
-/// Makes batches from some images of a data set. Batch `k` of epoch `e` depends on the settings, `e` and `k` alone: not on
-/// the batches drawn before, nor on the number of threads.
+/// Makes batches from some images of a data set. Batch `k` of epoch `e` depends on the settings, `e` and `k` alone: not
+/// on the batches drawn before, nor on the number of threads.
 #[derive(Clone, Debug)]
 pub struct Batcher<'a> {
     data: &'a Dataset,
@@ -66,8 +66,8 @@ impl<'a> Batcher<'a> {
     /// Batches of the images of `data` at `indices`.
     ///
     /// # Errors
-    /// If the batch size is 0, or, unless in sequential order, larger than the number of indices; if the normalisation is
-    /// for another number of channels.
+    /// If the batch size is 0, or, unless in sequential order, larger than the number of indices; if the normalisation
+    /// is for another number of channels.
     ///
     /// # Panics
     /// If an index is not below `data.len()`.
@@ -99,8 +99,8 @@ impl<'a> Batcher<'a> {
         self.indices.len().div_ceil(self.settings.batch_size)
     }
 
-    /// Overwrites `output` with batch `batch` of epoch `epoch`, both counted from 0. In [`Order::Random`] a batch is always
-    /// full, and there is no end to them.
+    /// Overwrites `output` with batch `batch` of epoch `epoch`, both counted from 0. In [`Order::Random`] a batch is
+    /// always full, and there is no end to them.
     ///
     /// # Panics
     /// If `batch` is not below [`batches_per_epoch`](Self::batches_per_epoch), unless in random order.

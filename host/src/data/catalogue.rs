@@ -1,4 +1,5 @@
-//! The data sets that the program knows by name: where they are to be had, what is in them, and how to tell that it is right.
+//! The data sets that the program knows by name: where they are to be had, what is in them, and how to tell that it is
+//! right.
 
 use std::path::{Path, PathBuf};
 
@@ -108,8 +109,8 @@ pub fn find(name: &str) -> Option<&'static KnownSet> {
     KNOWN_SETS.iter().find(|set| plain(set.name) == plain(name))
 }
 
-/// The folder of the data set that `spec` stands for: `spec` itself where that is there or no name, else where the set of
-/// that name was found, in `cache_folder` or from Debian's package.
+/// The folder of the data set that `spec` stands for: `spec` itself where that is there or no name, else where the set
+/// of that name was found, in `cache_folder` or from Debian's package.
 ///
 /// # Errors
 /// If the set of that name is not there yet; the message says how to get it.
@@ -131,9 +132,9 @@ macro_rules! files {
     };
 }
 
-/// All of them. The digests are published ones. Those of what is fetched were found in more than one place; those of CIFAR-10's
-/// unpacked files in two listings that may be versions of one, those of CIFAR-100's in a single one. Those of Fashion-MNIST
-/// were checked on the files themselves, compressed and not.
+/// All of them. The digests are published ones. Those of what is fetched were found in more than one place; those of
+/// CIFAR-10's unpacked files in two listings that may be versions of one, those of CIFAR-100's in a single one. Those
+/// of Fashion-MNIST were checked on the files themselves, compressed and not.
 pub const KNOWN_SETS: [KnownSet; 4] = [FASHION_MNIST, MNIST, CIFAR_10, CIFAR_100];
 
 const FASHION_MNIST: KnownSet = KnownSet {

@@ -1,7 +1,8 @@
 //! Random draws as a function of where they are made.
 //!
-//! The generator is counter-based: key from the seed and the purpose, stream from the epoch, position from the sample. No
-//! state is carried from one draw to the next, so any batch of any epoch can be drawn first, last or alone, on any thread.
+//! The generator is counter-based: key from the seed and the purpose, stream from the epoch, position from the sample.
+//! No state is carried from one draw to the next, so any batch of any epoch can be drawn first, last or alone, on any
+//! thread.
 
 use std::collections::HashMap;
 
@@ -42,7 +43,8 @@ pub(crate) fn generator(seed: u64, purpose: Purpose, epoch: usize, position: usi
     generator
 }
 
-/// A number below `bound`, by multiplication; takes two words. Fixed here, so that the draws never change with a library.
+/// A number below `bound`, by multiplication; takes two words. Fixed here, so that the draws never change with a
+/// library.
 pub(crate) fn below(rng: &mut impl Rng, bound: usize) -> usize {
     ((u128::from(rng.next_u64()) * bound as u128) >> 64) as usize
 }

@@ -11,8 +11,8 @@ pub(super) fn is_truncated(bytes: &[u8]) -> bool {
     }
 }
 
-/// Skips the segments, by their lengths, since one may hold a whole thumbnail, and the compressed data between them, where
-/// 0xff is followed by 0, up to the marker EOI (ITU-T T.81, annex B).
+/// Skips the segments, by their lengths, since one may hold a whole thumbnail, and the compressed data between them,
+/// where 0xff is followed by 0, up to the marker EOI (ITU-T T.81, annex B).
 fn jpeg_end(mut rest: &[u8]) -> Option<()> {
     loop {
         let marker = rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))?;

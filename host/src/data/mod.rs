@@ -67,14 +67,14 @@ impl Default for LoadOptions {
     }
 }
 
-/// Loads a data set. `spec` is `embedded`, the [name](catalogue) of a set that is in the cache, or a folder whose form is told
-/// from the files in it:
+/// Loads a data set. `spec` is `embedded`, the [name](catalogue) of a set that is in the cache, or a folder whose form
+/// is told from the files in it:
 ///
 /// - IDX files, plain or gzipped (MNIST, Fashion-MNIST);
 /// - CIFAR-10 or CIFAR-100 in their binary versions;
-/// - JPEG or PNG images in a folder for each class, below `train` and `test` or without those, and then every sixth image
-///   of a class, by name, is for testing. All have one size; they are RGB, or one channel if none has colour. Their order
-///   is a fixed permutation of the files sorted by class and name.
+/// - JPEG or PNG images in a folder for each class, below `train` and `test` or without those, and then every sixth
+///   image of a class, by name, is for testing. All have one size; they are RGB, or one channel if none has colour.
+///   Their order is a fixed permutation of the files sorted by class and name.
 ///
 /// # Errors
 /// If there is no data set of these forms, or something in it is wrong.

@@ -27,8 +27,8 @@ impl<T: Default> Ahead<T> {
     }
 }
 
-/// Runs `consume` on this thread while `produce`, told the number of the batch, fills `count` batches on another. The same few
-/// are filled again and again. What `consume` leaves is not made.
+/// Runs `consume` on this thread while `produce`, told the number of the batch, fills `count` batches on another. The
+/// same few are filled again and again. What `consume` leaves is not made.
 pub fn prefetch<T: Default + Send, R>(
     count: usize,
     mut produce: impl FnMut(usize, &mut T) + Send,

@@ -13,8 +13,8 @@ pub struct Split {
 }
 
 impl Split {
-    /// The two halves of a search: the weights learn on the first, α on the second, which is the larger of an odd number.
-    /// In the order of the data set, or shuffled by a seed.
+    /// The two halves of a search: the weights learn on the first, α on the second, which is the larger of an odd
+    /// number. In the order of the data set, or shuffled by a seed.
     ///
     /// # Errors
     /// If there are fewer than two images.
@@ -30,9 +30,9 @@ impl Split {
         Ok(Self { first, second })
     }
 
-    /// The halves for a search on `data`: by index, as in the original. If some class has images in one half only, as in a
-    /// set sorted by class, α would be judged on classes that the weights never saw: then shuffled by `seed`, which leaves
-    /// only rare classes to chance.
+    /// The halves for a search on `data`: by index, as in the original. If some class has images in one half only, as
+    /// in a set sorted by class, α would be judged on classes that the weights never saw: then shuffled by `seed`,
+    /// which leaves only rare classes to chance.
     ///
     /// # Errors
     /// If there are fewer than two images.
@@ -49,8 +49,8 @@ impl Split {
         }
     }
 
-    /// Holds out `held_out` images for validation, drawn by `seed`, as many of each class as the sizes of the classes allow.
-    /// Both lists are ascending.
+    /// Holds out `held_out` images for validation, drawn by `seed`, as many of each class as the sizes of the classes
+    /// allow. Both lists are ascending.
     ///
     /// # Errors
     /// If either side would have no image.
@@ -70,7 +70,8 @@ impl Split {
 }
 
 impl Dataset {
-    /// At most `limit` images: the first of each class, as many of each as the sizes of the classes allow, in their order.
+    /// At most `limit` images: the first of each class, as many of each as the sizes of the classes allow, in their
+    /// order.
     pub fn limited(&self, limit: usize) -> Self {
         self.subset(&balanced(self, (0..self.len()).collect(), limit))
     }

@@ -1,5 +1,5 @@
-//! Buffers that start on a cache line: a vector of the widest instruction set is one line, and loads that cross lines cost
-//! twice. On Zen 4 the depthwise kernels are bound by loads.
+//! Buffers that start on a cache line: a vector of the widest instruction set is one line, and loads that cross lines
+//! cost twice. On Zen 4 the depthwise kernels are bound by loads.
 
 use std::ops::{Deref, DerefMut};
 

@@ -1,8 +1,8 @@
 //! The backward pass, region by region in reverse order.
 //!
-//! A batch norm's backward needs two sums over the whole batch, Σ dy and Σ dy·(z − mean). They are added up in the region
-//! that completes dy, turned into coefficients behind its barrier, and used when the stage before the norm is reached.
-//! The derivative by a mixing weight is a combination of the same two sums.
+//! A batch norm's backward needs two sums over the whole batch, Σ dy and Σ dy·(z − mean). They are added up in the
+//! region that completes dy, turned into coefficients behind its barrier, and used when the stage before the norm is
+//! reached. The derivative by a mixing weight is a combination of the same two sums.
 
 use std::array::from_fn;
 use std::mem::{replace, take};
@@ -75,9 +75,9 @@ pub(super) struct Shared<'a> {
 }
 
 impl Engine {
-    /// Gradients of a loss with the given derivative by the logits (and by the auxiliary head's, which goes without if it
-    /// is not given) at the last forward pass, which must have been in [`Mode::Batch`](super::Mode::Batch) with the same
-    /// `inputs`.
+    /// Gradients of a loss with the given derivative by the logits (and by the auxiliary head's, which goes without if
+    /// it is not given) at the last forward pass, which must have been in [`Mode::Batch`](super::Mode::Batch) with the
+    /// same `inputs`.
     pub fn backward(
         &mut self,
         workers: &Workers,

@@ -1,5 +1,5 @@
-//! The part of a batch that one task works on, with all memory that only this task touches: what a chunk writes comes to
-//! lie near the core that writes it, and the tasks of a region share nothing that changes.
+//! The part of a batch that one task works on, with all memory that only this task touches: what a chunk writes comes
+//! to lie near the core that writes it, and the tasks of a region share nothing that changes.
 
 use std::mem::take;
 use std::ops::Range;
@@ -88,7 +88,8 @@ impl<'m> Chunk<'m> {
         self.portions.begin(portions, images);
     }
 
-    /// Runs an operation of the backward pass on each of `images`; for each of them, the same targets are written before.
+    /// Runs an operation of the backward pass on each of `images`; for each of them, the same targets are written
+    /// before.
     pub fn each(&mut self, images: Range<usize>, mut run: impl FnMut(usize, &mut Self)) {
         let mut before = take(&mut self.written_before);
         before.clone_from(&self.written);

@@ -1,20 +1,21 @@
-//! How a batch is divided. Sums over the batch are added up portion by portion, and portions depend on nothing but the number of
-//! images: the same bits at any number of threads. What one task works on is a chunk, some portions in a row, of which there are
-//! as many as suit the threads.
+//! How a batch is divided. Sums over the batch are added up portion by portion, and portions depend on nothing but the
+//! number of images: the same bits at any number of threads. What one task works on is a chunk, some portions in a row,
+//! of which there are as many as suit the threads.
 
 use std::ops::Range;
 
-/// Portions of a batch of no more than 128 images, or one for each image if these are fewer. No more threads than that can work
-/// on a batch side by side, and each portion has partial sums of the weight gradients: with 32 and 64 a pass of a batch of 64
-/// takes 0.510 and 0.548 s in place of 0.502 at C = 16, 0.115 and 0.123 s in place of 0.112 at C = 8; with 8 as long as with 16
-/// (AMD EPYC, Zen 5, two threads, `darts bench step`, 2026-11-30).
+/// Portions of a batch of no more than 128 images, or one for each image if these are fewer. No more threads than that
+/// can work on a batch side by side, and each portion has partial sums of the weight gradients: with 32 and 64 a pass
+/// of a batch of 64 takes 0.510 and 0.548 s in place of 0.502 at C = 16, 0.115 and 0.123 s in place of 0.112 at C = 8;
+/// with 8 as long as with 16 (AMD EPYC, Zen 5, two threads, `darts bench step`, 2026-11-30).
 const PORTIONS: usize = 16;
 
 /// Images of a portion at most: larger batches have more portions, for more threads.
 const IMAGES_OF_PORTION: usize = 8;
 
-/// Chunks for each thread: one that other work holds up leaves some to the others. The fewer there are, the more lies in one
-/// piece: with 4 for two threads a pass takes 2 % less at C = 8 than with 16, and 0 to 1 % less at C = 16 (measured as above).
+/// Chunks for each thread: one that other work holds up leaves some to the others. The fewer there are, the more lies
+/// in one piece: with 4 for two threads a pass takes 2 % less at C = 8 than with 16, and 0 to 1 % less at C = 16
+/// (measured as above).
 const CHUNKS_PER_THREAD: usize = 2;
 
 /// The chunks of batches of up to so many images.
@@ -34,7 +35,8 @@ impl Division {
         self.threads.saturating_mul(CHUNKS_PER_THREAD).clamp(1, portions(self.batch).max(1))
     }
 
-    /// The portions of a batch of `images` that are in chunk `chunk`: of a small batch some chunks have none, but never the first.
+    /// The portions of a batch of `images` that are in chunk `chunk`: of a small batch some chunks have none, but never
+    /// the first.
     pub fn portions(&self, chunk: usize, images: usize) -> Range<usize> {
         let (most, chunks) = (portions(self.batch), self.chunks());
         let border = |chunk: usize| (portions(images) * (most * chunk / chunks)).div_ceil(most);

@@ -105,8 +105,9 @@ impl Network {
 
     /// Values of one image of a tensor that are kept, in either form.
     ///
-    /// In the caller's code: returned through memory, the three words would be copied as vectors, for which the processor waits until they are
-    /// in the cache, behind stores past it (1 % of a pass at C=8; AMD EPYC, Zen 5, 2026-11-29).
+    /// In the caller's code: returned through memory, the three words would be copied as vectors, for which the
+    /// processor waits until they are in the cache, behind stores past it (1 % of a pass at C=8; AMD EPYC, Zen 5,
+    /// 2026-11-29).
     #[inline(always)]
     pub(super) fn kept<'a>(&self, all: &'a [Values], tensor: TensorId, image: usize) -> Stored<'a> {
         let place = Chunk::place(&self.graph, tensor, image);
@@ -224,7 +225,8 @@ impl Network {
         }
     }
 
-    /// Runs a stage on one image and, if its batch norm wants them, adds the moments to the sums of its portion from `moments` on.
+    /// Runs a stage on one image and, if its batch norm wants them, adds the moments to the sums of its portion from
+    /// `moments` on.
     fn forward_stage(&self, work: StageWork, region: &RegionPlan, chunk: &mut Chunk, scratch: &mut Scratch) {
         let stage = &self.graph.stages[work.stage];
         let work = StageWork { moments: work.moments.filter(|_| !stage.norms.is_empty()), ..work };

@@ -18,8 +18,8 @@ struct Run {
 }
 
 impl Gather {
-    /// What a result of `result` channels takes from a source of `channels` channels that starts at channel `start` of the
-    /// concatenation.
+    /// What a result of `result` channels takes from a source of `channels` channels that starts at channel `start` of
+    /// the concatenation.
     fn runs(self, start: usize, channels: usize, result: usize) -> impl Iterator<Item = Run> {
         let Self { groups, first, .. } = self;
         let group_channels = self.channels / groups;

@@ -1,5 +1,5 @@
-//! Classifier heads: global average over all inputs, in parallel over images, then a linear layer, which is small against
-//! the rest and runs on one thread.
+//! Classifier heads: global average over all inputs, in parallel over images, then a linear layer, which is small
+//! against the rest and runs on one thread.
 
 use darts_kernels_simd::{Padding, Prelude};
 
@@ -42,7 +42,8 @@ impl Engine {
         }
     }
 
-    /// Backward through the main or the auxiliary head: sets the gradients of its parameters, adds to those of its inputs.
+    /// Backward through the main or the auxiliary head: sets the gradients of its parameters, adds to those of its
+    /// inputs.
     pub(super) fn backward_head(
         &mut self,
         workers: &Workers,
@@ -111,8 +112,8 @@ impl Network {
         chunk.features[index] = all;
     }
 
-    /// Backward through the averages of a chunk's images. Leaves the sums for the norms of those inputs that have one in the
-    /// sums, one behind the other.
+    /// Backward through the averages of a chunk's images. Leaves the sums for the norms of those inputs that have one
+    /// in the sums, one behind the other.
     fn average_backward(
         &self,
         head: &Head,

@@ -1,6 +1,6 @@
 //! The memory of all chunks: one mapping, made once, of which nothing is touched before a task writes to it. In one
-//! piece it can lie in huge pages where the system has them; a pass goes through gigabytes, and looking up small pages took 1 to
-//! 3 % of it (docs/performance-log.md).
+//! piece it can lie in huge pages where the system has them; a pass goes through gigabytes, and looking up small pages
+//! took 1 to 3 % of it (docs/performance-log.md).
 
 use std::fmt::{Debug, Formatter, Result};
 use std::mem::take;
@@ -15,7 +15,8 @@ use super::chunk::Chunk;
 pub(super) struct Parts<'a>(&'a mut [f32]);
 
 impl<'a> Parts<'a> {
-    /// Floats on a cache line: a vector of the widest instruction set is one line, and loads that cross lines cost twice.
+    /// Floats on a cache line: a vector of the widest instruction set is one line, and loads that cross lines cost
+    /// twice.
     const LINE: usize = 16;
 
     /// The next `len` floats, all zero, from the start of a cache line.
@@ -25,8 +26,9 @@ impl<'a> Parts<'a> {
         &mut part[..len]
     }
 
-    /// Floats that a part of `len` takes: a line more than it fills. Images are multiples of 4 KiB, and what is read side by
-    /// side would all lie in the same sets of the cache (Zen 5, `darts bench step`, 2026-11-29: 2.5 % of a pass).
+    /// Floats that a part of `len` takes: a line more than it fills. Images are multiples of 4 KiB, and what is read
+    /// side by side would all lie in the same sets of the cache (Zen 5, `darts bench step`, 2026-11-29: 2.5 % of a
+    /// pass).
     pub fn taken(len: usize) -> usize {
         len.next_multiple_of(Self::LINE) + Self::LINE
     }

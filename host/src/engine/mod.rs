@@ -1,8 +1,8 @@
 //! Executes a [`Graph`] on batches, forward and backward, in parallel over images.
 //!
-//! What is kept between the passes is each stage's value before its batch norm and each mixed state; everything else
-//! is computed again where the backward pass needs it. All memory is planned when the engine is made, and allotted by its first
-//! pass.
+//! What is kept between the passes is each stage's value before its batch norm and each mixed state; everything else is
+//! computed again where the backward pass needs it. All memory is planned when the engine is made, and allotted by its
+//! first pass.
 
 mod aligned;
 mod backward;
@@ -52,8 +52,8 @@ pub enum Mode<'a> {
 /// How an engine works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Whether separable stages run as one pass over rows that stays in the first cache, and not operation by operation,
-    /// which is slower and says the same in fewer words.
+    /// Whether separable stages run as one pass over rows that stays in the first cache, and not operation by
+    /// operation, which is slower and says the same in fewer words.
     pub fused: bool,
     /// How stage outputs are kept from the forward to the backward pass.
     pub saved: Saved,

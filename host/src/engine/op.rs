@@ -183,8 +183,8 @@ impl PlannedOp {
         }
     }
 
-    /// Writes every dense weight matrix transposed to the same place of `transposed`, which starts at element `start` of the
-    /// flat vector.
+    /// Writes every dense weight matrix transposed to the same place of `transposed`, which starts at element `start`
+    /// of the flat vector.
     pub fn transpose(&self, kernels: Kernels, weights: &[f32], transposed: &mut [f32], start: usize) {
         if let Kernel::Dense(convs) = &self.kernel {
             for (shape, weight, _) in convs {

@@ -65,17 +65,18 @@ pub(super) struct RegionPlan {
     pub group: usize,
 }
 
-/// Elements that as many images of what a stage reads or writes may have as are taken through a region together: 128 KiB. More operations
-/// in a row find their code and their weights in the caches, and the states that the next ones read are still there. A pass at
-/// 8 channels takes 2 to 3 % less than image by image, at 16 channels 1 % less. Where only what stages write counted, which at stride 2 is a quarter of what
-/// they read, a pass at 16 channels took 1 to 2 % more (AMD EPYC, Zen 5, 1 MB of second cache, `darts bench step`, 2026-11-29).
+/// Elements that as many images of what a stage reads or writes may have as are taken through a region together: 128
+/// KiB. More operations in a row find their code and their weights in the caches, and the states that the next ones
+/// read are still there. A pass at 8 channels takes 2 to 3 % less than image by image, at 16 channels 1 % less. Where
+/// only what stages write counted, which at stride 2 is a quarter of what they read, a pass at 16 channels took 1 to 2
+/// % more (AMD EPYC, Zen 5, 1 MB of second cache, `darts bench step`, 2026-11-29).
 const GROUP_LEN: usize = 1 << 15;
 
 /// Where the gradient of something that is read goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Written {
-    /// Index of the target; for a term of a mix only if its source is a state and its gradient is not computed with those of
-    /// the state's pools.
+    /// Index of the target; for a term of a mix only if its source is a state and its gradient is not computed with
+    /// those of the state's pools.
     pub target: Option<usize>,
     /// Where its sums start, if there are any.
     pub sums: Option<usize>,
@@ -102,8 +103,8 @@ pub(super) struct Plan {
     /// How the terms of each mix are computed.
     pub terms: Vec<MixTerms>,
     pub regions: Vec<RegionPlan>,
-    /// By tensor: whether it depends on mixing weights, or on the image if the gradient with respect to that is wanted. A
-    /// backward pass that gives no gradient of the weights has no use for the gradients of others.
+    /// By tensor: whether it depends on mixing weights, or on the image if the gradient with respect to that is wanted.
+    /// A backward pass that gives no gradient of the weights has no use for the gradients of others.
     pub mixed: Vec<bool>,
     /// The region after whose backward pass a tensor's gradient is read no more.
     pub last_reader: Vec<usize>,
@@ -249,8 +250,8 @@ fn mixed(graph: &Graph, input_gradient: bool) -> Vec<bool> {
     mixed
 }
 
-/// A pool of a stored image costs about what it takes to read its result from memory. States are kept as they are: they are
-/// few, and everything is computed from them.
+/// A pool of a stored image costs about what it takes to read its result from memory. States are kept as they are: they
+/// are few, and everything is computed from them.
 fn storage(graph: &Graph, stages: &[StagePlan], saved: Saved) -> Vec<Storage> {
     let mut storage = vec![Storage::F32; graph.tensors.len()];
     for (index, (stage, plan)) in graph.stages.iter().zip(stages).enumerate() {
@@ -285,8 +286,8 @@ fn last_readers(graph: &Graph) -> Vec<usize> {
     last
 }
 
-/// Buffers for gradients, in the order of the backward pass: what is read no more makes room for the next, in the smallest
-/// buffer that holds it or else in the largest, which grows.
+/// Buffers for gradients, in the order of the backward pass: what is read no more makes room for the next, in the
+/// smallest buffer that holds it or else in the largest, which grows.
 fn gradient_slots(graph: &Graph, regions: &[RegionPlan], last_reader: &[usize]) -> (Vec<Option<usize>>, Vec<usize>) {
     let mut slots = vec![None; graph.tensors.len()];
     let mut lens: Vec<usize> = Vec::new();

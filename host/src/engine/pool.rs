@@ -16,7 +16,8 @@ use super::scratch::{Buffer, Scratch};
 use super::terms::{PoolPair, PoolTerms};
 use crate::graph::{Graph, Mix, NormId, Op, Stage, TensorId};
 
-/// What the backward pass of a pair of pools needs for each channel: `q` and `r` of both, and two factors for each term.
+/// What the backward pass of a pair of pools needs for each channel: `q` and `r` of both, and two factors for each
+/// term.
 pub(super) const PAIR_SCALES: usize = 4 + 2 * PAIR_TERMS;
 
 /// A pool of a state, which is stored.
@@ -219,8 +220,8 @@ impl Shared<'_> {
         chunk.gradients[slot] = gradient;
     }
 
-    /// Backward of both pools of a state, of the batch norms through which they are read, and of the state itself as a term of
-    /// the same mixes.
+    /// Backward of both pools of a state, of the batch norms through which they are read, and of the state itself as a
+    /// term of the same mixes.
     fn backward_pair(&self, work: Work, pool: &Pool, read: Written, chunk: &mut Chunk, scratch: &mut Scratch) {
         let network = self.network;
         let Network { graph, plan, .. } = network;
@@ -266,9 +267,9 @@ impl Shared<'_> {
         chunk.gradients[slot] = gradient;
     }
 
-    /// Adds up what comes from all terms that read a pool: gradients, each with its factor, in `scratch.stored_gradient`;
-    /// factors and summands of the batch norms, `q` and `r`, behind the first channels of `scratch.scales`. Returns one of
-    /// these norms, all of which have the same mean.
+    /// Adds up what comes from all terms that read a pool: gradients, each with its factor, in
+    /// `scratch.stored_gradient`; factors and summands of the batch norms, `q` and `r`, behind the first channels of
+    /// `scratch.scales`. Returns one of these norms, all of which have the same mean.
     fn add_up_terms(&self, work: Work, chunk: &Chunk, scratch: &mut Scratch) -> Option<NormId> {
         let Network { graph, kernels, plan, .. } = self.network;
         let output = graph.tensors[graph.stages[work.stage].output];

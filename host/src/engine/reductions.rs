@@ -1,5 +1,5 @@
-//! What a region's barrier does in the backward pass: the portions' sums become coefficients of batch norms and gradients of
-//! mixing weights and of γ and β.
+//! What a region's barrier does in the backward pass: the portions' sums become coefficients of batch norms and
+//! gradients of mixing weights and of γ and β.
 
 use darts_kernels_simd::norm_backward_coefficients;
 

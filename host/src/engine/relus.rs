@@ -1,7 +1,8 @@
 //! States after their ReLU, made once for all stages of a region that read them.
 //!
-//! The operations on the edges from a state all begin with its ReLU. Done by each of them, it was 6 % of a pass of a search at C = 16; shared, a pass
-//! takes 3 % less there and at C = 8 (AMD EPYC, Zen 5, two threads, `darts bench step`, 2026-11-29).
+//! The operations on the edges from a state all begin with its ReLU. Done by each of them, it was 6 % of a pass of a
+//! search at C = 16; shared, a pass takes 3 % less there and at C = 8 (AMD EPYC, Zen 5, two threads,
+//! `darts bench step`, 2026-11-29).
 
 use std::ops::Range;
 
@@ -94,7 +95,8 @@ impl Network {
 }
 
 impl RegionPlan {
-    /// What the stage with index `index` in the region reads of an image of the last group that was computed to `buffers`, if that is one of them.
+    /// What the stage with index `index` in the region reads of an image of the last group that was computed to
+    /// `buffers`, if that is one of them.
     ///
     /// In the caller's code, as [`Network::kept`](super::Network::kept).
     #[inline(always)]

@@ -17,7 +17,8 @@ pub(super) struct Scratch {
     /// Gradient of a stage's value from one of its readers, and its share of that from all.
     pub scaled: Buffer,
     pub part: Buffer,
-    /// Per-channel scales of the terms of a mix, behind their common shift, or what the backward pass of a pool needs for each channel.
+    /// Per-channel scales of the terms of a mix, behind their common shift, or what the backward pass of a pool needs
+    /// for each channel.
     pub scales: Buffer,
     /// The states of a region after their ReLU, each for the images of a group.
     pub relus: Vec<Buffer>,

@@ -155,8 +155,8 @@ impl StagePlan {
         prelude(self.relu, fold)
     }
 
-    /// Computes the stored value `z` of one image from one input group, adding to it for all groups but the first. The moments
-    /// of what stands there then are added up where wanted.
+    /// Computes the stored value `z` of one image from one input group, adding to it for all groups but the first. The
+    /// moments of what stands there then are added up where wanted.
     pub fn forward(
         &self,
         kernels: Kernels,
@@ -175,7 +175,8 @@ impl StagePlan {
         }
     }
 
-    /// Whether the stage runs as one pass, by [`forward_fused`](Self::forward_fused) and [`backward_fused`](Self::backward_fused).
+    /// Whether the stage runs as one pass, by [`forward_fused`](Self::forward_fused) and
+    /// [`backward_fused`](Self::backward_fused).
     pub fn is_fused(&self) -> bool {
         self.separable.is_some()
     }

@@ -1,5 +1,5 @@
-//! How the terms of a mix are computed: those whose values are kept one by one, and all that is made of one state without weights
-//! together.
+//! How the terms of a mix are computed: those whose values are kept one by one, and all that is made of one state
+//! without weights together.
 
 use super::plan::{Storage, Upstream};
 use super::stage::StagePlan;
@@ -27,8 +27,9 @@ pub(super) struct PoolPair {
     pub maximum: usize,
     pub average: usize,
     pub state: Option<usize>,
-    /// Whether their backward passes are one: all mixes that read one of the pools read both, through norms, and there is
-    /// a kernel for the window. Graphs have one stage for each pool of a state, so that all these mixes pair the same two.
+    /// Whether their backward passes are one: all mixes that read one of the pools read both, through norms, and there
+    /// is a kernel for the window. Graphs have one stage for each pool of a state, so that all these mixes pair the
+    /// same two.
     pub backward: bool,
 }
 

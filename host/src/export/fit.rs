@@ -1,7 +1,7 @@
 //! Whether buffers fit into so many bytes: a branch and bound over all layouts in which no buffer can be moved down.
 //!
-//! Buffers are placed in the order of their offsets, each on top of those below it that live at the same time. Every layout
-//! can be made one of these by letting its buffers fall, so that the search, if it is not cut short, is exact.
+//! Buffers are placed in the order of their offsets, each on top of those below it that live at the same time. Every
+//! layout can be made one of these by letting its buffers fall, so that the search, if it is not cut short, is exact.
 
 use std::cmp::Reverse;
 

@@ -1,4 +1,5 @@
-//! The weights of a model file: batch norms folded into the convolutions before them, in double precision, rounded once.
+//! The weights of a model file: batch norms folded into the convolutions before them, in double precision, rounded
+//! once.
 
 use darts_core::{Step, Storage};
 use darts_kernels_simd::NORM_EPSILON;

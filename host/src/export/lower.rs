@@ -1,9 +1,9 @@
 //! Lowers a [`Graph`] to units of steps of the core, in no order yet, over buffers that have a size but no place.
 //!
-//! Batch norms are folded into the convolutions before them, so that a stage's output is what its readers see. The terms
-//! of a state are added up where the state lies: no term has a buffer of its own, unless it ends with a pool. A
-//! concatenation is never copied: a convolution over it adds up one over each part, and the global average of each part is
-//! written beside that of the others.
+//! Batch norms are folded into the convolutions before them, so that a stage's output is what its readers see. The
+//! terms of a state are added up where the state lies: no term has a buffer of its own, unless it ends with a pool. A
+//! concatenation is never copied: a convolution over it adds up one over each part, and the global average of each part
+//! is written beside that of the others.
 
 use std::ops::Range;
 
@@ -75,8 +75,8 @@ pub(super) enum Bias {
     Parameter(Range<usize>),
 }
 
-/// What is executed as a whole. A buffer that several units write is the sum of what they write, in any order, except where
-/// they write different parts of it.
+/// What is executed as a whole. A buffer that several units write is the sum of what they write, in any order, except
+/// where they write different parts of it.
 #[derive(Clone, Debug)]
 pub(super) enum Unit {
     /// Steps with one target, directly one after the other.
@@ -109,16 +109,16 @@ impl Lowering {
     }
 }
 
-/// Whether a pool that several states have as a term is computed for all of them, or again for each. To keep it takes room,
-/// and so does what it is computed from.
+/// Whether a pool that several states have as a term is computed for all of them, or again for each. To keep it takes
+/// room, and so does what it is computed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pools {
     Shared,
     Repeated,
 }
 
-/// The units that compute the logits of `graph`. Its auxiliary head is left out, as is every state on which the logits do
-/// not depend. Weights of mixes and batch norms behind pools are not represented; a derived network has neither.
+/// The units that compute the logits of `graph`. Its auxiliary head is left out, as is every state on which the logits
+/// do not depend. Weights of mixes and batch norms behind pools are not represented; a derived network has neither.
 pub(super) fn lower(graph: &Graph, pools: Pools) -> Lowering {
     let producers = producers(graph);
     let mixes = needed(graph, &producers);
@@ -277,8 +277,8 @@ impl Lowerer<'_> {
         self.layer = reader;
     }
 
-    /// Makes one unit of those from `first` on if all are convolutions to one target: those to the same channels are behind each
-    /// other, so that the core can execute them as one.
+    /// Makes one unit of those from `first` on if all are convolutions to one target: those to the same channels are
+    /// behind each other, so that the core can execute them as one.
     fn join(&mut self, first: usize) {
         let units = &self.lowering.units[first..];
         let parts: Vec<&[Draft]> = units

@@ -159,8 +159,8 @@ pub fn model_bytes(graph: &Graph, genotype: &Genotype, plan: &Plan) -> usize {
     ModelParts { metadata, genotype, steps: &plan.steps, weights: &[] }.encoded_len() + plan.weight_bytes
 }
 
-/// Bytes of the workspace in which `graph` computes the logits of one image in `f32`. For a supernet, which has no model
-/// file, the same count: every edge's operations are terms of its state.
+/// Bytes of the workspace in which `graph` computes the logits of one image in `f32`. For a supernet, which has no
+/// model file, the same count: every edge's operations are terms of its state.
 ///
 /// # Errors
 /// If a size is beyond the core's limits.

@@ -1,9 +1,9 @@
 //! In which order tasks are executed, so that few bytes live at a time.
 //!
-//! To find the best order is hard in general. What is done here is a beam search below a limit: orders grow task by task,
-//! those that have done the same tasks are one, and of the others those with the fewest bytes live go on. A task that fits
-//! under the limit and does not add to what is live is executed at once: to do it later could only be worse. Each order
-//! that is found lowers the limit, until none is.
+//! To find the best order is hard in general. What is done here is a beam search below a limit: orders grow task by
+//! task, those that have done the same tasks are one, and of the others those with the fewest bytes live go on. A task
+//! that fits under the limit and does not add to what is live is executed at once: to do it later could only be worse.
+//! Each order that is found lowers the limit, until none is.
 
 use super::lower::BufferId;
 
@@ -25,8 +25,8 @@ const EFFORT: usize = 1 << 14;
 /// Most orders that go on.
 const WIDTH: usize = 64;
 
-/// An order of all `tasks`, whose buffers have so many bytes. A buffer is live from the first task that writes it to the
-/// last one that uses it.
+/// An order of all `tasks`, whose buffers have so many bytes. A buffer is live from the first task that writes it to
+/// the last one that uses it.
 pub(super) fn order(tasks: &[Task], buffers: &[u64]) -> Vec<usize> {
     let network = Network::new(tasks, buffers);
     let (mut order, mut peak) = network.search(u64::MAX).expect("no task waits for itself");

@@ -15,8 +15,8 @@ pub(super) struct Sequence {
     pub buffers: Vec<u64>,
 }
 
-/// The steps of all units in an order that keeps few bytes live. An image that nobody reads any more becomes the sum that it
-/// is the first term of, and takes no step.
+/// The steps of all units in an order that keeps few bytes live. An image that nobody reads any more becomes the sum
+/// that it is the first term of, and takes no step.
 ///
 /// # Errors
 /// If a size is beyond the core's limits.

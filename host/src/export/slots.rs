@@ -1,8 +1,8 @@
 //! Where in the workspace each buffer lies: two that live at the same time never overlap.
 //!
 //! To find the smallest workspace is as hard as bin packing. What is done here puts one buffer after the other into the
-//! tightest gap among those of its time, in several orders, and then moves those forward that stick out. Where the result is
-//! above what lives at a time, an exact search ([`fit`]) has a limited number of tries.
+//! tightest gap among those of its time, in several orders, and then moves those forward that stick out. Where the
+//! result is above what lives at a time, an exact search ([`fit`]) has a limited number of tries.
 
 use std::ops::Range;
 

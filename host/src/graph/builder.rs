@@ -136,7 +136,8 @@ impl GraphBuilder {
         self.any_mix(name, shape, terms, None)
     }
 
-    /// Adds a state of channels of the concatenation of `states`, which are of one size: `channels` behind a shuffle of `groups`.
+    /// Adds a state of channels of the concatenation of `states`, which are of one size: `channels` behind a shuffle of
+    /// `groups`.
     pub fn gather(&mut self, name: &str, states: &[Source], groups: usize, channels: Range<usize>) -> Source {
         let size = self.shape(states[0]);
         let total = states.iter().map(|&state| self.shape(state).channels).sum();

@@ -51,10 +51,10 @@ pub(super) fn alone(builder: &mut GraphBuilder, channels: usize, reduction: bool
     Cell { name: "cells.0".to_owned(), inputs, reduction }
 }
 
-/// Stacks `layers` cells upon the states `previous`, which are at twice the first cell's size where `reduced`: each reads
-/// the outputs of the two before it, those at a third and two thirds of the depth reduce and double the channels. `build`
-/// adds the nodes of a cell and returns the states of its output. Returns the last of the states `previous` and the outputs
-/// of all cells.
+/// Stacks `layers` cells upon the states `previous`, which are at twice the first cell's size where `reduced`: each
+/// reads the outputs of the two before it, those at a third and two thirds of the depth reduce and double the channels.
+/// `build` adds the nodes of a cell and returns the states of its output. Returns the last of the states `previous` and
+/// the outputs of all cells.
 pub(super) fn stack(
     builder: &mut GraphBuilder,
     layers: usize,

@@ -48,8 +48,8 @@ impl DerivedConfig {
 
 /// Builds the network of a genotype.
 ///
-/// The original's auxiliary head rectifies its input in place, so that with up to three cells its classifier learns on rectified
-/// features and is evaluated on others; here the classifier reads the same features in both.
+/// The original's auxiliary head rectifies its input in place, so that with up to three cells its classifier learns on
+/// rectified features and is evaluated on others; here the classifier reads the same features in both.
 pub fn derived(genotype: &Genotype, config: &DerivedConfig) -> Result<Graph, ConfigError> {
     config.validate()?;
     for &state in &genotype.reduce.concat {
@@ -75,8 +75,8 @@ pub fn derived(genotype: &Genotype, config: &DerivedConfig) -> Result<Graph, Con
     Ok(builder.finish(head, auxiliary, tensors(&outputs), 0))
 }
 
-/// One cell of the network of a genotype, and a classifier behind it: the image stands for the outputs of the cells before, and
-/// the cell has `config.channels`, whether it reduces or not. For measurements.
+/// One cell of the network of a genotype, and a classifier behind it: the image stands for the outputs of the cells
+/// before, and the cell has `config.channels`, whether it reduces or not. For measurements.
 pub fn derived_cell_alone(
     genotype: &CellGenotype,
     config: &DerivedConfig,
@@ -129,8 +129,8 @@ fn imagenet_stems(builder: &mut GraphBuilder, channels: usize) -> [Vec<Source>; 
     [vec![quarter], vec![eighth]]
 }
 
-/// ReLU, 5×5 average pool to 2×2, 1×1 to 128, BN, ReLU, 2×2 to 768, BN (not for ImageNet), ReLU, linear. The pool's stride is the
-/// original's (3 for CIFAR, 2 for ImageNet) where that gives 2×2, else `size − 5`.
+/// ReLU, 5×5 average pool to 2×2, 1×1 to 128, BN, ReLU, 2×2 to 768, BN (not for ImageNet), ReLU, linear. The pool's
+/// stride is the original's (3 for CIFAR, 2 for ImageNet) where that gives 2×2, else `size − 5`.
 fn auxiliary_head(builder: &mut GraphBuilder, kind: NetworkKind, input: Vec<Source>) -> Result<Head, ConfigError> {
     let shape = builder.shape(input[0]);
     let size = shape.height.min(shape.width);

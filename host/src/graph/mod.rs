@@ -1,8 +1,8 @@
 //! The network as data: named parameters, tensors, batch norms, stages, mixes and heads.
 //!
 //! A supernet and a derived network are both a [`Graph`]; they differ in the weights of their mixes. The graph is built
-//! once ([`supernet`], [`derived`]) and never changes; the engine executes it, [`count`] counts it, and the export lowers
-//! it to a plan for the core.
+//! once ([`supernet`], [`derived`]) and never changes; the engine executes it, [`count`] counts it, and the export
+//! lowers it to a plan for the core.
 
 mod builder;
 mod cells;
@@ -104,8 +104,8 @@ pub struct Stage {
     pub ops: Vec<Op>,
     /// The stored result, before any batch norm.
     pub output: TensorId,
-    /// The batch norms through which it is read, one for each edge of a search cell that has this operation: a pool of a state
-    /// is the same for all of them, and is computed once.
+    /// The batch norms through which it is read, one for each edge of a search cell that has this operation: a pool of
+    /// a state is the same for all of them, and is computed once.
     pub norms: Vec<NormId>,
     /// What the stage is called in tables, such as `cells.3._ops.5`.
     pub name: String,
@@ -144,8 +144,9 @@ pub struct Mix {
     pub name: String,
 }
 
-/// A range of the channels of a concatenation after their shuffle: the channels, dealt out to groups one behind the other, are
-/// taken in turns from each group, so that channel `j` of the result is channel `j / groups` of group `j % groups`.
+/// A range of the channels of a concatenation after their shuffle: the channels, dealt out to groups one behind the
+/// other, are taken in turns from each group, so that channel `j` of the result is channel `j / groups` of group
+/// `j % groups`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gather {
     /// Channels of the concatenation, a multiple of `groups`.

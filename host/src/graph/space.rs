@@ -9,8 +9,8 @@ const COLUMNS: usize = Primitive::SEARCH.len();
 
 /// Some of [`Primitive::SEARCH`], with at least one other than `none`, the same for every edge.
 ///
-/// α keeps its eight columns in any space. What a space leaves out has no term in the supernet, and its mixing weights and
-/// gradients are 0.
+/// α keeps its eight columns in any space. What a space leaves out has no term in the supernet, and its mixing weights
+/// and gradients are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Primitive>", into = "Vec<Primitive>")]
 pub struct Space {

@@ -88,8 +88,8 @@ pub fn supernet_of(config: &SupernetConfig, variant: Variant) -> Result<Graph, C
     Ok(builder.finish(head, None, tensors(&outputs), MixLayout::new(config.edges(), variant).len()))
 }
 
-/// One cell of the supernet, and a classifier behind it: the image stands for the outputs of the cells before, and the cell has
-/// `config.channels`, whether it reduces or not. For measurements.
+/// One cell of the supernet, and a classifier behind it: the image stands for the outputs of the cells before, and the
+/// cell has `config.channels`, whether it reduces or not. For measurements.
 pub fn supernet_cell(config: &SupernetConfig, reduction: bool) -> Result<Graph, ConfigError> {
     config.validate()?;
     let [channels, height, width] = config.input;
@@ -108,7 +108,8 @@ struct State {
 }
 
 impl State {
-    /// The channels of `pieces`, one behind the other, after a shuffle of `groups`; the first `1 / partial` of them are mixed.
+    /// The channels of `pieces`, one behind the other, after a shuffle of `groups`; the first `1 / partial` of them are
+    /// mixed.
     fn gather(builder: &mut GraphBuilder, name: &str, pieces: &[Source], groups: usize, partial: usize) -> Self {
         let channels: usize = pieces.iter().map(|&piece| builder.shape(piece).channels).sum();
         let mixed = builder.gather(name, pieces, groups, 0..channels / partial);
@@ -185,8 +186,8 @@ impl Edges<'_> {
         terms
     }
 
-    /// What passes them by, in a cell that reduces the largest of each 2×2 pixels; of an odd size, of 3×3, as a pool that is an
-    /// operation has it.
+    /// What passes them by, in a cell that reduces the largest of each 2×2 pixels; of an odd size, of 3×3, as a pool
+    /// that is an operation has it.
     fn bypass(&self, builder: &mut GraphBuilder, states: &[State]) -> Vec<Term> {
         let bypasses = states.iter().map(|state| state.bypass).enumerate();
         let terms = bypasses.filter_map(|(from, bypass)| {

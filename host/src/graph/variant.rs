@@ -1,5 +1,5 @@
-//! What a supernet is made of: the operations of its edges, and what it can have beside them against searches that end in skip
-//! connections.
+//! What a supernet is made of: the operations of its edges, and what it can have beside them against searches that end
+//! in skip connections.
 
 use darts_core::Primitive;
 
@@ -13,11 +13,11 @@ pub struct Variant {
     pub space: Space,
     /// Whether the identity of each edge has a drop-path mask (P-DARTS, arXiv 1904.12760).
     pub skip_dropout: bool,
-    /// Whether each edge has a skip connection beside its mixed operation (DARTS−, arXiv 2009.01027), with a mixing weight of
-    /// its own behind those of α.
+    /// Whether each edge has a skip connection beside its mixed operation (DARTS−, arXiv 2009.01027), with a mixing
+    /// weight of its own behind those of α.
     pub auxiliary_skip: bool,
-    /// One channel of so many goes through the mixed operations, the others pass them by (PC-DARTS, arXiv 1907.05737); 1 for all
-    /// channels. With more than 1, edges have mixing weights too, behind those of α.
+    /// One channel of so many goes through the mixed operations, the others pass them by (PC-DARTS, arXiv 1907.05737);
+    /// 1 for all channels. With more than 1, edges have mixing weights too, behind those of α.
     pub partial: usize,
 }
 
@@ -34,9 +34,9 @@ impl Variant {
     }
 }
 
-/// Where the mixing weights of a supernet with `edges` edges a cell lie: those of operations, of normal, then of reduction cells,
-/// `[edges, 8]` each; behind them, `[edges]` each, those of edges, if channels pass the mixed operations by, and those of auxiliary
-/// skip connections, if there are any.
+/// Where the mixing weights of a supernet with `edges` edges a cell lie: those of operations, of normal, then of
+/// reduction cells, `[edges, 8]` each; behind them, `[edges]` each, those of edges, if channels pass the mixed
+/// operations by, and those of auxiliary skip connections, if there are any.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MixLayout {
     edges: usize,

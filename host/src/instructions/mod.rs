@@ -1,4 +1,5 @@
-//! How many instructions an inference takes on a device, estimated from the work of each step. Instructions are not cycles.
+//! How many instructions an inference takes on a device, estimated from the work of each step. Instructions are not
+//! cycles.
 
 pub mod cortex_a53;
 pub mod cortex_m;

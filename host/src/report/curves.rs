@@ -113,7 +113,8 @@ fn range(values: impl Iterator<Item = f64>, from_zero: bool) -> Range<f64> {
     }
 }
 
-/// Digits behind the point of a number on an axis, and the most numbers that stand there; whole ones where all values are.
+/// Digits behind the point of a number on an axis, and the most numbers that stand there; whole ones where all values
+/// are.
 fn labels(range: &Range<f64>, mut values: impl Iterator<Item = f64>) -> (usize, usize) {
     const MOST: usize = 6;
     let span = range.end - range.start;

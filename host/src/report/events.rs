@@ -1,6 +1,7 @@
 //! The measurements of a run as TensorBoard reads them: an event file of scalars. A file is a sequence of records, each
-//! `length u64, masked CRC-32C of it u32, bytes, masked CRC-32C of them u32`, little-endian; the bytes are an `Event` message
-//! (tensorflow/core/util/event.proto and framework/summary.proto), of which the few fields that are used are declared here by hand.
+//! `length u64, masked CRC-32C of it u32, bytes, masked CRC-32C of them u32`, little-endian; the bytes are an `Event`
+//! message (tensorflow/core/util/event.proto and framework/summary.proto), of which the few fields that are used are
+//! declared here by hand.
 
 use std::fs::File;
 use std::io::Write;
@@ -51,8 +52,8 @@ struct Scalar {
     simple_value: f32,
 }
 
-/// The event file of one run. It is written anew when a process takes the run up, with what the log of measurements knows, and
-/// grows with every epoch: no step is there twice, and a reader that follows the file sees it grow.
+/// The event file of one run. It is written anew when a process takes the run up, with what the log of measurements
+/// knows, and grows with every epoch: no step is there twice, and a reader that follows the file sees it grow.
 #[derive(Debug)]
 pub struct Events {
     file: File,

@@ -1,4 +1,5 @@
-//! One figure: drawn by plotters, in the colours of a light page, with a style sheet that puts others in their place on a dark one.
+//! One figure: drawn by plotters, in the colours of a light page, with a style sheet that puts others in their place on
+//! a dark one.
 
 use std::fmt::Write as _;
 

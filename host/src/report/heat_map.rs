@@ -20,8 +20,8 @@ const FOOT: i32 = 22;
 /// Shades; neighbours of one shade are one rectangle.
 const SHADES: f64 = 64.0;
 
-/// softmax(α) of all edges of a cell, `[epochs][edges][operations]`. An operation whose α are exactly 0 throughout is one that the
-/// space of the search leaves out.
+/// softmax(α) of all edges of a cell, `[epochs][edges][operations]`. An operation whose α are exactly 0 throughout is
+/// one that the space of the search leaves out.
 #[derive(Debug)]
 pub struct HeatMap {
     epochs: Vec<usize>,
@@ -150,8 +150,8 @@ fn softmax(mut row: Vec<f64>) -> Vec<f64> {
     row
 }
 
-/// From which state to which node an edge leads, named as in the drawings of cells: node 0 has the edges 0 and 1, node 1 the next
-/// three, and so on.
+/// From which state to which node an edge leads, named as in the drawings of cells: node 0 has the edges 0 and 1, node
+/// 1 the next three, and so on.
 fn edge_name(edge: usize) -> String {
     let (mut node, mut source) = (0, edge);
     while source >= node + 2 {

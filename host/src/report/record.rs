@@ -1,5 +1,5 @@
-//! What a run directory says about its run. Everything that may be missing is optional: runs of older versions, trainings, and
-//! runs that have not come to their end are read alike.
+//! What a run directory says about its run. Everything that may be missing is optional: runs of older versions,
+//! trainings, and runs that have not come to their end are read alike.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -162,11 +162,12 @@ pub enum RunRecordError {
 }
 
 impl RunRecord {
-    /// Reads the run directory `path`. Lines of the log that are no records are left out: the last one of a run that was killed
-    /// may be half written.
+    /// Reads the run directory `path`. Lines of the log that are no records are left out: the last one of a run that
+    /// was killed may be half written.
     ///
     /// # Errors
-    /// If its configuration or the log of measurements cannot be read; that there is no log yet is none. If it has runs in it.
+    /// If its configuration or the log of measurements cannot be read; that there is no log yet is none. If it has runs
+    /// in it.
     pub fn read(path: &Path) -> Result<Self, RunRecordError> {
         let run = Self::read_any(path)?;
         match run.has_runs() {
@@ -175,7 +176,8 @@ impl RunRecord {
         }
     }
 
-    /// As [`read`](Self::read), of the folder of a comparison or a pipeline too, which has neither epochs nor cells of its own.
+    /// As [`read`](Self::read), of the folder of a comparison or a pipeline too, which has neither epochs nor cells of
+    /// its own.
     ///
     /// # Errors
     /// If its configuration or the log of measurements cannot be read.

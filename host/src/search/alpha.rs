@@ -63,8 +63,8 @@ pub fn softmax_backward(weights: &[f32], gradient: &mut [f32]) {
     }
 }
 
-/// Softmax of β over the edges of every node, in place: the edges of normal, then of reduction cells, two for the first node of a
-/// cell and one more for each that follows. An empty β stays empty.
+/// Softmax of β over the edges of every node, in place: the edges of normal, then of reduction cells, two for the first
+/// node of a cell and one more for each that follows. An empty β stays empty.
 pub fn softmax_nodes(beta: &mut [f32]) {
     for_each_node(beta.len(), |edges| {
         let node = &mut beta[edges];
@@ -117,8 +117,8 @@ pub(super) fn row(node: usize, source: usize) -> usize {
     node * (node + 3) / 2 + source
 }
 
-/// The cell of these strengths `[edges][operations]` (section 2.4 of the paper, as the original code does it): each node keeps
-/// its two strongest edges, strongest first, each with its strongest operation; `none` counts for neither.
+/// The cell of these strengths `[edges][operations]` (section 2.4 of the paper, as the original code does it): each
+/// node keeps its two strongest edges, strongest first, each with its strongest operation; `none` counts for neither.
 pub(super) fn cell(weights: &[f32], nodes: usize, multiplier: usize) -> CellGenotype {
     let mut rows = weights.chunks_exact(COLUMNS);
     let mut edges = Vec::with_capacity(2 * nodes);
@@ -154,7 +154,8 @@ fn strongest(row: &[f32]) -> (f32, Primitive) {
 /// What can be said of one cell's α in a few numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlphaSummary {
-    /// Mean entropy of the softmaxed rows, in nats; where nothing is decided, the logarithm of the number of operations.
+    /// Mean entropy of the softmaxed rows, in nats; where nothing is decided, the logarithm of the number of
+    /// operations.
     pub entropy: f64,
     /// Edges whose largest weight is that of `skip_connect`.
     pub skip_edges: usize,

@@ -22,8 +22,8 @@ pub struct Wanted<'a> {
     pub alpha: Option<&'a mut [f32]>,
 }
 
-/// A loss of weights and α on the two batches of the step at hand: a pure function, apart from the running statistics of
-/// batch norms, which only passes on the live model move.
+/// A loss of weights and α on the two batches of the step at hand: a pure function, apart from the running statistics
+/// of batch norms, which only passes on the live model move.
 pub trait Objective {
     /// Loss and gradients on `split`'s batch.
     ///
@@ -31,7 +31,8 @@ pub trait Objective {
     /// unrolled copy.
     fn loss_grad(&mut self, split: Split, live: bool, weights: &[f32], alpha: &[f32], wanted: Wanted) -> f64;
 
-    /// Adds to the gradient of α that of what its loss has besides, whatever the weights are: nothing where there is no such thing.
+    /// Adds to the gradient of α that of what its loss has besides, whatever the weights are: nothing where there is no
+    /// such thing.
     fn add_penalty_gradient(&self, _alpha: &[f32], _gradient: &mut [f32]) {}
 }
 

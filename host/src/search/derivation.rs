@@ -6,8 +6,8 @@ use super::alpha::{COLUMNS, cell, softmax_nodes, softmax_rows_of, split};
 use super::max_skips;
 use crate::graph::space::Space;
 
-/// How a genotype is read off α: of each node the two strongest edges, each with its strongest operation of the space other than
-/// `none` (section 2.4 of the paper, as the original code does it).
+/// How a genotype is read off α: of each node the two strongest edges, each with its strongest operation of the space
+/// other than `none` (section 2.4 of the paper, as the original code does it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Derivation {
     /// Nodes of a cell.
@@ -16,13 +16,14 @@ pub struct Derivation {
     pub multiplier: usize,
     /// The operations that there are.
     pub space: Space,
-    /// Most skip connections of a cell, see [`max_skips`](super::max_skips). With a limit, the space must have an operation other
-    /// than `none` and `skip_connect`.
+    /// Most skip connections of a cell, see [`max_skips`](super::max_skips). With a limit, the space must have an
+    /// operation other than `none` and `skip_connect`.
     pub max_skips: Option<usize>,
 }
 
 impl Derivation {
-    /// The genotype that α stands for. Where edges are weighted, the strength of an operation is its weight times that of its edge.
+    /// The genotype that α stands for. Where edges are weighted, the strength of an operation is its weight times that
+    /// of its edge.
     ///
     /// # Panics
     /// If α does not have two matrices for cells of `nodes` nodes.
@@ -37,7 +38,8 @@ impl Derivation {
         Genotype { normal, reduce }
     }
 
-    /// The strength of every operation on every edge, in the order of α's matrices; −∞ for operations that are not in the space.
+    /// The strength of every operation on every edge, in the order of α's matrices; −∞ for operations that are not in
+    /// the space.
     ///
     /// # Panics
     /// As [`genotype`](Self::genotype).

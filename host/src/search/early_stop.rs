@@ -1,5 +1,5 @@
-//! When the eigenvalues of a search say that it is about to collapse (RobustDARTS, arXiv 1909.09656, section 5.1, with the constants of
-//! its code).
+//! When the eigenvalues of a search say that it is about to collapse (RobustDARTS, arXiv 1909.09656, section 5.1, with
+//! the constants of its code).
 
 /// How many eigenvalues are averaged: those of an epoch and of two on either side.
 const WINDOW: usize = 5;
@@ -10,12 +10,12 @@ const DISTANCE: usize = 4;
 /// The first epoch, from 0, that may be gone back to.
 const FIRST: usize = 10;
 
-/// The epoch, from 0, whose α a search ends with that has seen these eigenvalues, one for each epoch, if it has to stop after one of
-/// them.
+/// The epoch, from 0, whose α a search ends with that has seen these eigenvalues, one for each epoch, if it has to stop
+/// after one of them.
 ///
-/// After every epoch but the last of `epochs`, the average around the epoch two before is compared with that around the epoch four
-/// before that one: if it is more than `factor` times as large (1.3 in the code, 1/0.75 in the paper), the search stops, and goes back to the earlier one. That can be epoch 10
-/// (from 0) at the earliest, seen after epoch 16.
+/// After every epoch but the last of `epochs`, the average around the epoch two before is compared with that around the
+/// epoch four before that one: if it is more than `factor` times as large (1.3 in the code, 1/0.75 in the paper), the
+/// search stops, and goes back to the earlier one. That can be epoch 10 (from 0) at the earliest, seen after epoch 16.
 pub fn stop_epoch(eigenvalues: &[f64], epochs: usize, factor: f64) -> Option<usize> {
     let average = |centre: usize| {
         let window = &eigenvalues[centre - WINDOW / 2..=centre + WINDOW / 2];

@@ -4,8 +4,9 @@
 use super::bilevel::{Objective, Split, Wanted};
 use crate::interrupt::Interrupted;
 
-/// Length of the step along a direction of length 1 in the difference of gradients: long enough that rounding in `f32` is small
-/// against the difference, and spread over all of α so short in each element that the third derivative does not matter.
+/// Length of the step along a direction of length 1 in the difference of gradients: long enough that rounding in `f32`
+/// is small against the difference, and spread over all of α so short in each element that the third derivative does
+/// not matter.
 const RADIUS: f64 = 0.1;
 
 /// Most products of the Hessian with a vector, two passes each, in one power iteration.
@@ -14,11 +15,12 @@ const PRODUCTS: usize = 25;
 /// Relative change of the eigenvalue from one product to the next at which it is taken.
 const TOLERANCE: f64 = 2e-3;
 
-/// The largest eigenvalue of ∇²α L_val(w, α) on the validation batch of `objective`, at weights that do not move; `start` is any
-/// direction that is not orthogonal to its eigenvector, and is used up.
+/// The largest eigenvalue of ∇²α L_val(w, α) on the validation batch of `objective`, at weights that do not move;
+/// `start` is any direction that is not orthogonal to its eigenvector, and is used up.
 ///
-/// A power iteration on products `[∇α L(α + r v) − ∇α L(α − r v)] / 2r` finds the eigenvalue of the largest magnitude. If that is
-/// negative, a second one on the Hessian without it (`H − λ`) finds the largest. `go_on` is asked before every product.
+/// A power iteration on products `[∇α L(α + r v) − ∇α L(α − r v)] / 2r` finds the eigenvalue of the largest magnitude.
+/// If that is negative, a second one on the Hessian without it (`H − λ`) finds the largest. `go_on` is asked before
+/// every product.
 ///
 /// # Errors
 /// The error of `go_on`.

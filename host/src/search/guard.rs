@@ -1,5 +1,5 @@
-//! Guards against the collapse of a search, in which skip connections outgrow all else: what is switched on. All are off by default,
-//! and a search without them takes the same steps to the same bits.
+//! Guards against the collapse of a search, in which skip connections outgrow all else: what is switched on. All are
+//! off by default, and a search without them takes the same steps to the same bits.
 
 use darts_core::Primitive;
 use serde::{Deserialize, Serialize};
@@ -12,21 +12,24 @@ use crate::graph::space::Space;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GuardSettings {
-    /// The operations that an edge chooses from. The reduced ones of RobustDARTS (arXiv 1909.09656) are where a search collapses
-    /// soonest.
+    /// The operations that an edge chooses from. The reduced ones of RobustDARTS (arXiv 1909.09656) are where a search
+    /// collapses soonest.
     #[serde(skip_serializing_if = "Space::is_darts")]
     pub space: Space,
-    /// Epochs at the beginning in which only the weights learn, and α stays as it is (PC-DARTS, arXiv 1907.05737: 15 of 50).
+    /// Epochs at the beginning in which only the weights learn, and α stays as it is (PC-DARTS, arXiv 1907.05737: 15 of
+    /// 50).
     #[serde(skip_serializing_if = "is_default")]
     pub warm_up: usize,
-    /// Most skip connections of a derived cell, normal and reduction alike (P-DARTS, arXiv 1904.12760: 2, in normal cells).
+    /// Most skip connections of a derived cell, normal and reduction alike (P-DARTS, arXiv 1904.12760: 2, in normal
+    /// cells).
     #[serde(skip_serializing_if = "is_default")]
     pub max_skips: Option<usize>,
     /// Whether the largest eigenvalue of ∇²α L_val is measured behind every epoch (RobustDARTS, arXiv 1909.09656), see
     /// [`eigenvalue`](super::eigenvalue).
     #[serde(skip_serializing_if = "is_default")]
     pub eigenvalue: bool,
-    /// How much it may grow before the search stops and goes back, see [`early_stop`](super::early_stop); it is measured then.
+    /// How much it may grow before the search stops and goes back, see [`early_stop`](super::early_stop); it is
+    /// measured then.
     #[serde(skip_serializing_if = "is_default")]
     pub stop_eigenvalue: Option<f64>,
     /// How mixing weights are perturbed while the weights learn (SmoothDARTS, arXiv 2002.05283), see

@@ -7,8 +7,8 @@ use super::alpha::{COLUMNS, cell, row};
 /// Column of `skip_connect`.
 const SKIP: usize = Primitive::SkipConnect as usize;
 
-/// The cell of these strengths `[edges][operations]` with at most `limit` skip connections: as long as there are more, the
-/// weakest of them (the first of equals) loses its strength, and the cell is derived anew, edges and all.
+/// The cell of these strengths `[edges][operations]` with at most `limit` skip connections: as long as there are more,
+/// the weakest of them (the first of equals) loses its strength, and the cell is derived anew, edges and all.
 ///
 /// Strengths that were lost are −∞ afterwards. Every edge must have an operation other than `none` and `skip_connect`.
 pub(super) fn cell_within(strengths: &mut [f32], nodes: usize, multiplier: usize, limit: usize) -> CellGenotype {
@@ -52,7 +52,8 @@ mod tests {
             [(SkipConnect, 1), (SkipConnect, 0), (SkipConnect, 1), (SkipConnect, 2), (SkipConnect, 3), (SepConv3x3, 0)];
         assert_eq!(within(SKIPS, 6), all);
         assert_eq!(within(SKIPS, 5), all);
-        // The edge from state 2 to node 1 (0.4) is no stronger without its skip than that from state 0, which comes first.
+        // The edge from state 2 to node 1 (0.4) is no stronger without its skip than that from state 0, which comes
+        // first.
         let mut expected = all;
         expected[3] = (SepConv3x3, 0);
         assert_eq!(within(SKIPS, 4), expected);

@@ -1,7 +1,7 @@
 //! From α to the mixing weights of a supernet, and back.
 //!
-//! Where edges are weighted (PC-DARTS, arXiv 1907.05737, section 3.3), α has one element more for each edge at its end, β: the
-//! softmax of β over the edges of a node multiplies what comes along them.
+//! Where edges are weighted (PC-DARTS, arXiv 1907.05737, section 3.3), α has one element more for each edge at its end,
+//! β: the softmax of β over the edges of a node multiplies what comes along them.
 
 use super::alpha::{COLUMNS, softmax_backward, softmax_nodes, softmax_nodes_backward, softmax_rows_in_place};
 use crate::graph::variant::Variant;

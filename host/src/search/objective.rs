@@ -24,8 +24,8 @@ pub struct SupernetObjective {
     pub train: Batch,
     /// Batch of the half that α learns on.
     pub valid: Batch,
-    /// Mixing weights of passes on the training batch, where they are not those of α: then the gradient with respect to α is
-    /// none. Empty where they are.
+    /// Mixing weights of passes on the training batch, where they are not those of α: then the gradient with respect to
+    /// α is none. Empty where they are.
     pub train_mix_weights: Vec<f32>,
     /// Correct predictions in the last pass on the training batch.
     pub train_correct: usize,
@@ -41,8 +41,8 @@ pub struct SupernetObjective {
     mix_gradient: Vec<f32>,
 }
 
-/// Drop-path factors `[masks, images]`, one set for each batch: all passes of a step on a batch drop the same, so that the loss
-/// stays one function of weights and α within the step.
+/// Drop-path factors `[masks, images]`, one set for each batch: all passes of a step on a batch drop the same, so that
+/// the loss stays one function of weights and α within the step.
 #[derive(Debug, Default)]
 struct Factors {
     train: Vec<f32>,
@@ -69,7 +69,8 @@ impl SupernetObjective {
         }
     }
 
-    /// Draws what is dropped with `probability` for each image of the two batches at hand, or nothing at a probability of 0.
+    /// Draws what is dropped with `probability` for each image of the two batches at hand, or nothing at a probability
+    /// of 0.
     pub fn draw_factors(&mut self, probability: f64, seed: u64, epoch: usize, step: usize) {
         let masks = self.engine.graph().drop_paths;
         let batches = [(&mut self.factors.train, &self.train), (&mut self.factors.valid, &self.valid)];
@@ -88,8 +89,8 @@ impl SupernetObjective {
         [train, valid].into_iter().for_each(Vec::clear);
     }
 
-    /// Makes passes on the training batch use mixing weights that are perturbed, see [`smoothing`](super::smoothing): those of
-    /// operations, while those of auxiliary skip connections stay. Not for edges that are weighted.
+    /// Makes passes on the training batch use mixing weights that are perturbed, see [`smoothing`](super::smoothing):
+    /// those of operations, while those of auxiliary skip connections stay. Not for edges that are weighted.
     pub fn smooth(&mut self, smoothing: Smoothing, epsilon: f64, weights: &[f32], alpha: &[f32], rng: &mut impl Rng) {
         let (mixing, mut operations) = (self.mixing, Vec::new());
         mixing.weights(alpha, &mut operations);

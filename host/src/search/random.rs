@@ -5,7 +5,8 @@ use darts_core::{CellGenotype, Genotype, Primitive};
 use crate::data::draw::{Purpose, Sampler, below, generator};
 use crate::graph::space::Space;
 
-/// Draws after which [`distinct`] gives up. Cells within a few percent of a number of parameters are one in some hundred.
+/// Draws after which [`distinct`] gives up. Cells within a few percent of a number of parameters are one in some
+/// hundred.
 const MOST_DRAWS: usize = 20_000;
 
 /// What all cells of a comparison have in common.
@@ -30,8 +31,8 @@ impl From<&CellGenotype> for CellShape {
     }
 }
 
-/// A sequence of genotypes drawn by `seed`, in which one may come again: for each node two different states before it and an
-/// operation of `space` other than `none` for each of them, all equally likely.
+/// A sequence of genotypes drawn by `seed`, in which one may come again: for each node two different states before it
+/// and an operation of `space` other than `none` for each of them, all equally likely.
 ///
 /// # Panics
 /// If there is no cell of these shapes (`normal`, `reduce`).

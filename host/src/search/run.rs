@@ -95,8 +95,8 @@ pub struct SearchOutcome {
 /// Searches a cell on the training set `data`: one half trains the weights, the other α (see [`Split::for_search`]).
 ///
 /// # Errors
-/// If a size is out of range, guards do not go together, the data set is too small for the batch, the loss not finite, or the
-/// observer fails.
+/// If a size is out of range, guards do not go together, the data set is too small for the batch, the loss not finite,
+/// or the observer fails.
 pub fn search(
     settings: &SearchSettings,
     data: &Dataset,
@@ -211,8 +211,8 @@ impl Searcher<'_> {
         })
     }
 
-    /// Has the penalties of the epoch at hand follow from the cells that were derived behind the one before, which a run that is
-    /// gone on with knows too.
+    /// Has the penalties of the epoch at hand follow from the cells that were derived behind the one before, which a
+    /// run that is gone on with knows too.
     fn refresh_budgets(&mut self) -> Result<(), RunError> {
         if let Some(budgets) = &mut self.budgets {
             let last = self.epochs.last().and_then(|epoch| epoch.genotype.parse().ok());

@@ -47,8 +47,9 @@ pub enum RunError {
     Observer(#[from] WriteError),
 }
 
-/// A step's loss beyond this is an explosion: that of guessing is ln(classes), and one that is sure of the wrong class for every
-/// image is tens. A validation loss by running statistics may be larger in a first epoch, and only has to be a number.
+/// A step's loss beyond this is an explosion: that of guessing is ln(classes), and one that is sure of the wrong class
+/// for every image is tens. A validation loss by running statistics may be larger in a first epoch, and only has to be
+/// a number.
 const LARGEST_LOSS: f64 = 1e4;
 
 impl RunError {

@@ -63,7 +63,8 @@ pub fn scores(derivation: &Derivation) -> usize {
     2 * (operations + edges)
 }
 
-/// How often it calls [`Trial::tune`]: after every decision but the last, those for the normal and for the reduction cell counting as one.
+/// How often it calls [`Trial::tune`]: after every decision but the last, those for the normal and for the reduction
+/// cell counting as one.
 pub fn tunings(derivation: &Derivation) -> usize {
     (edges(derivation.nodes) + derivation.nodes - 1).saturating_sub(1)
 }
@@ -72,11 +73,13 @@ fn edges(nodes: usize) -> usize {
     nodes * (nodes + 3) / 2
 }
 
-/// Selects a genotype: for one edge after the other, drawn by `rng`, takes away each operation in turn, and keeps the one without
-/// which the supernet does worst as the only one; then, for each node, takes away each of its edges in turn, and gives up the one
-/// without which it does best, until two are left. Normal and reduction cell take turns, and the weights are tuned between the turns.
+/// Selects a genotype: for one edge after the other, drawn by `rng`, takes away each operation in turn, and keeps the
+/// one without which the supernet does worst as the only one; then, for each node, takes away each of its edges in
+/// turn, and gives up the one without which it does best, until two are left. Normal and reduction cell take turns, and
+/// the weights are tuned between the turns.
 ///
-/// `mix_weights` are those of α; an operation that is taken away has the weight 0 and leaves the others theirs, the one that is kept has 1.
+/// `mix_weights` are those of α; an operation that is taken away has the weight 0 and leaves the others theirs, the one
+/// that is kept has 1.
 ///
 /// # Errors
 /// The first of `trial`.
@@ -165,8 +168,8 @@ impl<T: Trial> Selection<'_, T> {
         Ok(())
     }
 
-    /// The two states that `node`, whose edges begin at `first`, is to read: gives up the edge that is missed least, the first of
-    /// equals, until two are left.
+    /// The two states that `node`, whose edges begin at `first`, is to read: gives up the edge that is missed least,
+    /// the first of equals, until two are left.
     fn edges(&mut self, first: usize, node: usize) -> Result<Vec<usize>, T::Error> {
         let mut sources: Vec<usize> = (0..node + 2).collect();
         while sources.len() > 2 {
@@ -241,7 +244,8 @@ mod tests {
     }
 
     fn selected(space: Space) -> (Genotype, Worth) {
-        // Of edge e of both cells, operation 1 + (e mod 7) is worth most; edges are worth the more the later their source.
+        // Of edge e of both cells, operation 1 + (e mod 7) is worth most; edges are worth the more the later their
+        // source.
         let worth = (0..2 * edges(NODES) * COLUMNS).map(|index| {
             let (edge, column) = (index / COLUMNS % edges(NODES), index % COLUMNS);
             10 * edge + if column == 1 + edge % 7 { 5 } else { column % 2 }

@@ -42,8 +42,8 @@ pub struct SearchSettings {
     pub arch_weight_decay: f64,
     /// Whether α starts at zeros, as the paper has it, and not at `1e-3 · N(0, 1)`, as the original code has it.
     pub zero_alpha: bool,
-    /// Whether each epoch's evaluation uses the statistics of the batch at hand, as the paper has it, and not the running
-    /// ones, as the original code has it.
+    /// Whether each epoch's evaluation uses the statistics of the batch at hand, as the paper has it, and not the
+    /// running ones, as the original code has it.
     pub batch_statistics: bool,
     /// The space, and what is done against a collapse.
     #[serde(flatten)]
@@ -132,7 +132,8 @@ impl SearchSettings {
         Derivation { nodes: self.nodes, multiplier: self.multiplier, space, max_skips }
     }
 
-    /// What networks that are derived of a search on images of `data` may cost, and are made to, if anything is said of that.
+    /// What networks that are derived of a search on images of `data` may cost, and are made to, if anything is said of
+    /// that.
     ///
     /// # Errors
     /// If there are no such networks, or none keep within the limits.

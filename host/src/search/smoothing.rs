@@ -1,7 +1,8 @@
-//! Weights that learn under perturbed mixing weights, so that the loss is flat around them (SmoothDARTS, arXiv 2002.05283).
+//! Weights that learn under perturbed mixing weights, so that the loss is flat around them (SmoothDARTS, arXiv
+//! 2002.05283).
 //!
-//! As in its code it is softmax(α) that is moved, by up to ±ε in every element, and not α; what leaves `[0, 1]` is cut off, and rows
-//! are scaled back to a sum of 1. ε grows linearly from 0.03 in the first epoch towards its last value.
+//! As in its code it is softmax(α) that is moved, by up to ±ε in every element, and not α; what leaves `[0, 1]` is cut
+//! off, and rows are scaled back to a sum of 1. ε grows linearly from 0.03 in the first epoch towards its last value.
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,8 @@ use crate::graph::space::Space;
 pub enum Smoothing {
     /// At random: each by a number from −ε to ε (SDARTS-RS).
     Random,
-    /// To the largest loss on the training batch, sought from a random start by seven steps of projected gradient ascent along the
-    /// signs of the gradient, 2ε/7 each (SDARTS-ADV). Seven passes more a step.
+    /// To the largest loss on the training batch, sought from a random start by seven steps of projected gradient
+    /// ascent along the signs of the gradient, 2ε/7 each (SDARTS-ADV). Seven passes more a step.
     Adversarial,
 }
 
@@ -34,8 +35,8 @@ pub fn epsilon(last: f64, epoch: usize, epochs: usize) -> f64 {
     FIRST_EPSILON + (last - FIRST_EPSILON) * epoch as f64 / epochs as f64
 }
 
-/// Perturbs mixing weights `[edges][operations]` in place; `gradient` overwrites its second argument with the gradient of the
-/// training loss at the first, and is asked only where the loss is to be made large.
+/// Perturbs mixing weights `[edges][operations]` in place; `gradient` overwrites its second argument with the gradient
+/// of the training loss at the first, and is asked only where the loss is to be made large.
 pub(super) fn perturb(
     weights: &mut [f32],
     smoothing: Smoothing,
@@ -65,8 +66,8 @@ pub(super) fn perturb(
     }
 }
 
-/// Cuts off what lies outside of `[0, 1]` and scales every row to a sum of 1; operations that are not in the space have nothing. A
-/// row of which nothing is left gives all to what was largest, the first of equals.
+/// Cuts off what lies outside of `[0, 1]` and scales every row to a sum of 1; operations that are not in the space have
+/// nothing. A row of which nothing is left gives all to what was largest, the first of equals.
 fn to_shares(weights: &mut [f32], space: Space) {
     for row in weights.chunks_exact_mut(COLUMNS) {
         let mut largest = None;

@@ -15,8 +15,8 @@ pub struct SupernetGuards {
     /// How the weight of an auxiliary skip connection on every edge goes from 1 to 0 (DARTS−), if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auxiliary_skip: Option<Decay>,
-    /// One channel of so many goes through the mixed operations, the others pass them by, and edges are weighted (PC-DARTS); 1 is
-    /// off.
+    /// One channel of so many goes through the mixed operations, the others pass them by, and edges are weighted
+    /// (PC-DARTS); 1 is off.
     #[serde(skip_serializing_if = "is_one")]
     pub partial: usize,
 }
@@ -53,8 +53,8 @@ impl SupernetGuards {
         }
     }
 
-    /// Probability to drop an identity in epoch `epoch` (from 0) of `epochs`: it goes down by the same step every epoch, to 0 in the
-    /// last. That is the schedule of the code of P-DARTS for the epochs before α learns.
+    /// Probability to drop an identity in epoch `epoch` (from 0) of `epochs`: it goes down by the same step every
+    /// epoch, to 0 in the last. That is the schedule of the code of P-DARTS for the epochs before α learns.
     pub fn skip_dropout(&self, epoch: usize, epochs: usize) -> f64 {
         self.skip_dropout * (epochs - epoch - 1) as f64 / epochs as f64
     }

@@ -49,7 +49,8 @@ pub struct TrainEpoch {
 
 /// Watches a training; what it is told beside an [`Observer`] has empty defaults too.
 pub trait TrainObserver: Observer<TrainEpoch> {
-    /// The network as an epoch leaves it, before [`epoch`](Observer::epoch) is told of the epoch. An error ends the training.
+    /// The network as an epoch leaves it, before [`epoch`](Observer::epoch) is told of the epoch. An error ends the
+    /// training.
     ///
     /// # Errors
     /// A file that the observer cannot write.

@@ -24,8 +24,8 @@ pub struct Import {
 }
 
 impl TrainedNetwork {
-    /// Reads the safetensors file `path`, which needs no metadata. Channels, cells, classes, stem and auxiliary head are those of
-    /// its tensors; counters of batches (`num_batches_tracked`) are left out.
+    /// Reads the safetensors file `path`, which needs no metadata. Channels, cells, classes, stem and auxiliary head
+    /// are those of its tensors; counters of batches (`num_batches_tracked`) are left out.
     ///
     /// # Errors
     /// If the file cannot be read, or is not of a network such as `import` says.

@@ -188,7 +188,8 @@ fn the_cells_of_a_selection_are_trained_and_not_those_of_the_last_alpha() {
 fn a_search_that_stops_early_is_finished() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("seeds");
-    // At a factor of 0 it stops behind the seventeenth epoch and goes back to the eleventh; α learns fast, so that cells differ.
+    // At a factor of 0 it stops behind the seventeenth epoch and goes back to the eleventh; α learns fast, so that
+    // cells differ.
     let search = with_search_options(&out, "19", "--space s2 --arch-learning-rate 0.3 --stop-eigenvalue 0");
     assert_eq!(lines(&search.join("metrics.jsonl")).len(), 17);
     let resumed = run(darts(&["search", "--resume"]).arg(&search));

@@ -434,8 +434,8 @@ fn a_run_that_cannot_start_says_why_and_leaves_nothing() {
     }
 }
 
-/// Starts `command`, presses Ctrl-C once the file `path` has something in it, and checks the exit status and that nothing was
-/// printed on stdout.
+/// Starts `command`, presses Ctrl-C once the file `path` has something in it, and checks the exit status and that
+/// nothing was printed on stdout.
 #[cfg(unix)]
 #[track_caller]
 fn interrupt_when_there_is(path: &Path, command: &mut Command) {

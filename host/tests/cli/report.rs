@@ -1,4 +1,5 @@
-//! What a run leaves for people to look at: the report, genotypes, events; `darts report`, `darts runs` and `darts compare`.
+//! What a run leaves for people to look at: the report, genotypes, events; `darts report`, `darts runs` and
+//! `darts compare`.
 
 use std::fs;
 use std::path::Path;

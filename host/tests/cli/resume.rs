@@ -68,8 +68,8 @@ fn start(arguments: &[&str], out: &Path) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts")
 }
 
-/// Kills the run `arguments` `kills` times at random instants, goes on with it each time, and at last lets it end. One kill in
-/// four may come before the run has read its data; the others come some steps later.
+/// Kills the run `arguments` `kills` times at random instants, goes on with it each time, and at last lets it end. One
+/// kill in four may come before the run has read its data; the others come some steps later.
 fn run_with_kills(arguments: &[&str], out: &Path, kills: usize) {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let (mut killed, mut went_on) = (0, 0);

@@ -14,9 +14,9 @@ fn first(count: usize) -> __mmask16 {
     ((1u32 << count) - 1) as __mmask16
 }
 
-/// The register, of which the compiler no longer knows what it holds: what was loaded to it cannot become an operand of several
-/// multiplications, each of which would load it again. A load under a mask cannot either, but takes the time of one more
-/// operation on vectors: 8 % in a tile of 12 rows by two registers (AMD EPYC, Zen 5, 2026-11-28).
+/// The register, of which the compiler no longer knows what it holds: what was loaded to it cannot become an operand of
+/// several multiplications, each of which would load it again. A load under a mask cannot either, but takes the time of
+/// one more operation on vectors: 8 % in a tile of 12 rows by two registers (AMD EPYC, Zen 5, 2026-11-28).
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn opaque(value: __m512) -> __m512 {

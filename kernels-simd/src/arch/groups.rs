@@ -1,14 +1,15 @@
-//! [`Simd::add_groups`](super::Simd::add_groups) and its transposed form on AVX-512, in assembly: of the same in Rust the compiler
-//! moves so many loads ahead that sums have to leave the registers, and it takes longer than without groups.
+//! [`Simd::add_groups`](super::Simd::add_groups) and its transposed form on AVX-512, in assembly: of the same in Rust
+//! the compiler moves so many loads ahead that sums have to leave the registers, and it takes longer than without
+//! groups.
 //!
-//! Four columns beside two registers take half as long as the 32 of these if they have a register of their own. Here that register
-//! has products of these columns with four neighbouring factors, each in a quarter of the lanes, which are added up at the end;
-//! so it is multiplied once for four factors. Eight columns are multiplied with two factors at a time. 1×1 convolutions before and
-//! with groups, forward in µs: 36→36 at 32×32 13.1 and 11.0, 40→40 14.4 and 13.1, 72→72 at 16×16 10.9 and 10.2
-//! (AMD EPYC, Zen 5, 2026-11-28).
+//! Four columns beside two registers take half as long as the 32 of these if they have a register of their own. Here
+//! that register has products of these columns with four neighbouring factors, each in a quarter of the lanes, which
+//! are added up at the end; so it is multiplied once for four factors. Eight columns are multiplied with two factors at
+//! a time. 1×1 convolutions before and with groups, forward in µs: 36→36 at 32×32 13.1 and 11.0, 40→40 14.4 and 13.1,
+//! 72→72 at 16×16 10.9 and 10.2 (AMD EPYC, Zen 5, 2026-11-28).
 //!
-//! `zmm0` to `zmm15` are the sums of eight rows of two registers, `zmm16` to `zmm23` those of the columns behind; `zmm24` to `zmm26`
-//! have weights, `zmm28` a factor.
+//! `zmm0` to `zmm15` are the sums of eight rows of two registers, `zmm16` to `zmm23` those of the columns behind;
+//! `zmm24` to `zmm26` have weights, `zmm28` a factor.
 
 use core::arch::asm;
 use core::arch::x86_64::*;

@@ -1,8 +1,10 @@
-//! [`Simd::add_kept`](super::Simd::add_kept) on AVX-512, in assembly: the compiler cannot be told which of 32 registers to keep.
+//! [`Simd::add_kept`](super::Simd::add_kept) on AVX-512, in assembly: the compiler cannot be told which of 32 registers
+//! to keep.
 //!
-//! A product of 16 factors with 16 columns has as many weights as 16 registers hold. With a tile of 16 rows and weights that are
-//! read again, starting and ending tiles took a quarter of the time; eight rows with weights that stay take 2.34 µs (1×1, 16→16, 32×32), and
-//! sixteen, whose sums wait for each other less, 2.12, which is 90 % of the peak (AMD EPYC, Zen 5, 2026-11-29).
+//! A product of 16 factors with 16 columns has as many weights as 16 registers hold. With a tile of 16 rows and weights
+//! that are read again, starting and ending tiles took a quarter of the time; eight rows with weights that stay take
+//! 2.34 µs (1×1, 16→16, 32×32), and sixteen, whose sums wait for each other less, 2.12, which is 90 % of the peak (AMD
+//! EPYC, Zen 5, 2026-11-29).
 
 use core::arch::asm;
 use core::arch::x86_64::*;

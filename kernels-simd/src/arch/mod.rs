@@ -23,8 +23,8 @@ pub(crate) use avx512::Avx512;
 pub(crate) use neon::Neon;
 pub(crate) use scalar::Scalar;
 
-/// The terms of [`Simd::add_groups`]: the product of rows of `depth` factors, `a_pixel` elements apart, with a matrix of rows
-/// that are `columns` elements apart.
+/// The terms of [`Simd::add_groups`]: the product of rows of `depth` factors, `a_pixel` elements apart, with a matrix
+/// of rows that are `columns` elements apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms {
     pub a: *const f32,
@@ -52,8 +52,8 @@ pub(crate) trait Simd: Copy {
 
     unsafe fn splat(value: f32) -> Self::Vector;
     unsafe fn load(source: *const f32) -> Self::Vector;
-    /// One element from memory in all lanes. It is an instruction of its own even where multiplications could read the element
-    /// themselves, each of them again.
+    /// One element from memory in all lanes. It is an instruction of its own even where multiplications could read the
+    /// element themselves, each of them again.
     #[inline(always)]
     unsafe fn load_splat(source: *const f32) -> Self::Vector {
         // SAFETY: the caller's promise.
@@ -81,8 +81,9 @@ pub(crate) trait Simd: Copy {
     unsafe fn rest(value: Self::Vector) -> <Self::Rest as Simd>::Vector;
     /// Whether there are [`add_groups`](Self::add_groups) and [`add_groups_transposed`](Self::add_groups_transposed).
     const GROUPS: bool = false;
-    /// Adds products to eight rows of two registers and `lanes` (`0 < lanes <= W`, `W` being 4 or 8) columns behind these, for
-    /// as many factors as there are in whole groups of `LANES / W`: the columns behind are computed for a group at a time.
+    /// Adds products to eight rows of two registers and `lanes` (`0 < lanes <= W`, `W` being 4 or 8) columns behind
+    /// these, for as many factors as there are in whole groups of `LANES / W`: the columns behind are computed for a
+    /// group at a time.
     #[inline(always)]
     unsafe fn add_groups<const W: usize, const RELU: bool>(
         _whole: &mut [[Self::Vector; 2]; 8],
@@ -91,8 +92,8 @@ pub(crate) trait Simd: Copy {
         _terms: Terms,
     ) {
     }
-    /// The same, of a transposed matrix: the factors of neighbouring rows are neighbours, and those of one row `a_pixel` elements
-    /// apart.
+    /// The same, of a transposed matrix: the factors of neighbouring rows are neighbours, and those of one row
+    /// `a_pixel` elements apart.
     #[inline(always)]
     unsafe fn add_groups_transposed<const W: usize>(
         _whole: &mut [[Self::Vector; 2]; 8],
@@ -120,8 +121,8 @@ pub(crate) trait Simd: Copy {
         // SAFETY: the caller's promise.
         unsafe { Self::Rest::add(Self::rest(value), Self::rest(Self::join_halves(value, value))) }
     }
-    /// Whether there are [`load_in_turn`](Self::load_in_turn), [`interleave`](Self::interleave), [`separate`](Self::separate) and
-    /// [`add_neighbours`](Self::add_neighbours).
+    /// Whether there are [`load_in_turn`](Self::load_in_turn), [`interleave`](Self::interleave),
+    /// [`separate`](Self::separate) and [`add_neighbours`](Self::add_neighbours).
     const IN_TURN: bool = false;
     /// Two elements, the first in all even lanes and the second in all odd ones.
     #[inline(always)]
@@ -129,7 +130,8 @@ pub(crate) trait Simd: Copy {
         // SAFETY: the caller's promise.
         unsafe { Self::splat(*source) }
     }
-    /// Half as many elements as there are lanes of each source, the first one's in the even lanes and the second one's in the odd ones.
+    /// Half as many elements as there are lanes of each source, the first one's in the even lanes and the second one's
+    /// in the odd ones.
     #[inline(always)]
     unsafe fn interleave(even: *const f32, _odd: *const f32) -> Self::Vector {
         // SAFETY: the caller's promise.
@@ -147,7 +149,8 @@ pub(crate) trait Simd: Copy {
     }
     /// Whether there is [`add_kept`](Self::add_kept).
     const KEPT: bool = false;
-    /// Adds to `sums` the products of eight rows of as many factors as there are `weights`; the rows lie one behind the other.
+    /// Adds to `sums` the products of eight rows of as many factors as there are `weights`; the rows lie one behind the
+    /// other.
     #[inline(always)]
     unsafe fn add_kept(_sums: &mut [Self::Vector; 8], _weights: &[Self::Vector; 16], _a: *const f32) {}
     /// The same for sixteen rows.

@@ -26,9 +26,9 @@ pub struct DensePart<'a> {
 }
 
 impl Kernels {
-    /// Convolution `y = x * w + bias`, or `y += x * w + bias` if `accumulate`, with `w` `[kh, kw, C_in, C_out]` and `bias`
-    /// `[C_out]`. `y` is written where the shape says ([`DenseShape::output_pixel_stride`]); elements between the output
-    /// pixels are left alone.
+    /// Convolution `y = x * w + bias`, or `y += x * w + bias` if `accumulate`, with `w` `[kh, kw, C_in, C_out]` and
+    /// `bias` `[C_out]`. `y` is written where the shape says ([`DenseShape::output_pixel_stride`]); elements between
+    /// the output pixels are left alone.
     ///
     /// # Panics
     ///
@@ -37,9 +37,9 @@ impl Kernels {
         self.dense_sum(&[DensePart { x, w }], false, bias, y, shape, accumulate);
     }
 
-    /// Sum of the convolutions of `parts`, which is the convolution of their concatenation: as [`dense`](Self::dense) for the
-    /// first, then accumulating for each of the others, with the same bits but `y` read and written once. With `relu` inputs
-    /// are `max(x, 0)`.
+    /// Sum of the convolutions of `parts`, which is the convolution of their concatenation: as [`dense`](Self::dense)
+    /// for the first, then accumulating for each of the others, with the same bits but `y` read and written once. With
+    /// `relu` inputs are `max(x, 0)`.
     ///
     /// # Panics
     ///
@@ -67,9 +67,9 @@ impl Kernels {
         unsafe { forward(self, *first, others, relu, bias, y, shape, accumulate) }
     }
 
-    /// Gradient of [`Kernels::dense`] with respect to its input: `dx = dy * wᵀ`, or `dx += dy * wᵀ` if `accumulate`, over the
-    /// whole padded input `[H, W, C_in]`. `w_transposed` is `[kh, kw, C_out, C_in]` (see [`Kernels::transpose`]); `dy` is read
-    /// with [`DenseShape::output_pixel_stride`].
+    /// Gradient of [`Kernels::dense`] with respect to its input: `dx = dy * wᵀ`, or `dx += dy * wᵀ` if `accumulate`,
+    /// over the whole padded input `[H, W, C_in]`. `w_transposed` is `[kh, kw, C_out, C_in]` (see
+    /// [`Kernels::transpose`]); `dy` is read with [`DenseShape::output_pixel_stride`].
     ///
     /// # Panics
     ///
@@ -89,8 +89,8 @@ impl Kernels {
         unsafe { backward_input(self, dy, w_transposed, dx, shape, accumulate) }
     }
 
-    /// Gradient of [`Kernels::dense`] with respect to its weights: adds `Σ_pixels x·dy` to `dw` `[kh, kw, C_in, C_out]`; `dy` is
-    /// read with [`DenseShape::output_pixel_stride`].
+    /// Gradient of [`Kernels::dense`] with respect to its weights: adds `Σ_pixels x·dy` to `dw`
+    /// `[kh, kw, C_in, C_out]`; `dy` is read with [`DenseShape::output_pixel_stride`].
     ///
     /// # Panics
     ///
@@ -103,8 +103,9 @@ impl Kernels {
         unsafe { backward_weight(self, x, dy, dw, shape) }
     }
 
-    /// Transposes each of `matrices` matrices: `w` `[matrices, rows, columns]` to `w_transposed` `[matrices, columns, rows]`.
-    /// Dense weights `[kh, kw, C_in, C_out]` are `kh * kw` matrices of `C_in` rows and `C_out` columns.
+    /// Transposes each of `matrices` matrices: `w` `[matrices, rows, columns]` to `w_transposed`
+    /// `[matrices, columns, rows]`. Dense weights `[kh, kw, C_in, C_out]` are `kh * kw` matrices of `C_in` rows and
+    /// `C_out` columns.
     ///
     /// # Panics
     ///

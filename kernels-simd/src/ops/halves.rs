@@ -1,8 +1,9 @@
 //! Products of eight channels with eight in registers of sixteen lanes.
 //!
-//! Two factors of a pixel, which are one load, are multiplied with both their rows of weights at once. With a register of half the width,
-//! half of every multiplication would be left out, and with two pixels in a register each factor needs a permutation to get to its lanes: a
-//! forward stage (3×3, 28×28) takes 1.86 µs in place of 2.1, both gradients 5.2 in place of 5.5 (AMD EPYC, Zen 5, 2026-11-29).
+//! Two factors of a pixel, which are one load, are multiplied with both their rows of weights at once. With a register
+//! of half the width, half of every multiplication would be left out, and with two pixels in a register each factor
+//! needs a permutation to get to its lanes: a forward stage (3×3, 28×28) takes 1.86 µs in place of 2.1, both gradients
+//! 5.2 in place of 5.5 (AMD EPYC, Zen 5, 2026-11-29).
 
 use super::dense::OuterProducts;
 use super::product::{Destination, Product};

@@ -105,9 +105,9 @@ pub(super) unsafe fn add_channels<S: Simd, const TWICE: bool, const PARTIAL: boo
     }
 }
 
-/// The pointer, of which the compiler no longer knows where it comes from. Addresses at distances from it that stay the same in
-/// a loop are then computed from it and the distances; otherwise the compiler may keep a pointer of its own for each of them,
-/// in memory if there are many, and move all on in every turn.
+/// The pointer, of which the compiler no longer knows where it comes from. Addresses at distances from it that stay the
+/// same in a loop are then computed from it and the distances; otherwise the compiler may keep a pointer of its own for
+/// each of them, in memory if there are many, and move all on in every turn.
 #[inline(always)]
 #[allow(clippy::pointers_in_nomem_asm_block)] // What it points to is not touched.
 pub(super) fn opaque(pointer: *const f32) -> *const f32 {

@@ -1,9 +1,9 @@
 //! Weighted sums of many tensors.
 //!
-//! A term that is not in the cache is read at the pace at which the processor foresees its addresses, which it does for each
-//! instruction that loads. So terms are read by instructions of their own, a few terms in each group: eight terms from memory
-//! took 23 µs for an image of 64 KB where all were read by the same, and 9 to 11 µs in groups of two, four or eight (AMD EPYC,
-//! Zen 5, 2026-11-28). Software prefetches of any kind in the same loop gained nothing beside that.
+//! A term that is not in the cache is read at the pace at which the processor foresees its addresses, which it does for
+//! each instruction that loads. So terms are read by instructions of their own, a few terms in each group: eight terms
+//! from memory took 23 µs for an image of 64 KB where all were read by the same, and 9 to 11 µs in groups of two, four
+//! or eight (AMD EPYC, Zen 5, 2026-11-28). Software prefetches of any kind in the same loop gained nothing beside that.
 
 use core::ptr;
 
@@ -23,9 +23,9 @@ pub struct MixTerm<'a> {
 }
 
 impl Kernels {
-    /// `y[p, c] (+)= shift[c] + Σ_t scale_t[c]·z_t[p, c]` over one image `[P, C]`, in one pass for every eight terms; `y` is
-    /// overwritten unless `accumulate`. This is a mixed operation, or a whole node, of normalised tensors: the normalisations and
-    /// the weights are folded into the factors.
+    /// `y[p, c] (+)= shift[c] + Σ_t scale_t[c]·z_t[p, c]` over one image `[P, C]`, in one pass for every eight terms;
+    /// `y` is overwritten unless `accumulate`. This is a mixed operation, or a whole node, of normalised tensors: the
+    /// normalisations and the weights are folded into the factors.
     ///
     /// # Panics
     ///
@@ -70,9 +70,9 @@ unsafe fn pass<S: Simd>(
     y: &mut [f32],
     accumulate: bool,
 ) {
-    // Whole registers of channels that are some are read a column of a tile at a time: from memory 64 channels took 2.6 µs for eight
-    // terms of 16 KB, and 3.3 to 4.5 in the order of memory. In half precision a register is half a line: there it is 4.9 µs, and
-    // 2.5 in the order of memory (AMD EPYC, Zen 5, 2026-11-28 and 29).
+    // Whole registers of channels that are some are read a column of a tile at a time: from memory 64 channels took 2.6
+    // µs for eight terms of 16 KB, and 3.3 to 4.5 in the order of memory. In half precision a register is half a line:
+    // there it is 4.9 µs, and 2.5 in the order of memory (AMD EPYC, Zen 5, 2026-11-28 and 29).
     let columns = channels > S::LANES
         && channels.is_multiple_of(S::LANES)
         && channels <= 4 * S::LANES

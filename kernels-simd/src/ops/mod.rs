@@ -1,5 +1,5 @@
-//! The operations: the checked method of [`Kernels`](crate::Kernels) and the body over [`Simd`](crate::arch::Simd) in one
-//! place, forward beside backward.
+//! The operations: the checked method of [`Kernels`](crate::Kernels) and the body over [`Simd`](crate::arch::Simd) in
+//! one place, forward beside backward.
 
 pub(crate) mod dense;
 mod depthwise;

@@ -1,7 +1,7 @@
-//! Images whose channels begin again after 1, 2, 3, 4, 5 or 9 registers: they are read in the order of memory, register by register,
-//! and what there is for each channel stands in as many registers. Channels that are fewer than the lanes, or no multiple of them,
-//! are repeated, so that no lane is idle and no register lies across lines. With sixteen lanes these are, for instance, 8, 16, 32,
-//! 48, 64, 20, 40, 80, 36, 72 and 144 channels.
+//! Images whose channels begin again after 1, 2, 3, 4, 5 or 9 registers: they are read in the order of memory, register
+//! by register, and what there is for each channel stands in as many registers. Channels that are fewer than the lanes,
+//! or no multiple of them, are repeated, so that no lane is idle and no register lies across lines. With sixteen lanes
+//! these are, for instance, 8, 16, 32, 48, 64, 20, 40, 80, 36, 72 and 144 channels.
 
 use core::mem::MaybeUninit;
 
@@ -11,8 +11,8 @@ use crate::ops::lanes::{MAX_LANES, load, store, with_lanes};
 /// The most registers after which channels may begin again.
 const MAX_PERIOD: usize = 9;
 
-/// `with_period!(S, channels, R, periodic, otherwise)` evaluates the first expression with the constant `R`, the registers after
-/// which the channels begin again, or the second one where these are none of the above.
+/// `with_period!(S, channels, R, periodic, otherwise)` evaluates the first expression with the constant `R`, the
+/// registers after which the channels begin again, or the second one where these are none of the above.
 macro_rules! with_period {
     ($simd:ident, $channels:expr, $period:ident, $periodic:expr, $otherwise:expr) => {{
         let channels: usize = $channels;

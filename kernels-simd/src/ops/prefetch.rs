@@ -3,9 +3,9 @@
 use core::ops::Range;
 use core::ptr;
 
-/// Lines of a few streams, asked for in small portions, of each stream its share: more at once than the processor can wait for would stop
-/// it. One stream after the other took 23.6 µs in place of 19.7 (AMD EPYC, Zen 5, both gradients of a separable 3×3 convolution at 16
-/// channels, 32×32, 1,024 images in turn, 2026-11-28).
+/// Lines of a few streams, asked for in small portions, of each stream its share: more at once than the processor can
+/// wait for would stop it. One stream after the other took 23.6 µs in place of 19.7 (AMD EPYC, Zen 5, both gradients of
+/// a separable 3×3 convolution at 16 channels, 32×32, 1,024 images in turn, 2026-11-28).
 pub(super) struct Ahead {
     streams: [Stream; STREAMS],
     /// Those in use.
@@ -85,7 +85,8 @@ impl Ahead {
         }
     }
 
-    /// Asks for the next portion ahead of a row's register of channels from `channel` on: of the first, or of every one.
+    /// Asks for the next portion ahead of a row's register of channels from `channel` on: of the first, or of every
+    /// one.
     #[inline(always)]
     pub fn ask_at(&mut self, channel: usize) {
         if channel == 0 || self.every_register {
@@ -121,9 +122,9 @@ impl Ahead {
 
 /// What a product asks for on its way, of each stream as many elements for each pixel and register of columns.
 ///
-/// The processor foresees some lines of a stream, but waits for the rest where a strip is longer: from memory a forward stage of
-/// 3×3 takes 3.5 µs in place of 4.3 at 32 channels, 16×16, 2.7 in place of 3.4 at 64, 8×8, and 24 in place of 36 at 36, 32×32 (AMD EPYC,
-/// Zen 5, 2026-11-29).
+/// The processor foresees some lines of a stream, but waits for the rest where a strip is longer: from memory a forward
+/// stage of 3×3 takes 3.5 µs in place of 4.3 at 32 channels, 16×16, 2.7 in place of 3.4 at 64, 8×8, and 24 in place of
+/// 36 at 36, 32×32 (AMD EPYC, Zen 5, 2026-11-29).
 #[derive(Clone, Copy)]
 pub(super) struct Along {
     streams: [*const f32; STREAMS],
@@ -139,8 +140,8 @@ impl Along {
     /// Nothing.
     pub const NONE: Self = Self { streams: [ptr::null(); STREAMS], count: 0, each: 0, pixels: 0 };
 
-    /// The elements of all streams, which need not exist, along a product of `pixels` and `columns`; of all streams as many as of the
-    /// longest.
+    /// The elements of all streams, which need not exist, along a product of `pixels` and `columns`; of all streams as
+    /// many as of the longest.
     pub fn new(streams: impl IntoIterator<Item = (*const f32, usize)>, pixels: usize, columns: usize) -> Self {
         let parts = (pixels * columns.div_ceil(COLUMNS)).max(1);
         let mut along = Self { pixels, ..Self::NONE };
@@ -166,7 +167,8 @@ impl Along {
         }
     }
 
-    /// The same for rows of one register of columns, without a call, which would cost the caller what it has in registers of vectors.
+    /// The same for rows of one register of columns, without a call, which would cost the caller what it has in
+    /// registers of vectors.
     #[inline(always)]
     pub fn ask_in_place(&self, row: usize, rows: usize) {
         let (first, len) = (row * self.each, rows * self.each);
@@ -194,8 +196,9 @@ impl Along {
     }
 }
 
-/// Asks for a line, up to the second cache: a strip and what the next one reads do not fit the first. From memory that gave 44 % of the
-/// peak instead of 35 % into the first cache (AMD EPYC, Zen 4, backward pass of a separable 3×3 convolution at 16 channels, 2026-11-24).
+/// Asks for a line, up to the second cache: a strip and what the next one reads do not fit the first. From memory that
+/// gave 44 % of the peak instead of 35 % into the first cache (AMD EPYC, Zen 4, backward pass of a separable 3×3
+/// convolution at 16 channels, 2026-11-24).
 #[inline(always)]
 pub(super) fn ask_line(line: *const f32) {
     #[cfg(target_arch = "x86_64")]

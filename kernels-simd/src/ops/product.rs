@@ -9,8 +9,8 @@ use crate::arch::{Simd, Terms};
 use crate::kernels::{Kernels, dispatch};
 use crate::shape::divide;
 
-/// `c[p, :] (+)= bias + Σ_s a_s[p, :] · b_s` for the `s`-th of `segments` pairs of matrices: `a_s` `[pixels, depth]`, `b_s`
-/// `[depth, columns]`, one behind the other.
+/// `c[p, :] (+)= bias + Σ_s a_s[p, :] · b_s` for the `s`-th of `segments` pairs of matrices: `a_s` `[pixels, depth]`,
+/// `b_s` `[depth, columns]`, one behind the other.
 pub(super) struct Product {
     pub a: *const f32,
     pub a_pixel: usize,
@@ -40,7 +40,8 @@ pub(super) enum Destination {
     Caches,
     /// Past the caches; [`can_stream`](super::stream::can_stream).
     Memory,
-    /// The same in half precision, with no gaps and nothing added to; [`can_stream_halves`](super::stream::can_stream_halves).
+    /// The same in half precision, with no gaps and nothing added to;
+    /// [`can_stream_halves`](super::stream::can_stream_halves).
     MemoryAsHalves,
 }
 
@@ -100,8 +101,8 @@ impl Product {
         unsafe { self.compute_sum(kernels, pixels, &[], 0, false) }
     }
 
-    /// The same with the products of `others` added, whose matrices are `x` from element `offset` on, and `w`; with `relu`
-    /// every `a` is `max(a, 0)`.
+    /// The same with the products of `others` added, whose matrices are `x` from element `offset` on, and `w`; with
+    /// `relu` every `a` is `max(a, 0)`.
     ///
     /// # Safety
     ///

@@ -1,5 +1,5 @@
-//! Images in single or in half precision. Kernels convert what they read where they read it and what they write on its way past the
-//! caches, so that half precision is half the memory traffic and no pass of its own.
+//! Images in single or in half precision. Kernels convert what they read where they read it and what they write on its
+//! way past the caches, so that half precision is half the memory traffic and no pass of its own.
 
 use core::ops::Range;
 
@@ -119,7 +119,8 @@ pub(super) trait Source: Copy {
     ///
     /// # Safety
     ///
-    /// The range lies inside and is as long as `y`, that of whole pixels of as many channels as the slices of the prelude.
+    /// The range lies inside and is as long as `y`, that of whole pixels of as many channels as the slices of the
+    /// prelude.
     unsafe fn preluded(self, kernels: Kernels, range: Range<usize>, prelude: Prelude<'_>, y: &mut [f32]);
 
     /// The memory of the `len` values from `first` on, which need not exist: where it starts, and its length in `f32`.
@@ -179,7 +180,8 @@ pub(super) trait Target {
         None
     }
 
-    /// Stores `len` values from `source`, in the first cache, from value `first` on: past the caches where they fill lines.
+    /// Stores `len` values from `source`, in the first cache, from value `first` on: past the caches where they fill
+    /// lines.
     ///
     /// # Safety
     ///

@@ -1,22 +1,23 @@
-//! Stores past the caches, of what is not read again before a barrier over the whole batch: it has left the caches by then, and
-//! an ordinary store would first read the line that it overwrites.
+//! Stores past the caches, of what is not read again before a barrier over the whole batch: it has left the caches by
+//! then, and an ordinary store would first read the line that it overwrites.
 //!
-//! A separable 3×3 convolution at 16 channels, 32×32, with `z` in memory: 4.2 µs in place of 6.5; both its gradients with `dx` and
-//! all they read in memory: 18.0 in place of 19.4 (AMD EPYC, Zen 5, 1,024 images in turn, 2026-11-29).
+//! A separable 3×3 convolution at 16 channels, 32×32, with `z` in memory: 4.2 µs in place of 6.5; both its gradients
+//! with `dx` and all they read in memory: 18.0 in place of 19.4 (AMD EPYC, Zen 5, 1,024 images in turn, 2026-11-29).
 
 use crate::arch::{Scalar, Simd};
 use crate::isa::Isa;
 use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::store;
 
-/// Whether pixels of `channels` channels from `target` on are made of whole registers that lie on boundaries of their size.
+/// Whether pixels of `channels` channels from `target` on are made of whole registers that lie on boundaries of their
+/// size.
 pub(super) fn can_stream(target: *const f32, channels: usize) -> bool {
     let line = if channels == 8 { 32 } else { 64 };
     target.addr().is_multiple_of(line) && (channels * size_of::<f32>()).is_multiple_of(line)
 }
 
-/// Whether a product of strips of `pixels` pixels can store past the caches in half precision from `target` on: it has 8 columns or whole
-/// sixteens, and all its registers lie on boundaries of half their size.
+/// Whether a product of strips of `pixels` pixels can store past the caches in half precision from `target` on: it has
+/// 8 columns or whole sixteens, and all its registers lie on boundaries of half their size.
 pub(super) fn can_stream_halves(kernels: Kernels, target: *const u16, channels: usize, pixels: usize) -> bool {
     can_copy(kernels)
         && target.addr().is_multiple_of(32)
@@ -28,8 +29,8 @@ pub(super) fn can_copy(kernels: Kernels) -> bool {
     matches!(kernels.isa(), Isa::Avx2 | Isa::Avx512)
 }
 
-/// Stores `len` elements from `source`, in the first cache, to `target`: whole registers that lie on boundaries of their size past the
-/// caches.
+/// Stores `len` elements from `source`, in the first cache, to `target`: whole registers that lie on boundaries of
+/// their size past the caches.
 ///
 /// # Safety
 ///

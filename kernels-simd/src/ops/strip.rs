@@ -3,8 +3,8 @@
 use super::lanes::{load, store};
 use crate::arch::Simd;
 
-/// `V` registers of `S` and behind them `U` of [`Simd::Rest`]. In memory the last of all may be cut off: with `PARTIAL` it
-/// has `lanes` lanes.
+/// `V` registers of `S` and behind them `U` of [`Simd::Rest`]. In memory the last of all may be cut off: with `PARTIAL`
+/// it has `lanes` lanes.
 #[derive(Clone, Copy)]
 pub(super) struct Strip<S: Simd, const V: usize, const U: usize> {
     pub whole: [S::Vector; V],

@@ -12,7 +12,8 @@ pub(super) const fn in_groups<S: Simd>(rows: usize, whole: usize, rest: usize) -
     S::GROUPS && rows == 8 && whole == 2 && rest == 1
 }
 
-/// All methods: the processor has the instruction set, the pointers cover the rows and the matrix `b` `[depth, columns]`.
+/// All methods: the processor has the instruction set, the pointers cover the rows and the matrix `b`
+/// `[depth, columns]`.
 #[allow(clippy::missing_safety_doc)]
 impl Terms {
     /// `sums += a · b`. In place: every array that is handed over is one more on the stack of an unoptimised program.
@@ -61,8 +62,8 @@ impl Terms {
         }
     }
 
-    /// `sums += a · b` for the terms in whole groups, in a tile that is [`in_groups`]; returns the terms that are left. With
-    /// `TRANSPOSED` neighbouring factors are those of neighbouring rows.
+    /// `sums += a · b` for the terms in whole groups, in a tile that is [`in_groups`]; returns the terms that are left.
+    /// With `TRANSPOSED` neighbouring factors are those of neighbouring rows.
     #[inline(always)]
     pub(super) unsafe fn add_groups<
         S: Simd,

@@ -5,8 +5,8 @@ use crate::arch::Simd;
 
 /// A computation that fills its result tile by tile, with the accumulators of a tile in registers.
 pub(crate) trait Tiles {
-    /// Computes rows `row..row + R` and, from `column` on, the columns of a [`Strip`](super::strip::Strip) of `V` and `U`
-    /// registers, the last of which has `lanes` lanes with `PARTIAL`.
+    /// Computes rows `row..row + R` and, from `column` on, the columns of a [`Strip`](super::strip::Strip) of `V` and
+    /// `U` registers, the last of which has `lanes` lanes with `PARTIAL`.
     ///
     /// # Safety
     ///
@@ -51,8 +51,8 @@ pub(crate) unsafe fn cover<S: Simd, T: Tiles>(tiles: &T, rows: usize, columns: u
     }
 }
 
-/// With 32 registers of sixteen lanes: strips of up to three, the last with what is left at the end if that is a register of
-/// eight lanes or a part of one.
+/// With 32 registers of sixteen lanes: strips of up to three, the last with what is left at the end if that is a
+/// register of eight lanes or a part of one.
 ///
 /// # Safety
 ///
@@ -93,8 +93,8 @@ unsafe fn cover_16<S: Simd, T: Tiles>(tiles: &T, rows: usize, columns: usize) {
 
 /// All rows of one strip, in the tallest tiles that leave registers for the operands.
 ///
-/// Tiles of 8 rows by three registers of sixteen lanes are as fast as those of 12 rows by two, divide the pixels of the usual
-/// images, and read the weights a third less often (AMD EPYC, Zen 4, `inference`, 2026-11-24).
+/// Tiles of 8 rows by three registers of sixteen lanes are as fast as those of 12 rows by two, divide the pixels of the
+/// usual images, and read the weights a third less often (AMD EPYC, Zen 4, `inference`, 2026-11-24).
 #[inline(always)]
 unsafe fn strip<S: Simd, T: Tiles, const V: usize, const U: usize, const PARTIAL: bool>(
     column: usize,

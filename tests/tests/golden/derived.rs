@@ -43,8 +43,8 @@ pub fn run(machine: &Machine, vectors: &Vectors, checks: &mut Checks) {
     let mut network =
         Network { machine, graph, weights, statistics, images: images(x), targets: vectors.targets("target") };
     network.evaluate(checks);
-    // The original's auxiliary head rectifies the output of its cell in place: where that is the last cell, the classifier sees it
-    // rectified in training.
+    // The original's auxiliary head rectifies the output of its cell in place: where that is the last cell, the
+    // classifier sees it rectified in training.
     network.graph.head.relu = config.auxiliary && 2 * config.layers / 3 == config.layers - 1;
     network.train(checks, "train", None);
     let drop_paths = vectors.tags(|tag| tag.starts_with("drop_path"));

@@ -48,8 +48,8 @@ pub fn activations(engine: &Engine, tensors: &[TensorId]) -> Vec<f32> {
     channels_first(&parts)
 }
 
-/// Weights and running statistics (0 and 1 where the file has none) of `graph`. `name` turns a name of the graph into the
-/// file's; parameters for which it gives `None` are zero.
+/// Weights and running statistics (0 and 1 where the file has none) of `graph`. `name` turns a name of the graph into
+/// the file's; parameters for which it gives `None` are zero.
 pub fn state(vectors: &Vectors, graph: &Graph, name: impl Fn(&str) -> Option<String>) -> (Vec<f32>, RunningStatistics) {
     let mut weights = vec![0.0; graph.weights()];
     for parameter in &graph.parameters {

@@ -1,7 +1,7 @@
 //! Golden vectors: numbers that the original implementation computed in double precision, held against this one.
 //!
-//! Reads every `NAME.json` (with its `NAME.safetensors`) of the folder that `DARTS_VECTORS` names, or of `vectors/` beside the
-//! tests. Configurations come from the files alone.
+//! Reads every `NAME.json` (with its `NAME.safetensors`) of the folder that `DARTS_VECTORS` names, or of `vectors/`
+//! beside the tests. Configurations come from the files alone.
 
 mod bilevel;
 mod derived;

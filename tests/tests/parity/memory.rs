@@ -57,7 +57,8 @@ fn small(name: &str, (input, channels, layers): ([usize; 3], usize, usize)) -> G
     derived(&genotype(name), &config).unwrap()
 }
 
-/// Asserts that the workspace is at most a tenth above what lives at a time. Returns its bytes in single and half precision.
+/// Asserts that the workspace is at most a tenth above what lives at a time. Returns its bytes in single and half
+/// precision.
 fn assert_tight(name: &str, graph: &Graph) -> [usize; 2] {
     let [full, half] = [Precision::F32, Precision::F16].map(|precision| plan(graph, precision).unwrap());
     let ratio = |plan: &Plan| plan.workspace_bytes as f64 / plan.live_bytes as f64;
@@ -102,8 +103,8 @@ fn slots_are_reused_almost_without_gaps() {
 
 #[test]
 fn a_cell_is_computed_in_the_room_of_a_few_states() {
-    // The peak is before the first reduction cell, whose inputs have twice the channels at full size: 4 states with 36 channels
-    // at 32×32 are read, 2 written, and half states for later cells wait.
+    // The peak is before the first reduction cell, whose inputs have twice the channels at full size: 4 states with 36
+    // channels at 32×32 are read, 2 written, and half states for later cells wait.
     let state = 36 * 32 * 32 * 4;
     for (name, half_states) in [("DARTS_V1", 16), ("DARTS_V2", 15)] {
         let bytes = workspace_bytes(&published(name, NetworkKind::Cifar)).unwrap();

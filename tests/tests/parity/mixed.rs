@@ -1,4 +1,5 @@
-//! Models on 8-bit integers with layers in floating point: the integers are those of the reference, the rest is as in floating point.
+//! Models on 8-bit integers with layers in floating point: the integers are those of the reference, the rest is as in
+//! floating point.
 
 use darts_core::{Elements, Int8Step, Kernels, Observed, Place, Section, Step};
 use darts_host::data::Dataset;
@@ -9,8 +10,8 @@ use darts_tests::networks::{core_logits, model, network};
 
 use super::interpreter::{BEFORE, Interpreter, images, integers, section, target_len};
 
-/// Of the networks that all tests share the smaller ones, of both kinds: each is calibrated by every test, which takes its time under
-/// emulation.
+/// Of the networks that all tests share the smaller ones, of both kinds: each is calibrated by every test, which takes
+/// its time under emulation.
 const NETWORKS: [usize; 6] = [2, 3, 4, 5, 6, 11];
 
 struct Case {

@@ -86,14 +86,14 @@ impl Jobs {
         Ok(Self { at_once, threads, executable, starting: Mutex::new(()) })
     }
 
-    /// As long as this is held no process starts. A process that starts has for a moment all files that are open here, and with them
-    /// the locks of run directories.
+    /// As long as this is held no process starts. A process that starts has for a moment all files that are open here,
+    /// and with them the locks of run directories.
     pub fn none_starts(&self) -> MutexGuard<'_, ()> {
         self.starting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls `work` on all `items`, as many at a time as there are processes; after Ctrl-C on none any more. The results are in
-    /// the order of the items.
+    /// Calls `work` on all `items`, as many at a time as there are processes; after Ctrl-C on none any more. The
+    /// results are in the order of the items.
     pub fn each<I: Send, R: Send>(
         &self,
         items: Vec<I>,
@@ -207,7 +207,8 @@ impl Shown<'_> {
     }
 }
 
-/// A line of progress as a process without a terminal writes it: `train 120/300 10.0/s 18 seconds left epoch 5/12 loss 2.1`.
+/// A line of progress as a process without a terminal writes it:
+/// `train 120/300 10.0/s 18 seconds left epoch 5/12 loss 2.1`.
 #[derive(Debug, PartialEq, Eq)]
 struct Step<'a> {
     done: u64,

@@ -1,8 +1,8 @@
 //! Comparisons of cells: what `darts seeds` and `darts random` have in common.
 //!
-//! Every search and training is a process and a run directory of its own. What decides is laid out in `config.toml` of each; the
-//! process goes on with it. Nothing is kept of a comparison but its configuration and, at its end, its summary: how far it is
-//! follows from its runs.
+//! Every search and training is a process and a run directory of its own. What decides is laid out in `config.toml` of
+//! each; the process goes on with it. Nothing is kept of a comparison but its configuration and, at its end, its
+//! summary: how far it is follows from its runs.
 
 mod jobs;
 mod options;
@@ -79,8 +79,8 @@ struct Prepared<'a> {
     out: &'a Path,
 }
 
-/// Runs the comparison `command`, with `settings` unless it is gone on with, on the images of `data` or, where these are not given,
-/// of `known`.
+/// Runs the comparison `command`, with `settings` unless it is gone on with, on the images of `data` or, where these
+/// are not given, of `known`.
 pub fn run(
     command: &'static str,
     arguments: &ComparisonArguments,

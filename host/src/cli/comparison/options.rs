@@ -23,7 +23,8 @@ pub struct TrainingArguments {
     #[arg(long, value_name = "N", value_parser = one_or_more())]
     short_epochs: Option<usize>,
 
-    /// At the end train the chosen cell, and the random one with the best validation accuracy, from scratch for so long.
+    /// At the end train the chosen cell, and the random one with the best validation accuracy, from scratch for so
+    /// long.
     #[arg(long, value_name = "N", value_parser = one_or_more())]
     pub final_epochs: Option<usize>,
 
@@ -139,15 +140,18 @@ fn parse<A: Args>(option: &'static str, text: &str, before: impl Iterator<Item =
 /// Folder and processes of a comparison.
 #[derive(Debug, Args)]
 pub struct ComparisonArguments {
-    /// Folder of the comparison, new or empty; every search and training has a run directory in it [default: runs/COMMAND-N].
+    /// Folder of the comparison, new or empty; every search and training has a run directory in it [default:
+    /// runs/COMMAND-N].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Go on with the comparison in this folder: what is finished is not repeated. Settings and data are those of the folder.
+    /// Go on with the comparison in this folder: what is finished is not repeated. Settings and data are those of the
+    /// folder.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "TrainingArguments", "protocol"])]
     pub resume: Option<PathBuf>,
 
-    /// Only lay out the folders, whose runs other processes go on with: `darts search --resume`, `darts train --resume`.
+    /// Only lay out the folders, whose runs other processes go on with: `darts search --resume`,
+    /// `darts train --resume`.
     #[arg(long)]
     pub prepare: bool,
 
@@ -163,7 +167,8 @@ pub struct ComparisonArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
 pub struct Processes {
-    /// Searches and trainings that run at a time, each a process of its own [default: as many as processors and memory allow].
+    /// Searches and trainings that run at a time, each a process of its own [default: as many as processors and memory
+    /// allow].
     #[arg(long, value_name = "N", value_parser = one_or_more())]
     pub jobs: Option<usize>,
 

@@ -148,7 +148,8 @@ fn heaviest(shape: &CellShape) -> Result<darts_core::CellGenotype, darts_core::C
     darts_core::CellGenotype::new(&edges, &shape.concat)
 }
 
-/// The run directory of the training that `argument` names, of itself or by the comparison that chose it; `None` of a cell.
+/// The run directory of the training that `argument` names, of itself or by the comparison that chose it; `None` of a
+/// cell.
 pub fn training(argument: &str) -> Result<Option<PathBuf>, Failure> {
     let folder = Path::new(argument);
     let file = folder.join(run_directory::CONFIG);

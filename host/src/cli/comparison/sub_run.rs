@@ -15,8 +15,9 @@ use super::super::common::FileError;
 use super::super::resume::CannotResume;
 use super::super::search::AlphaRecord;
 
-/// Makes the folder of a run with its configuration, for `darts search --resume` or `darts train --resume` to go on with; where
-/// it is there already, checks that it is the same run. Cells that either side does not know yet are no difference.
+/// Makes the folder of a run with its configuration, for `darts search --resume` or `darts train --resume` to go on
+/// with; where it is there already, checks that it is the same run. Cells that either side does not know yet are no
+/// difference.
 pub fn lay_out<S: Serialize + DeserializeOwned>(folder: &Path, config: &RunConfig<S>) -> Result<(), Failure> {
     let file = folder.join(run_directory::CONFIG);
     if !file.exists() {
@@ -41,8 +42,8 @@ pub struct Finished<Result> {
     pub seconds: f64,
 }
 
-/// The search in `folder`, if it came to its end: that may be before its last epoch, and its cells may be others than those of
-/// an epoch.
+/// The search in `folder`, if it came to its end: that may be before its last epoch, and its cells may be others than
+/// those of an epoch.
 pub fn finished_search(folder: &Path) -> Result<Option<Finished<Genotype>>, Failure> {
     let path = folder.join(run_directory::ALPHA);
     if !path.exists() {

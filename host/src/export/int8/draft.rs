@@ -18,8 +18,8 @@ pub(super) struct Int8Drafts {
     /// Bytes of each buffer.
     pub buffers: Vec<u64>,
     pub weights: Vec<Vec<u8>>,
-    /// Of each step, the one on `f32` that it stands for: the first one, where its sums are those of several. Steps that only
-    /// bring an image into another form for its readers stand for none.
+    /// Of each step, the one on `f32` that it stands for: the first one, where its sums are those of several. Steps
+    /// that only bring an image into another form for its readers stand for none.
     pub origins: Vec<Option<usize>>,
 }
 
@@ -201,8 +201,8 @@ impl<'a> Quantizer<'a> {
         self.changed(draft.target);
     }
 
-    /// Steps on `f32` from step `first` on, several only if they are one dense layer's. An image of 8-bit integers gets what
-    /// they make rounded.
+    /// Steps on `f32` from step `first` on, several only if they are one dense layer's. An image of 8-bit integers gets
+    /// what they make rounded.
     fn float(&mut self, first: usize, drafts: &[Draft], precision: Precision) -> Result<(), ExportError> {
         let sources: Vec<_> = drafts.iter().map(|draft| self.float_source(draft)).collect();
         let rounded = drafts[0].target.filter(|&target| !self.float[target]);

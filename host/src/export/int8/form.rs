@@ -11,8 +11,8 @@ use crate::graph::Graph;
 /// Layers of a network on 8-bit integers that are kept in floating point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FloatLayers {
-    /// A layer, or what the names of several begin with up to a dot: `classifier`, `cells.3`, `cells.3._ops.5`. The name of a
-    /// parameter stands for its layer.
+    /// A layer, or what the names of several begin with up to a dot: `classifier`, `cells.3`, `cells.3._ops.5`. The
+    /// name of a parameter stands for its layer.
     pub name: String,
     /// How their weights are stored; their images are `f32`.
     pub precision: Precision,

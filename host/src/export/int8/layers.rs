@@ -19,8 +19,9 @@ use crate::model_file::ModelFile;
 pub struct LayerError {
     /// The layer, as in [`Quantization::layers`].
     pub name: String,
-    /// Signal to quantization noise of its output with all that came before, in dB; infinite without noise. The output of a layer
-    /// that adds to a state is the sum that it leaves there. Where all readers take max(x, 0), that is what counts.
+    /// Signal to quantization noise of its output with all that came before, in dB; infinite without noise. The output
+    /// of a layer that adds to a state is the sum that it leaves there. Where all readers take max(x, 0), that is what
+    /// counts.
     pub sqnr: f64,
 }
 
@@ -200,8 +201,8 @@ impl Comparison<'_> {
     }
 }
 
-/// Compares values not below `least`. The last of two halves of an image ends where the whole does, so what both regions have is
-/// at their ends.
+/// Compares values not below `least`. The last of two halves of an image ends where the whole does, so what both
+/// regions have is at their ends.
 fn compared<T>(expected: &[f32], found: &[T], least: f64, real: impl Fn(&T) -> f64) -> Power {
     let pairs = expected.iter().rev().zip(found.iter().rev());
     Power::of(pairs.map(|(&expected, found)| (f64::from(expected).max(least), real(found).max(least))))

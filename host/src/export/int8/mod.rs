@@ -69,9 +69,9 @@ impl<'a> Quantization<'a> {
         Ok(Self { network, graph, sequence, plan, weights, scales, file })
     }
 
-    /// The bytes of the model file: weights symmetric with a scale for each output channel, images with a scale and a zero
-    /// each. The layers of `float` are kept in floating point, with steps at their borders that bring images from one form to
-    /// the other; images that only such layers write are kept in `f32`.
+    /// The bytes of the model file: weights symmetric with a scale for each output channel, images with a scale and a
+    /// zero each. The layers of `float` are kept in floating point, with steps at their borders that bring images from
+    /// one form to the other; images that only such layers write are kept in `f32`.
     ///
     /// # Errors
     /// If there is no layer of a name, or a size or a scale is beyond the core's limits.
@@ -144,7 +144,8 @@ impl Int8Network<'_> {
         self.scales.middles[self.origins[step].expect("a separable step stands for one on f32")]
     }
 
-    /// Names of the parameters of the depthwise part of a step and of its weights; both are the latter where there is no such part.
+    /// Names of the parameters of the depthwise part of a step and of its weights; both are the latter where there is
+    /// no such part.
     pub fn parameters(&self, step: usize) -> [String; 2] {
         let origin = self.origins[step].expect("a step with weights stands for one on f32");
         let folded = self.sequence.drafts[origin].weights.as_ref().expect("a step with weights");
@@ -177,8 +178,8 @@ pub fn export_int8(
     Quantization::new(network, data, calibration, kernels)?.model(&[])
 }
 
-/// Bytes of the workspace of the model on 8-bit integers, all of it, of a network of `genotype`: neither its weights nor the
-/// calibration change them.
+/// Bytes of the workspace of the model on 8-bit integers, all of it, of a network of `genotype`: neither its weights
+/// nor the calibration change them.
 ///
 /// # Errors
 /// If there is no such network, or a size is beyond the core's limits.

@@ -41,7 +41,8 @@ const TAIL: f64 = 5e-5;
 /// Parts of the whole range that are tried for the least error.
 const PARTS: usize = 100;
 
-/// Runs the network on all images of `data`, once for the extremes and, if `calibration` asks for it, once to count values.
+/// Runs the network on all images of `data`, once for the extremes and, if `calibration` asks for it, once to count
+/// values.
 pub(super) fn measure(
     file: &ModelFile,
     sequence: &Sequence,

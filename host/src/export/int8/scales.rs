@@ -64,7 +64,8 @@ impl Scales {
     }
 }
 
-/// Whether a step writes elements of its source's scale to `target`. A pool can rescale, but need not for what only it writes.
+/// Whether a step writes elements of its source's scale to `target`. A pool can rescale, but need not for what only it
+/// writes.
 fn keeps_scale(sequence: &Sequence, draft: &Draft, target: BufferId) -> bool {
     match draft.step {
         Step::Prelude { padding, relu, .. } => relu || padding != Padding::NONE,
@@ -93,7 +94,8 @@ pub(super) fn is_part(draft: &Draft, next: &Draft) -> bool {
     }
 }
 
-/// Whether values below 0 of a buffer make no difference: one step writes it, and all that read it do so through a ReLU.
+/// Whether values below 0 of a buffer make no difference: one step writes it, and all that read it do so through a
+/// ReLU.
 pub(super) fn only_relu_reads(sequence: &Sequence, buffer: BufferId) -> bool {
     let mut readers = sequence.drafts.iter().filter(|draft| draft.source == Some(buffer));
     let through_relu = |draft: &Draft| match draft.step {

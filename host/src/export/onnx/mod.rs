@@ -1,7 +1,7 @@
 //! From a trained network to an ONNX model, for other engines.
 //!
-//! The nodes are built on the graph, not on the core's plan, whose steps are about a workspace: engines for ONNX have their own. Those
-//! of a network on integers follow its steps, since these say where it rounds.
+//! The nodes are built on the graph, not on the core's plan, whose steps are about a workspace: engines for ONNX have
+//! their own. Those of a network on integers follow its steps, since these say where it rounds.
 
 mod builder;
 mod lower;
@@ -43,9 +43,9 @@ pub fn onnx(network: &TrainedNetwork) -> Result<Vec<u8>, ExportError> {
     file(network, &graph, nodes)
 }
 
-/// The bytes of the ONNX model of a network on 8-bit integers, in `QuantizeLinear` and `DequantizeLinear`: the weights, scales and
-/// zeros of the core's model, and its roundings. An engine computes between two of them on `f32` and rounds halves to even, so that
-/// some integers are neighbours of the core's, and logits are close to its and not equal.
+/// The bytes of the ONNX model of a network on 8-bit integers, in `QuantizeLinear` and `DequantizeLinear`: the weights,
+/// scales and zeros of the core's model, and its roundings. An engine computes between two of them on `f32` and rounds
+/// halves to even, so that some integers are neighbours of the core's, and logits are close to its and not equal.
 ///
 /// # Errors
 /// If a scale is beyond the core's limits, or the model is larger than a file of this kind can be.

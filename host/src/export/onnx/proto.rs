@@ -1,5 +1,5 @@
-//! The messages of ONNX's protocol buffers that an export needs, declared by hand after `onnx.proto` (IR version 8), so that no
-//! compiler of such files is needed. Fields that are never written are left out.
+//! The messages of ONNX's protocol buffers that an export needs, declared by hand after `onnx.proto` (IR version 8), so
+//! that no compiler of such files is needed. Fields that are never written are left out.
 
 use prost::Message;
 

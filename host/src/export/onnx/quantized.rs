@@ -1,7 +1,8 @@
-//! The nodes of a network on 8-bit integers, as pairs of `QuantizeLinear` and `DequantizeLinear` around operators on real numbers.
+//! The nodes of a network on 8-bit integers, as pairs of `QuantizeLinear` and `DequantizeLinear` around operators on
+//! real numbers.
 //!
-//! They follow the steps of the model for the core, one by one, and so round where it rounds: `q + round(x / s)` there is
-//! `round((s · q + x) / s)` here.
+//! They follow the steps of the model for the core, one by one, and so round where it rounds: `q + round(x / s)` there
+//! is `round((s · q + x) / s)` here.
 
 use darts_core::{Int8Step, Place, Step};
 use darts_kernels_simd::{Padding, PoolShape, SeparableShape};
@@ -272,7 +273,8 @@ impl Lowerer<'_> {
         self.node(operator, &[&value, &weight, &bias], attributes)
     }
 
-    /// A dense convolution of a concatenation of `parts` images, from step `first` on. Returns the logits, if it writes them.
+    /// A dense convolution of a concatenation of `parts` images, from step `first` on. Returns the logits, if it writes
+    /// them.
     fn dense(&mut self, first: usize, parts: usize) -> Option<String> {
         let network = self.network;
         let drafts = &network.drafts[first..first + parts];

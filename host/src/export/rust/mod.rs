@@ -7,8 +7,9 @@ use darts_core::{Int8Step, Network, Place, Step};
 /// The module with its values left open, each as `@NAME@`.
 const TEMPLATE: &str = include_str!("module.rs.in");
 
-/// A Rust module that includes the model file `file_name`, which must lie beside it: constants, static memory, and a classifier that
-/// runs the core. `declaration` is the line that makes it part of a crate, for its documentation, `model_bytes` the length of the file.
+/// A Rust module that includes the model file `file_name`, which must lie beside it: constants, static memory, and a
+/// classifier that runs the core. `declaration` is the line that makes it part of a crate, for its documentation,
+/// `model_bytes` the length of the file.
 pub fn rust_module(
     network: &Network,
     model_bytes: usize,

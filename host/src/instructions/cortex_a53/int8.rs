@@ -27,7 +27,8 @@ const DEPTHWISE_ROW: f64 = 115.0;
 /// For each tap of a window that is not all inside of the image.
 const DEPTHWISE_BORDER: f64 = 35.5;
 
-/// For each output pixel of a 3×3 pool, and each of its channels; where eight have the maximum taken at once, for these.
+/// For each output pixel of a 3×3 pool, and each of its channels; where eight have the maximum taken at once, for
+/// these.
 const MAX_POOL_PIXEL: f64 = 170.0;
 const MAX_POOL_LANES: f64 = 225.0;
 const MAX_POOL: f64 = 145.0;

@@ -1,8 +1,8 @@
 //! A Cortex-A53: NEON, without the instruction for sums of products of 8-bit integers.
 //!
-//! The numbers below are fitted to those of DARTS_V1, DARTS_V2, NASNet and AmoebaNet at 4 to 36 channels with 4 to 8 cells on 1×28×28
-//! images, function by function (`scripts/neon-instructions --functions MODEL`, 2026-11-24). Of a whole network the estimate is within
-//! 5 %.
+//! The numbers below are fitted to those of DARTS_V1, DARTS_V2, NASNet and AmoebaNet at 4 to 36 channels with 4 to 8
+//! cells on 1×28×28 images, function by function (`scripts/neon-instructions --functions MODEL`, 2026-11-24). Of a
+//! whole network the estimate is within 5 %.
 
 mod int8;
 
@@ -14,8 +14,8 @@ use super::weights;
 /// Numbers of a register.
 const LANES: usize = 4;
 
-/// For each multiply-add of four output channels in a dense or 1×1 convolution, and for each element of a window in each strip of
-/// them: of four registers, and of two and of one for what is left.
+/// For each multiply-add of four output channels in a dense or 1×1 convolution, and for each element of a window in
+/// each strip of them: of four registers, and of two and of one for what is left.
 const DENSE: f64 = 1.14;
 const DENSE_STRIP: f64 = 1.53;
 /// For each four of its outputs, and each pixel.

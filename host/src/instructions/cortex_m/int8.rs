@@ -1,8 +1,8 @@
 //! Instructions of steps on 8-bit integers, by the kernels for the DSP extension.
 //!
-//! The numbers below are fitted to those that `scripts/kernel-instructions` counts at 8, 16 and 32 channels on 28×28 images (docs/edge.md;
-//! Cortex-M4F under emulation, 2026-11-24), with and without strides, dilations and ReLUs. A part that depends neither on pixels nor on
-//! channels is what differs between few and many of them.
+//! The numbers below are fitted to those that `scripts/kernel-instructions` counts at 8, 16 and 32 channels on 28×28
+//! images (docs/edge.md; Cortex-M4F under emulation, 2026-11-24), with and without strides, dilations and ReLUs. A part
+//! that depends neither on pixels nor on channels is what differs between few and many of them.
 
 use darts_core::Int8Step;
 use darts_kernels_simd::{DenseShape, Factor, ImageShape, Int8Input, PoolShape, Rescale, SeparableShape};
@@ -134,8 +134,8 @@ mod tests {
     use super::super::instructions;
     use crate::instructions::tests::int8_steps;
 
-    /// Of the whole firmware example, as `scripts/firmware-measure --integers` counted them, the start, the check of the file and the
-    /// printing of the logits too, which no estimate contains.
+    /// Of the whole firmware example, as `scripts/firmware-measure --integers` counted them, the start, the check of
+    /// the file and the printing of the logits too, which no estimate contains.
     #[test]
     fn estimates_are_little_below_what_programs_took() {
         for (channels, counted) in [(8, 16_620_560.0), (4, 7_627_056.0)] {

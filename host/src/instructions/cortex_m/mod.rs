@@ -1,8 +1,8 @@
 //! A Cortex-M4F or M7.
 //!
-//! The numbers below are those of the firmware example under emulation (`scripts/firmware-measure MODEL --functions`, 2026-11-24), divided
-//! by the work: DARTS_V2 at C=8 with 5 and at C=16 with 8 cells, on 1×28×28, weights in `f32`. For these two, and for DARTS_V1 at C=4 and
-//! C=8, the estimate is within 2 % of what the kernels took.
+//! The numbers below are those of the firmware example under emulation (`scripts/firmware-measure MODEL --functions`,
+//! 2026-11-24), divided by the work: DARTS_V2 at C=8 with 5 and at C=16 with 8 cells, on 1×28×28, weights in `f32`. For
+//! these two, and for DARTS_V1 at C=4 and C=8, the estimate is within 2 % of what the kernels took.
 
 mod int8;
 

@@ -14,7 +14,8 @@ use crate::export::{ExportError, Precision, int8_workspace_bytes, plan};
 use crate::graph::count::totals;
 use crate::graph::derived::{DerivedConfig, derived};
 
-/// Parameters and multiply-adds of every network that a search may derive: what they have in common, and what each operation adds.
+/// Parameters and multiply-adds of every network that a search may derive: what they have in common, and what each
+/// operation adds.
 #[derive(Clone, Debug)]
 pub struct Costs {
     /// Of the network without any operation on its edges: stem, preprocessing, classifier.
@@ -122,8 +123,9 @@ impl Planner {
         Ok(bytes)
     }
 
-    /// How the workspace of `genotype` changes with each operation on each edge, in the order of α's matrices: with another
-    /// operation on an edge that its node has, or with the edge in the place of the second one that it has, the weaker one in cells that α alone decided.
+    /// How the workspace of `genotype` changes with each operation on each edge, in the order of α's matrices: with
+    /// another operation on an edge that its node has, or with the edge in the place of the second one that it has, the
+    /// weaker one in cells that α alone decided.
     ///
     /// # Errors
     /// As [`bytes`](Self::bytes).

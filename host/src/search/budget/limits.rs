@@ -64,11 +64,11 @@ impl Limits {
 
     /// `derived` if it keeps within the limits, and otherwise the cells that are got from it like this.
     ///
-    /// As long as it is over, one edge is replaced (another operation, another state, or both): of all such changes that bring the sum of
-    /// the excesses down, each in units of its limit, the one that loses least strength by what it brings. Where none does, all
-    /// edges become those of cells that are known to keep within the limits. Then, as long as there is such a change, one edge
-    /// is replaced that gains most strength without leaving the limits. Cells that were changed have of each node the edge from the
-    /// earlier state first.
+    /// As long as it is over, one edge is replaced (another operation, another state, or both): of all such changes
+    /// that bring the sum of the excesses down, each in units of its limit, the one that loses least strength by what
+    /// it brings. Where none does, all edges become those of cells that are known to keep within the limits. Then, as
+    /// long as there is such a change, one edge is replaced that gains most strength without leaving the limits. Cells
+    /// that were changed have of each node the edge from the earlier state first.
     ///
     /// `strengths` are those of the derivation, `[edges][operations]` of the normal, then of the reduction cell.
     pub fn within(&self, derived: Genotype, strengths: &[f32]) -> Genotype {
@@ -172,8 +172,8 @@ impl Limits {
         f64::from(strengths[self.index(index, cells[index])])
     }
 
-    /// The change that brings the excess down at the least loss of strength. One that brings nothing but the counts down must
-    /// not bring the workspace over its limit.
+    /// The change that brings the excess down at the least loss of strength. One that brings nothing but the counts
+    /// down must not bring the workspace over its limit.
     fn cheaper(&self, cells: &Cells, strengths: &[f32]) -> Option<Cells> {
         let (over, workspace_over) = (self.over(cells), self.workspace_over(cells));
         let changes: Vec<(usize, Cells)> = self.changes(cells).collect();
@@ -213,8 +213,8 @@ impl Limits {
         Genotype { normal: edges(normal), reduce: edges(reduce) }
     }
 
-    /// Cells that keep within the limits: of those that are cheap in one way the nearest, and from there on with the changes that
-    /// bring the excess down.
+    /// Cells that keep within the limits: of those that are cheap in one way the nearest, and from there on with the
+    /// changes that bring the excess down.
     fn find(&self) -> Result<Cells, BudgetError> {
         let mut candidates: Vec<Cells> = (0..2).map(|resource| self.least(resource)).collect();
         if self.workspace.is_some() {
@@ -265,8 +265,8 @@ impl Limits {
         cells
     }
 
-    /// Cells of one operation whose nodes read the states at the same places, for each operation and pair of places: what needs
-    /// little workspace is among them, as far as that depends on the cells.
+    /// Cells of one operation whose nodes read the states at the same places, for each operation and pair of places:
+    /// what needs little workspace is among them, as far as that depends on the cells.
     fn uniform(&self) -> Vec<Cells> {
         let places: [fn(usize) -> [usize; 2]; 4] = [
             |_| [0, 1],

@@ -1,5 +1,5 @@
-//! Budgets of a search: what its derived networks may cost at most, and penalties in the loss of α for what they are expected to
-//! cost. All is off by default, and a search without them takes the same steps to the same bits.
+//! Budgets of a search: what its derived networks may cost at most, and penalties in the loss of α for what they are
+//! expected to cost. All is off by default, and a search without them takes the same steps to the same bits.
 //!
 //! Costs are those of a network of the size that will be trained, and come from where `darts inspect` has them:
 //! [`totals`](crate::graph::count::totals) of its graph, and the [`plan`](crate::export::plan) of its export.
@@ -49,8 +49,8 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// Budgets of networks of size `config`, but for the channels and layers that `settings` has. Looks for cells that keep within the
-    /// limits.
+    /// Budgets of networks of size `config`, but for the channels and layers that `settings` has. Looks for cells that
+    /// keep within the limits.
     ///
     /// # Errors
     /// If a penalty has no target, there is no such network, or no cells keep within the limits.
@@ -75,7 +75,8 @@ impl Budgets {
         self.limits.within(self.derivation.genotype(alpha), &self.derivation.strengths(alpha))
     }
 
-    /// Has the expected workspace follow from the plans of networks that differ from `genotype` in one edge, if it is penalized.
+    /// Has the expected workspace follow from the plans of networks that differ from `genotype` in one edge, if it is
+    /// penalized.
     ///
     /// # Errors
     /// If a network is beyond what a model file holds.

@@ -1,12 +1,13 @@
 //! What a derived network is expected to cost, and its share in α's loss.
 //!
-//! An edge costs what its operation costs, whose distribution is softmax(α) among the operations other than `none`, which no derived
-//! cell has: the expectation is linear in the mixing weights, as the latency of ProxylessNAS (arXiv
-//! 1812.00332, section 3.3) and FBNet (arXiv 1812.03443) and the resource constraint of SNAS (arXiv 1812.09926) are, and its derivative
-//! is exact. A node of n inputs keeps two of them: each counts with 2/n, or where edges are weighted with twice its weight.
+//! An edge costs what its operation costs, whose distribution is softmax(α) among the operations other than `none`,
+//! which no derived cell has: the expectation is linear in the mixing weights, as the latency of ProxylessNAS (arXiv
+//! 1812.00332, section 3.3) and FBNet (arXiv 1812.03443) and the resource constraint of SNAS (arXiv 1812.09926) are,
+//! and its derivative is exact. A node of n inputs keeps two of them: each counts with 2/n, or where edges are weighted
+//! with twice its weight.
 //!
-//! The loss has λ · max(0, expectation / target − 1) more: nothing below the target, as in the hard form of MnasNet's reward (arXiv
-//! 1807.11626), and above it in units of the target, so that one λ holds for any of them.
+//! The loss has λ · max(0, expectation / target − 1) more: nothing below the target, as in the hard form of MnasNet's
+//! reward (arXiv 1807.11626), and above it in units of the target, so that one λ holds for any of them.
 
 use super::super::alpha::{COLUMNS, row, softmax_nodes, split};
 use crate::graph::space::Space;
@@ -14,7 +15,8 @@ use crate::graph::space::Space;
 /// Column of `none`.
 const NONE: usize = darts_core::Primitive::None as usize;
 
-/// What a derived network costs: `base`, and for each operation on each edge so much more, in the order of α's matrices.
+/// What a derived network costs: `base`, and for each operation on each edge so much more, in the order of α's
+/// matrices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
     /// What all networks have.

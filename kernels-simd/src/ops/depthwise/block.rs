@@ -6,8 +6,8 @@ use super::row::Row;
 use crate::arch::Simd;
 use crate::ops::lanes::{load, load_channels, store};
 
-/// Computes all pixels of windows of 3×3, `P` at a time and at least as many, with all taps in registers: 32 pixels at 16 channels take
-/// 44 ns, and 53 where the taps of each row are read again (AMD EPYC, Zen 5, AVX-512, 2026-11-28).
+/// Computes all pixels of windows of 3×3, `P` at a time and at least as many, with all taps in registers: 32 pixels at
+/// 16 channels take 44 ns, and 53 where the taps of each row are read again (AMD EPYC, Zen 5, AVX-512, 2026-11-28).
 #[inline(always)]
 pub(super) unsafe fn three_rows<
     S: Simd,
@@ -166,8 +166,8 @@ unsafe fn row_of_taps<
 ) {
     // SAFETY: promised by the caller.
     unsafe {
-        // Pairs are at distances that the compiler knows. With short registers offsets cost nothing: an inference on NEON takes 1 to 2 % less
-        // instructions (2026-11-30).
+        // Pairs are at distances that the compiler knows. With short registers offsets cost nothing: an inference on
+        // NEON takes 1 to 2 % less instructions (2026-11-30).
         if TWICE || const { S::LANES <= 4 } {
             return pixel_by_pixel::<S, P, K, STEP, SPREAD, FIRST, LAST, TWICE, PARTIAL>(
                 lanes, unit, source, taps, sums,
@@ -218,8 +218,9 @@ unsafe fn pixel_by_pixel<
                     if clipped { S::splat(0.0) } else { load::<S, PARTIAL>(source.wrapping_add(place * unit), lanes) }
                 };
                 let place = p * STEP + j * SPREAD;
-                // Between two pairs of pixels a load would cross lines of the cache: a forward stage of 3×3 at 8 channels, 28×28, takes
-                // 1.73 µs in place of 1.85; 5×5 gains nothing (AMD EPYC, Zen 5, 2026-11-29). At an end one of them may be clipped.
+                // Between two pairs of pixels a load would cross lines of the cache: a forward stage of 3×3 at 8
+                // channels, 28×28, takes 1.73 µs in place of 1.85; 5×5 gains nothing (AMD EPYC, Zen 5, 2026-11-29). At
+                // an end one of them may be clipped.
                 let in_halves = const { TWICE && STEP == 2 && (K == 3 || FIRST || LAST) };
                 let odd = if FIRST || LAST { place + (K - 1) / 2 * SPREAD } else { place };
                 let x = if in_halves && !odd.is_multiple_of(2) {

@@ -1,5 +1,5 @@
-//! Rows beyond whose ends nothing is read: the taps of their first and last pixels that lie there are left out by code of its own, and zeros are neither multiplied nor
-//! needed.
+//! Rows beyond whose ends nothing is read: the taps of their first and last pixels that lie there are left out by code
+//! of its own, and zeros are neither multiplied nor needed.
 
 use super::block::{block, three_rows};
 use super::pixels_per_register;
@@ -17,7 +17,8 @@ pub(super) const fn clipped_block(pixels: usize) -> usize {
     }
 }
 
-/// Whether no block of a row of `pixels` pixels but the last, each of which reads `behind` pixels more than it has, reads beyond the row's end.
+/// Whether no block of a row of `pixels` pixels but the last, each of which reads `behind` pixels more than it has,
+/// reads beyond the row's end.
 pub(super) const fn fits_blocks(pixels: usize, block: usize, behind: usize) -> bool {
     pixels == block || pixels > block && (pixels.is_multiple_of(block) || behind <= pixels % block)
 }

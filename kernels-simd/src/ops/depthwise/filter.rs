@@ -64,8 +64,9 @@ unsafe fn filters<S: Simd>(gradient: &FilterGradient) {
     }
 }
 
-/// At stride 1, of so many channels, in whole registers: the compiler knows all distances but that of the dilation. Both gradients of a
-/// separable 3×3 stage take 3 to 5 % less (AMD EPYC, Zen 5, AVX-512, 16 and 32 channels, 32×32 to 7×7, 2026-11-29).
+/// At stride 1, of so many channels, in whole registers: the compiler knows all distances but that of the dilation.
+/// Both gradients of a separable 3×3 stage take 3 to 5 % less (AMD EPYC, Zen 5, AVX-512, 16 and 32 channels, 32×32 to
+/// 7×7, 2026-11-29).
 #[inline(always)]
 unsafe fn filters_of<S: Simd, const CHANNELS: usize>(gradient: &FilterGradient) {
     let gradient = &FilterGradient { channels: CHANNELS, stride: 1, ..*gradient };
@@ -75,8 +76,8 @@ unsafe fn filters_of<S: Simd, const CHANNELS: usize>(gradient: &FilterGradient) 
     }
 }
 
-/// What whole pairs of pixels, whose channels together fill a register, contribute; false for uncommon filters, of which nothing
-/// is done.
+/// What whole pairs of pixels, whose channels together fill a register, contribute; false for uncommon filters, of
+/// which nothing is done.
 #[inline(always)]
 unsafe fn pairs<S: Simd>(gradient: &FilterGradient) -> bool {
     let lanes = S::LANES;
@@ -138,8 +139,9 @@ unsafe fn filter_rows<S: Simd, const R: usize, const K: usize, const PARTIAL: bo
             return;
         }
         let (stride, dilation) = (gradient.stride, gradient.dilation);
-        // Where pixels do not start at lines of the cache, loads are what takes the time, and eight pixels need fewer than twice those
-        // of four: 36 channels take 5 to 9 % less (AMD EPYC, Zen 4, AVX-512, weight gradient of 3×3, 2026-11-24).
+        // Where pixels do not start at lines of the cache, loads are what takes the time, and eight pixels need fewer
+        // than twice those of four: 36 channels take 5 to 9 % less (AMD EPYC, Zen 4, AVX-512, weight gradient of 3×3,
+        // 2026-11-24).
         match () {
             () if const { K == 3 && S::LANES == 16 } && stride == dilation => {
                 taps::<S, R, K, 8, 1, 1, 2, false, PARTIAL>(channel, lanes, (tap_row, 0), gradient)
@@ -161,10 +163,11 @@ unsafe fn filter_rows<S: Simd, const R: usize, const K: usize, const PARTIAL: bo
     }
 }
 
-/// The gradient of `R × K` taps, the first of which is at `(tap_row, tap_column)`, with their sums in registers. `P` pixels at a
-/// time share what they read, and go to `N` partial sums by turns so that additions do not wait for each other, if neighbouring
-/// pixels are `STEP` and neighbouring taps `SPREAD` of some unit apart; with `STEP = 0` it is a pixel and a tap at a time. Two sums
-/// of each of nine taps take 42 ns for 32 pixels at 16 channels, one 47 (AMD EPYC, Zen 5, AVX-512, 3×3, 2026-11-28).
+/// The gradient of `R × K` taps, the first of which is at `(tap_row, tap_column)`, with their sums in registers. `P`
+/// pixels at a time share what they read, and go to `N` partial sums by turns so that additions do not wait for each
+/// other, if neighbouring pixels are `STEP` and neighbouring taps `SPREAD` of some unit apart; with `STEP = 0` it is a
+/// pixel and a tap at a time. Two sums of each of nine taps take 42 ns for 32 pixels at 16 channels, one 47 (AMD EPYC,
+/// Zen 5, AVX-512, 3×3, 2026-11-28).
 #[inline(always)]
 unsafe fn taps<
     S: Simd,
@@ -253,7 +256,8 @@ unsafe fn pixels<
             ($($r:literal),*) => {$(
                 if const { $r < R } {
                     let x = opaque(rows[$r]);
-                    // It never is, but the compiler must not mix the rows: it would keep more in registers than there are.
+                    // It never is, but the compiler must not mix the rows: it would keep more in registers than there
+                    // are.
                     if const { R > 1 } && x.is_null() {
                         return;
                     }

@@ -158,7 +158,8 @@ impl<'a> InputGradient<'a> {
         }
     }
 
-    /// Places before and behind a row of the gradient of the output under `taps` taps of so many pixels, from that place on for the first pixel.
+    /// Places before and behind a row of the gradient of the output under `taps` taps of so many pixels, from that
+    /// place on for the first pixel.
     fn beyond(&self, first_output: usize, taps: usize, pixels: usize) -> [usize; 2] {
         let zeros = self.shape.backward_padding();
         let end = first_output + taps.saturating_sub(1) * self.output_step + pixels;
@@ -178,13 +179,14 @@ impl<'a> InputGradient<'a> {
         divide_up(self.width() - class, self.shape.stride)
     }
 
-    /// Computes the rows `rows`, `target_row` elements apart and without the padding, from those of the gradient of the output, each
-    /// with [`DepthwiseShape::backward_padding`] zeros on the left in a row of [`DepthwiseShape::backward_width`].
+    /// Computes the rows `rows`, `target_row` elements apart and without the padding, from those of the gradient of the
+    /// output, each with [`DepthwiseShape::backward_padding`] zeros on the left in a row of
+    /// [`DepthwiseShape::backward_width`].
     ///
     /// # Safety
     ///
-    /// The ring holds all rows that reach these, the weights fit the shape, and `target` has such rows. Where they are [clipped](Self::is_clipped) or in
-    /// pairs, the zeros need not exist.
+    /// The ring holds all rows that reach these, the weights fit the shape, and `target` has such rows. Where they are
+    /// [clipped](Self::is_clipped) or in pairs, the zeros need not exist.
     pub unsafe fn rows(
         &self,
         kernels: Kernels,

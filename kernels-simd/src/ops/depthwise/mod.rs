@@ -2,8 +2,9 @@
 //!
 //! Forward and the gradient with respect to the input share one routine, which computes pixels of a row from a window
 //! of taps. The gradient with respect to the input at stride `s` falls into `s × s` classes of input pixels; each class
-//! is a convolution at stride 1, with those taps that reach it, over the gradient of the output. At stride 2 the two classes of a row of even width are mostly
-//! computed together ([`pairs`]). Taps beyond the ends of a row are left out ([`clipped`]), or there are zeros for them.
+//! is a convolution at stride 1, with those taps that reach it, over the gradient of the output. At stride 2 the two
+//! classes of a row of even width are mostly computed together ([`pairs`]). Taps beyond the ends of a row are left out
+//! ([`clipped`]), or there are zeros for them.
 
 mod batch;
 mod block;

@@ -1,7 +1,7 @@
 //! The gradient of the input at stride 2: pixels in pairs.
 //!
-//! Pixels at even and at odd columns are reached by different taps, but from the same pixels of the output. Computed together
-//! they read each of those once.
+//! Pixels at even and at odd columns are reached by different taps, but from the same pixels of the output. Computed
+//! together they read each of those once.
 
 use super::batch::in_batches;
 use super::clipped::{clipped_block, fits_blocks};
@@ -14,8 +14,8 @@ use crate::kernels::{Kernels, dispatch};
 use crate::ops::lanes::{for_registers, load, opaque, store};
 use crate::ops::prefetch::Ahead;
 
-/// `pairs` pairs of pixels of a row of the result, from places one column of the source apart. Of the window, `columns` is not
-/// used.
+/// `pairs` pairs of pixels of a row of the result, from places one column of the source apart. Of the window, `columns`
+/// is not used.
 #[derive(Clone, Copy)]
 pub(super) struct Pairs<'a> {
     pub window: Window,
@@ -34,7 +34,8 @@ impl Pairs<'_> {
         columns(first.taps, second.taps, second.first_output.wrapping_sub(first.first_output))
     }
 
-    /// Whether there is code for such columns, those of 3×3, 5×5 and 7×7 filters with "same" padding, and so many pairs in a row.
+    /// Whether there is code for such columns, those of 3×3, 5×5 and 7×7 filters with "same" padding, and so many pairs
+    /// in a row.
     pub fn fit(kernels: Kernels, columns: &[Reach; 2], pairs: usize) -> bool {
         let [first, second] = columns;
         let shift = second.first_output.wrapping_sub(first.first_output);
@@ -43,9 +44,10 @@ impl Pairs<'_> {
             && [clipped_block(pairs), SHORT].iter().all(|&block| fits_blocks(pairs, block, Self::columns(columns) / 2))
     }
 
-    /// Computes all pairs of `channels` channels of `count` rows, which differ in the places and the rows of their windows at most. As for
-    /// [`Row::compute_all_clipped`](super::row::Row::compute_all_clipped), of the columns of the source that are read for pair `p` the middle one is the `p`-th of as many places as there are pairs, and those before and behind them
-    /// are not touched. `ahead` is asked before each row.
+    /// Computes all pairs of `channels` channels of `count` rows, which differ in the places and the rows of their
+    /// windows at most. As for [`Row::compute_all_clipped`](super::row::Row::compute_all_clipped), of the columns of
+    /// the source that are read for pair `p` the middle one is the `p`-th of as many places as there are pairs, and
+    /// those before and behind them are not touched. `ahead` is asked before each row.
     ///
     /// # Safety
     ///
@@ -65,13 +67,15 @@ impl Pairs<'_> {
     }
 }
 
-/// Neighbouring columns of the source that are read for a pair, of `a` and `b` columns of taps which start `shift` later.
+/// Neighbouring columns of the source that are read for a pair, of `a` and `b` columns of taps which start `shift`
+/// later.
 const fn columns(a: usize, b: usize, shift: usize) -> usize {
     let end = b.wrapping_add(shift);
     if b == 0 || end < a { a } else { end }
 }
 
-/// `patterns!(taps => name: first, second, shift; …)`: a function for each pair of numbers of columns of taps, and how much later the second ones start.
+/// `patterns!(taps => name: first, second, shift; …)`: a function for each pair of numbers of columns of taps, and how
+/// much later the second ones start.
 macro_rules! patterns {
     ($($taps:pat => $name:ident: $first:literal, $second:literal, $shift:literal;)*) => {
         $(
@@ -168,8 +172,8 @@ unsafe fn clipped<S: Simd, const P: usize, const A: usize, const B: usize, const
     }
 }
 
-/// Computes `P` pairs: the first pixel of each from `A` columns of taps, the second from `B`, which start `SHIFT` columns of the
-/// source later.
+/// Computes `P` pairs: the first pixel of each from `A` columns of taps, the second from `B`, which start `SHIFT`
+/// columns of the source later.
 #[inline(always)]
 unsafe fn block<
     S: Simd,

@@ -38,8 +38,8 @@ pub(in crate::ops) struct Row {
 }
 
 impl Row {
-    /// Computes all pixels of `channels` channels of `count` rows, which differ in the places and the rows of their windows at most.
-    /// [`Ahead::ask_at`] is called before each, for each register of channels.
+    /// Computes all pixels of `channels` channels of `count` rows, which differ in the places and the rows of their
+    /// windows at most. [`Ahead::ask_at`] is called before each, for each register of channels.
     ///
     /// # Safety
     ///
@@ -58,12 +58,14 @@ impl Row {
         });
     }
 
-    /// The same for rows beyond whose ends nothing is read: pixel `p` reads with the middle one of its columns the `p`-th of as many places as there are pixels; an even
-    /// number has two middle ones, of which it is the first. Those before and behind them, which taps to the left and right would read, are not touched.
+    /// The same for rows beyond whose ends nothing is read: pixel `p` reads with the middle one of its columns the
+    /// `p`-th of as many places as there are pixels; an even number has two middle ones, of which it is the first.
+    /// Those before and behind them, which taps to the left and right would read, are not touched.
     ///
     /// # Safety
     ///
-    /// The rows [`fit`](Self::fits_clipped), and the pointers cover all windows but these places, all weights and pixels.
+    /// The rows [`fit`](Self::fits_clipped), and the pointers cover all windows but these places, all weights and
+    /// pixels.
     #[inline(always)]
     pub unsafe fn compute_all_clipped(
         count: usize,
@@ -78,7 +80,8 @@ impl Row {
         });
     }
 
-    /// Whether there is code for rows of so many pixels beyond whose ends nothing is read, and columns of taps `spread` pixels apart.
+    /// Whether there is code for rows of so many pixels beyond whose ends nothing is read, and columns of taps `spread`
+    /// pixels apart.
     pub fn fits_clipped(kernels: Kernels, pixels: usize, columns: usize, spread: usize) -> bool {
         kernels.isa() != Isa::Scalar
             && matches!((columns, spread), (3 | 5, 1 | 2) | (2 | 4 | 7, 1))
@@ -111,11 +114,12 @@ impl Row {
     }
 }
 
-/// Several registers of channels that do not fill the last are computed row by row if they are fewer channels than so many, and otherwise one register through
-/// all rows: then a line that two registers read comes from the second cache twice. At 36 channels, 32×32, the forward pass takes 4.4 µs in place of
-/// 5.3 for 3×3, 11.2 in place of 11.7 for 5×5, and with dilation 2 5.2 and 13.4 in place of 6.3 and 14.6; on AVX2 1 to 7 % less. But at 72 channels,
-/// 16×16, 5×5 takes 3 to 20 % longer, and at 40, with dilation 2, 3 % (AMD EPYC, Zen 5, 2026-11-30). On NEON, whose registers channels mostly fill,
-/// it is not done.
+/// Several registers of channels that do not fill the last are computed row by row if they are fewer channels than so
+/// many, and otherwise one register through all rows: then a line that two registers read comes from the second cache
+/// twice. At 36 channels, 32×32, the forward pass takes 4.4 µs in place of 5.3 for 3×3, 11.2 in place of 11.7 for 5×5,
+/// and with dilation 2 5.2 and 13.4 in place of 6.3 and 14.6; on AVX2 1 to 7 % less. But at 72 channels, 16×16, 5×5
+/// takes 3 to 20 % longer, and at 40, with dilation 2, 3 % (AMD EPYC, Zen 5, 2026-11-30). On NEON, whose registers
+/// channels mostly fill, it is not done.
 const FEW_CHANNELS: usize = 48;
 
 /// Rows of which one register of channels is computed at a time.
@@ -125,8 +129,9 @@ const fn rows_of_register<S: Simd>(channels: usize) -> usize {
     if several && !channels.is_multiple_of(S::LANES) { 1 } else { usize::MAX }
 }
 
-/// `patterns!(compute, pairs, clipped: name: columns, step, spread; …)`: a function for each common pattern, in which neighbouring pixels share what they read, and one that
-/// chooses among them and `pairs`. In one function for all the compiler runs out of registers.
+/// `patterns!(compute, pairs, clipped: name: columns, step, spread; …)`: a function for each common pattern, in which
+/// neighbouring pixels share what they read, and one that chooses among them and `pairs`. In one function for all the
+/// compiler runs out of registers.
 macro_rules! patterns {
     ($compute:ident, $pairs:ident, $clipped:literal: $($name:ident: $columns:literal, $step:literal, $spread:literal;)*) => {
         $(
@@ -216,8 +221,8 @@ unsafe fn others<S: Simd>(rows: &[Row], channels: usize, mut ahead: Option<&mut 
 
 /// Computes pixels in pairs, whose channels together fill a register: the taps then are in both halves of theirs.
 ///
-/// At 8 channels, 28×28, the forward pass of a separable stage takes 2.7 µs and not 3.1 with a filter of 3×3, and 3.5 and not 5.0 with one
-/// of 5×5 (AMD EPYC, Zen 5, AVX-512, 2026-11-28).
+/// At 8 channels, 28×28, the forward pass of a separable stage takes 2.7 µs and not 3.1 with a filter of 3×3, and 3.5
+/// and not 5.0 with one of 5×5 (AMD EPYC, Zen 5, AVX-512, 2026-11-28).
 #[inline(always)]
 unsafe fn pairs<S: Simd>(rows: &[Row], channels: usize, ahead: Option<&mut Ahead>) {
     // SAFETY: promised by the caller.
@@ -361,9 +366,10 @@ unsafe fn blocks<
     }
 }
 
-/// Splits a row into blocks of `P` pixels, of which it is a multiple. Rows of 28, 14 and 7 pixels in blocks of seven: both gradients of a
-/// separable stage take 3 to 9 % less with AVX-512 (8 to 32 channels, 3×3 and 5×5, 2026-11-29); with AVX2 rows of 7 pixels take 18 to 25 % less, of 14 pixels 10 %,
-/// and an inference at C=8 4 % less instructions on NEON (AMD EPYC, Zen 5, 2026-12-01).
+/// Splits a row into blocks of `P` pixels, of which it is a multiple. Rows of 28, 14 and 7 pixels in blocks of seven:
+/// both gradients of a separable stage take 3 to 9 % less with AVX-512 (8 to 32 channels, 3×3 and 5×5, 2026-11-29);
+/// with AVX2 rows of 7 pixels take 18 to 25 % less, of 14 pixels 10 %, and an inference at C=8 4 % less instructions on
+/// NEON (AMD EPYC, Zen 5, 2026-12-01).
 #[inline(always)]
 unsafe fn evenly<
     S: Simd,

@@ -66,8 +66,8 @@ pub struct Int8Separable<'a> {
 }
 
 impl Kernels {
-    /// Dense convolution of a concatenation, as [`dense_sum`](Self::dense_sum): every part is an image of `shape.input`, all
-    /// with the scale and the zero of `input`; the sums over all parts are rounded once.
+    /// Dense convolution of a concatenation, as [`dense_sum`](Self::dense_sum): every part is an image of
+    /// `shape.input`, all with the scale and the zero of `input`; the sums over all parts are rounded once.
     ///
     /// # Panics
     ///
@@ -133,8 +133,8 @@ impl Kernels {
 }
 
 impl Kernels {
-    /// The depthwise part of [`int8_separable`](Self::int8_separable) alone: `y` `[H_out, W_out, C]` is overwritten. The shape's
-    /// output channels count for nothing.
+    /// The depthwise part of [`int8_separable`](Self::int8_separable) alone: `y` `[H_out, W_out, C]` is overwritten.
+    /// The shape's output channels count for nothing.
     ///
     /// # Panics
     ///

@@ -6,8 +6,8 @@ use crate::lengths::{part_mut, require};
 use crate::shape::{ImageShape, Padding};
 
 impl Kernels {
-    /// `y` = the nearest elements to `x · inverse_scale + zero`, halves away from zero, or with `accumulate` `y` and these
-    /// without the zero added up.
+    /// `y` = the nearest elements to `x · inverse_scale + zero`, halves away from zero, or with `accumulate` `y` and
+    /// these without the zero added up.
     ///
     /// # Panics
     ///
@@ -35,8 +35,8 @@ impl Kernels {
         }
     }
 
-    /// `y` = the image `x` as `input` reads it, with `padding` elements that stand for 0 around it; both have the scale and
-    /// the zero of `input`. `y` has the padded shape and is overwritten.
+    /// `y` = the image `x` as `input` reads it, with `padding` elements that stand for 0 around it; both have the scale
+    /// and the zero of `input`. `y` has the padded shape and is overwritten.
     ///
     /// # Panics
     ///

@@ -1,7 +1,7 @@
-//! Inference on 8-bit integers: a real number is `scale · (q − zero)` for an element `q` of an image, and `scale_c · w` for
-//! a weight of output channel `c`. Sums are 32-bit and exact (they wrap, where a file is so made that they overflow); what
-//! comes from them to an image is rescaled by a fixed-point factor and rounded once, half away from zero. So every
-//! implementation gives the same bits.
+//! Inference on 8-bit integers: a real number is `scale · (q − zero)` for an element `q` of an image, and `scale_c · w`
+//! for a weight of output channel `c`. Sums are 32-bit and exact (they wrap, where a file is so made that they
+//! overflow); what comes from them to an image is rescaled by a fixed-point factor and rounded once, half away from
+//! zero. So every implementation gives the same bits.
 
 mod convolution;
 mod elementwise;
@@ -53,8 +53,8 @@ impl Factor {
         Some(if fits { Self { multiplier: multiplier as i32, shift: shift as u8 } } else { Self::ZERO })
     }
 
-    /// The same with an odd multiplier, off by 2^-30 of it at most. With a shift of 33 and more no product of a sum then lies half
-    /// way between two integers, so that one shift rounds it.
+    /// The same with an odd multiplier, off by 2^-30 of it at most. With a shift of 33 and more no product of a sum
+    /// then lies half way between two integers, so that one shift rounds it.
     pub const fn with_odd_multiplier(self) -> Self {
         if self.multiplier == 0 { self } else { Self { multiplier: self.multiplier | 1, ..self } }
     }

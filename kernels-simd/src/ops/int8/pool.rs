@@ -16,8 +16,8 @@ impl Kernels {
         bodies::max_pool(self, x, y, shape, rescale);
     }
 
-    /// Mean over the pixels of each window that lie inside the image, rounded half away from zero and rescaled; `y` has the
-    /// output shape and is overwritten.
+    /// Mean over the pixels of each window that lie inside the image, rounded half away from zero and rescaled; `y` has
+    /// the output shape and is overwritten.
     ///
     /// # Panics
     ///
@@ -27,8 +27,8 @@ impl Kernels {
         bodies::avg_pool(self, x, y, shape, rescale);
     }
 
-    /// Mean of each channel over all pixels of an image `x` of `shape`: `y` `[C]` is the sum of what stands above the zero,
-    /// rescaled, so that the factor contains one part of as many as there are pixels. Overwritten.
+    /// Mean of each channel over all pixels of an image `x` of `shape`: `y` `[C]` is the sum of what stands above the
+    /// zero, rescaled, so that the factor contains one part of as many as there are pixels. Overwritten.
     ///
     /// # Panics
     ///

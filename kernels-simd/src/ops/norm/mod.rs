@@ -1,9 +1,10 @@
 //! Batch normalisation: the passes over the data, and the arithmetic per channel between them.
 //!
 //! With batch statistics, `y = γ·x̂ + β`, `x̂ = (z − mean)·s`, `s = 1/√(variance + ε)`. Forward is one pass that adds
-//! up moments ([`Kernels::channel_moments`](crate::Kernels::channel_moments)) and a fold into `scale·z + shift` ([`norm_fold_batch`]), which the next
-//! operation applies. Backward is one pass of reductions ([`Kernels::norm_backward_reduce`](crate::Kernels::norm_backward_reduce)),
-//! [`norm_backward_coefficients`], and one pass that writes `dz` ([`Kernels::norm_backward_apply`](crate::Kernels::norm_backward_apply)).
+//! up moments ([`Kernels::channel_moments`](crate::Kernels::channel_moments)) and a fold into `scale·z + shift`
+//! ([`norm_fold_batch`]), which the next operation applies. Backward is one pass of reductions
+//! ([`Kernels::norm_backward_reduce`](crate::Kernels::norm_backward_reduce)), [`norm_backward_coefficients`], and one
+//! pass that writes `dz` ([`Kernels::norm_backward_apply`](crate::Kernels::norm_backward_apply)).
 
 mod apply;
 mod reduce;
@@ -90,7 +91,8 @@ pub struct NormBackward {
 }
 
 /// The coefficients of `dz = γ·s·(dy − mean(dy) − x̂·mean(dy·x̂))`, from the sums over the whole batch of
-/// [`Kernels::norm_backward_reduce`](crate::Kernels::norm_backward_reduce): `sum = Σ dy` and `dot = Σ dy·(z − mean)` over `count` values.
+/// [`Kernels::norm_backward_reduce`](crate::Kernels::norm_backward_reduce): `sum = Σ dy` and `dot = Σ dy·(z − mean)`
+/// over `count` values.
 ///
 /// Where `y` enters a weighted sum `weight·y`, either `dy` is scaled by `weight` in both passes, or the pass of
 /// reductions is made without (`dgamma` is then the derivative by `weight` if `γ = 1`) and `γ·weight` given here as

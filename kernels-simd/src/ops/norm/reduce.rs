@@ -1,7 +1,7 @@
 //! The sums over an image that batch normalisation needs in either direction.
 //!
-//! Both are `Σ dy` and `Σ dy·(z − mean)`; the moments are those of `dy = z` and no mean. Several terms with the same `dy`, the
-//! values that a mixed sum reads, are handled in one pass.
+//! Both are `Σ dy` and `Σ dy·(z − mean)`; the moments are those of `dy = z` and no mean. Several terms with the same
+//! `dy`, the values that a mixed sum reads, are handled in one pass.
 
 use core::ptr;
 
@@ -75,8 +75,8 @@ impl Kernels {
         let Some(first) = terms.first() else { return };
         let channels = first.sums.sum.len();
         assert!(dy.len().is_multiple_of(channels), "{} values are no image of {channels} channels", dy.len());
-        // SAFETY: dy and all z have the same length, a multiple of the channels; means, where there are any, and sums have one
-        // element per channel.
+        // SAFETY: dy and all z have the same length, a multiple of the channels; means, where there are any, and sums
+        // have one element per channel.
         unsafe { dispatch!(self, image(dy: &[f32], terms: &mut [NormTerm<'_>], channels: usize)) }
     }
 }
@@ -126,8 +126,9 @@ const fn block(lanes: usize, chains: usize) -> usize {
     16 * SHORT * chains * lanes
 }
 
-/// Channels that begin again after `R` registers, in `N` chains. Terms are taken in groups whose sums fit the registers; each term of a group
-/// has loads of its own, by whose addresses the processor can tell what will be read (see [`mix`](Kernels::mix)).
+/// Channels that begin again after `R` registers, in `N` chains. Terms are taken in groups whose sums fit the
+/// registers; each term of a group has loads of its own, by whose addresses the processor can tell what will be read
+/// (see [`mix`](Kernels::mix)).
 #[inline(always)]
 unsafe fn periodic<S: Simd, E: Element, const R: usize, const N: usize>(dy: &[f32], terms: &mut [NormTerm<'_>]) {
     // AVX2 has 16 registers.

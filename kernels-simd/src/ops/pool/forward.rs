@@ -114,7 +114,8 @@ image!(reduce_image, Reduce<1, false>);
 ///
 /// # Safety
 ///
-/// `x` and what `output` reads and writes have the lengths of the shape, no window is empty, and the processor has the instruction set.
+/// `x` and what `output` reads and writes have the lengths of the shape, no window is empty, and the processor has the
+/// instruction set.
 #[inline(always)]
 pub(super) unsafe fn each_output<S: Simd, K: Pools<N>, O: Output<N>, const N: usize>(
     x: *const f32,
@@ -132,8 +133,8 @@ pub(super) unsafe fn each_output<S: Simd, K: Pools<N>, O: Output<N>, const N: us
     }
 }
 
-/// Blocks from one to that whose lines it asks for. The next one begins sooner than memory answers: of a pass at 16 channels
-/// pairs of pools take 35 to 37 ms in place of 37 to 39 (AMD EPYC, Zen 5, `perf`, 2026-12-01).
+/// Blocks from one to that whose lines it asks for. The next one begins sooner than memory answers: of a pass at 16
+/// channels pairs of pools take 35 to 37 ms in place of 37 to 39 (AMD EPYC, Zen 5, `perf`, 2026-12-01).
 const AHEAD: usize = 3;
 
 /// Computes one register of channels of a block.
@@ -189,7 +190,8 @@ unsafe fn block<
     }
 }
 
-/// A column of the padded image, combined for each row of windows. The lines `x` of the pools differ in what stands outside the image.
+/// A column of the padded image, combined for each row of windows. The lines `x` of the pools differ in what stands
+/// outside the image.
 #[inline(always)]
 unsafe fn combine_column<
     S: Simd,

@@ -278,9 +278,9 @@ pub(super) fn advance<T: Copy, const STRIDE: usize>(columns: &mut [T; EXTENT]) {
     }
 }
 
-/// `each_block!(S, shape, (ROWS, LINES), body or windows, <types>, (arguments))` handles all outputs of an image from top
-/// to bottom, and all channels of each block of rows. At stride 1, blocks have `ROWS` rows over `LINES` lines; at stride
-/// 2, where rows of windows share little, and at the end they have one row. Each is
+/// `each_block!(S, shape, (ROWS, LINES), body or windows, <types>, (arguments))` handles all outputs of an image from
+/// top to bottom, and all channels of each block of rows. At stride 1, blocks have `ROWS` rows over `LINES` lines; at
+/// stride 2, where rows of windows share little, and at the end they have one row. Each is
 /// `body::<S, types, ROWS, STRIDE, LINES, PARTIAL>(channel, lanes, block, arguments)`. Other windows are handled by
 /// `windows::<S, types, PARTIAL>(channel, lanes, row, shape, arguments)`, a row of outputs at a time.
 macro_rules! each_block {

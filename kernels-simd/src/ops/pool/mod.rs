@@ -7,7 +7,8 @@
 //! The 3×3 windows of a few rows of outputs, the common case, overlap: they are handled in one run that keeps what
 //! neighbouring windows share in registers ([`Block`](geometry::Block)). Other windows are handled one by one.
 
-// An index here is also a position in the window, and `array::map` is not always inlined: pools took up to three times as long.
+// An index here is also a position in the window, and `array::map` is not always inlined: pools took up to three times
+// as long.
 #![allow(clippy::needless_range_loop)]
 
 mod backward;

@@ -9,11 +9,11 @@ use crate::shape::PoolShape;
 ///
 /// # Safety
 ///
-/// All methods: the channels exist, and the processor has the instruction set. An output that reads the image, too, has one of the shape of
-/// the output.
+/// All methods: the channels exist, and the processor has the instruction set. An output that reads the image, too, has
+/// one of the shape of the output.
 pub(super) trait Output<const N: usize> {
-    /// Whether to ask for the rows of blocks to come. States come from memory: the pools of a search at 8 channels take 15 % less (AMD
-    /// EPYC, Zen 5, `darts bench step`, 2026-11-29).
+    /// Whether to ask for the rows of blocks to come. States come from memory: the pools of a search at 8 channels take
+    /// 15 % less (AMD EPYC, Zen 5, `darts bench step`, 2026-11-29).
     const ASKS: bool = true;
     /// What is kept in registers while values of the same channels pass by.
     type Registers<S: Simd>;

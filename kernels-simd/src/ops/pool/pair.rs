@@ -1,5 +1,5 @@
-//! Both pools of an image at once, and the image itself: what a mixed operation makes of a state without weights. Each window is read
-//! once for all three.
+//! Both pools of an image at once, and the image itself: what a mixed operation makes of a state without weights. Each
+//! window is read once for all three.
 
 use core::ptr;
 
@@ -35,8 +35,8 @@ pub struct PairSums<'a> {
 }
 
 impl Kernels {
-    /// `y += maximum·max(x) + average·mean(x) + image·x`, the terms of a [`mix`](Self::mix) that come from one state: what
-    /// [`pool_mix`](Self::pool_mix) adds for both pools, and the image. `y` has the output shape.
+    /// `y += maximum·max(x) + average·mean(x) + image·x`, the terms of a [`mix`](Self::mix) that come from one state:
+    /// what [`pool_mix`](Self::pool_mix) adds for both pools, and the image. `y` has the output shape.
     ///
     /// # Panics
     ///
@@ -54,8 +54,8 @@ impl Kernels {
         );
         let scales = [maximum, average].map(<[f32]>::as_ptr);
         let (x, y) = (x.as_ptr(), y.as_mut_ptr());
-        // SAFETY: x has the length of the input, y that of the output and with an image the same, the factors that of the channels,
-        // and no window is empty.
+        // SAFETY: x has the length of the input, y that of the output and with an image the same, the factors that of
+        // the channels, and no window is empty.
         unsafe {
             match image {
                 Some(image) => {
@@ -70,8 +70,8 @@ impl Kernels {
         }
     }
 
-    /// The sums of [`pool_norm_reduce`](Self::pool_norm_reduce) for both pools of `x`, and with the image itself; `dy` has the output
-    /// shape.
+    /// The sums of [`pool_norm_reduce`](Self::pool_norm_reduce) for both pools of `x`, and with the image itself; `dy`
+    /// has the output shape.
     ///
     /// # Panics
     ///
@@ -85,8 +85,8 @@ impl Kernels {
         assert!(same, "pool_pair_norm_reduce: an image of another shape, {shape:?}");
         let norms = [maximum, average].map(|sums| Norm::new("pool_pair_norm_reduce", sums, shape));
         let (x, dy) = (x.as_ptr(), dy.as_ptr());
-        // SAFETY: x has the length of the input, dy that of the output and with an image the same, means and sums that of the
-        // channels, and no window is empty.
+        // SAFETY: x has the length of the input, dy that of the output and with an image the same, means and sums that
+        // of the channels, and no window is empty.
         unsafe {
             match image {
                 Some(image) => {

@@ -127,8 +127,8 @@ impl Kernels {
             return;
         }
         let pair = Pair { x: x.as_ptr(), terms, norms, dx, scratch: scratch.as_mut_ptr(), shape };
-        // SAFETY: there are pixels, x and dx have the length of the input, each dy that of the output, the others that of
-        // the channels, and the scratch is long enough. A single pixel has one window, whatever the stride.
+        // SAFETY: there are pixels, x and dx have the length of the input, each dy that of the output, the others that
+        // of the channels, and the scratch is long enough. A single pixel has one window, whatever the stride.
         unsafe {
             if same {
                 dispatch!(self, adjacent(pair: Pair<'_>));
@@ -254,8 +254,8 @@ unsafe fn combine_line<S: Simd, const STRIDE: usize, const PARTIAL: bool>(
         for window in 0..windows {
             let column = window * STRIDE;
             let third = pixel::<S, PARTIAL>(x, column + 2, input, lanes);
-            // Two lines further down: inside of a pass at 16 channels, where the image mostly is in no cache, 13 of 16 ms are
-            // left of the time here (AMD EPYC, Zen 5, `perf`, 2026-12-01).
+            // Two lines further down: inside of a pass at 16 channels, where the image mostly is in no cache, 13 of 16
+            // ms are left of the time here (AMD EPYC, Zen 5, `perf`, 2026-12-01).
             ask_line(x.wrapping_add((column + 2 * input.width) * input.channels));
             let row = row.add(window * REGISTERS * S::LANES);
             S::store(row.add(MAXIMUM * S::LANES), S::max(first[0], S::max(second[0], third[0])));

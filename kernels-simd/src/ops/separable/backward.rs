@@ -19,21 +19,22 @@ use crate::ops::stored::{Source, Stored};
 use crate::ops::stream::{copy, publish};
 use crate::shape::{SeparableShape, divide, divide_up};
 
-/// Weights of products that take about as long as the rows of a depthwise convolution, and ask for nothing on their way but where there is little
-/// else to ask at.
+/// Weights of products that take about as long as the rows of a depthwise convolution, and ask for nothing on their way
+/// but where there is little else to ask at.
 const FEW_WEIGHTS: usize = 256;
 
-/// Multiply-adds of a larger product along which a portion is asked for. Half as many: 1 to 4 % slower for 5×5, as much faster for 3×3
-/// (AMD EPYC, Zen 5, 36 and 72 channels from memory, 2026-11-29).
+/// Multiply-adds of a larger product along which a portion is asked for. Half as many: 1 to 4 % slower for 5×5, as much
+/// faster for 3×3 (AMD EPYC, Zen 5, 36 and 72 channels from memory, 2026-11-29).
 const MULTIPLY_ADDS: usize = 16384;
 
-/// The same for one with few weights where no gradient of weights is computed. The gradient of the input at 16 channels, 32×32, everything in
-/// memory, takes 9.0 µs for 3×3 and 10.9 for 5×5 in place of 13.0 and 15.4, at 8 channels, 28×28, 3.6 and 4.3 in place of 5.4 and 5.1; with half or twice as
-/// many 16 channels gain less. With gradients of weights nothing is gained (AMD EPYC, Zen 5, AVX-512, 2026-11-30).
+/// The same for one with few weights where no gradient of weights is computed. The gradient of the input at 16
+/// channels, 32×32, everything in memory, takes 9.0 µs for 3×3 and 10.9 for 5×5 in place of 13.0 and 15.4, at 8
+/// channels, 28×28, 3.6 and 4.3 in place of 5.4 and 5.1; with half or twice as many 16 channels gain less. With
+/// gradients of weights nothing is gained (AMD EPYC, Zen 5, AVX-512, 2026-11-30).
 const FEW_MULTIPLY_ADDS: usize = 4096;
 
-/// Registers of channels for which a row asks once. Twice for 32 channels: 2 to 3 % faster from memory at 16×16, 3 to 5 % slower in the
-/// cache, and at 7×7 up to 5 % slower (AMD EPYC, Zen 5, 2026-11-29).
+/// Registers of channels for which a row asks once. Twice for 32 channels: 2 to 3 % faster from memory at 16×16, 3 to 5
+/// % slower in the cache, and at 7×7 up to 5 % slower (AMD EPYC, Zen 5, 2026-11-29).
 const FEW_REGISTERS: usize = 2;
 
 impl Kernels {
@@ -91,7 +92,8 @@ impl Kernels {
     }
 }
 
-/// See [`Pass::multiply_adds_of_portion`]: for products that take long, or where there is little else to ask at, of streams that are about equally long.
+/// See [`Pass::multiply_adds_of_portion`]: for products that take long, or where there is little else to ask at, of
+/// streams that are about equally long.
 fn multiply_adds_of_portion(shape: SeparableShape, with_weights: bool) -> Option<usize> {
     match (shape.stride, shape.pointwise().weights() > FEW_WEIGHTS) {
         (1, true) => Some(MULTIPLY_ADDS),
@@ -119,10 +121,11 @@ struct Pass<'a> {
     input_gradient: InputGradient<'a>,
     /// The taps that reach the first two rows of the input, and columns.
     reaches: [Reach; 2],
-    /// One strip of the depthwise convolution's output, later a few rows of the gradient of the input, before the ReLU and, on their way past the
-    /// caches, behind it.
+    /// One strip of the depthwise convolution's output, later a few rows of the gradient of the input, before the ReLU
+    /// and, on their way past the caches, behind it.
     middle: *mut f32,
-    /// Rows of the gradient of the input that are computed together where they go through that buffer, as many as it holds.
+    /// Rows of the gradient of the input that are computed together where they go through that buffer, as many as it
+    /// holds.
     rows_of_gradient: usize,
     /// One strip of the gradient of the output.
     output_gradient: &'a mut [f32],
@@ -130,7 +133,8 @@ struct Pass<'a> {
     sums: &'a mut [f32],
     /// What the next strip will read and write.
     ahead: Ahead,
-    /// Multiply-adds of a product along which a portion of it is asked for; otherwise that is once ahead of the product.
+    /// Multiply-adds of a product along which a portion of it is asked for; otherwise that is once ahead of the
+    /// product.
     multiply_adds_of_portion: Option<usize>,
 }
 
@@ -288,12 +292,14 @@ impl<'a> Pass<'a> {
         let product = self.portions_of_product(rows);
         // Where both gradients are one pass, the last of these is asked for at the rows of the input's.
         let portions_of_weights = if weights { rows * portions_of_row + product + 1 } else { 0 };
-        // At stride 2 a row in pairs asks once, others, and one pass of both gradients, more often than there are portions.
+        // At stride 2 a row in pairs asks once, others, and one pass of both gradients, more often than there are
+        // portions.
         let portions_of_input = input_rows * if shape.stride == 1 { portions_of_row } else { 1 };
         let portions_of_input = match dx {
             None => 0,
-            // What the last rows ask for would not be there in time: both gradients at 16 channels, 32×32, `z` or everything from memory, take 12.5
-            // and 13.9 µs in place of 13.2 and 15.2 for 3×3. Without gradients of weights each portion would be too large (AMD EPYC, Zen 5, 2026-11-30).
+            // What the last rows ask for would not be there in time: both gradients at 16 channels, 32×32, `z` or
+            // everything from memory, take 12.5 and 13.9 µs in place of 13.2 and 15.2 for 3×3. Without gradients of
+            // weights each portion would be too large (AMD EPYC, Zen 5, 2026-11-30).
             Some(_) if weights => portions_of_input.div_ceil(2),
             Some(_) => portions_of_input,
         };
@@ -360,8 +366,8 @@ impl<'a> Pass<'a> {
         let (width, outputs) = (shape.output().width, shape.output_channels);
         let left = shape.depthwise().backward_padding() * channels;
         let ring = self.middle_gradient;
-        // SAFETY: a row of the ring has zeros on both sides of the row of the gradient, and those of a strip are one behind
-        // the other.
+        // SAFETY: a row of the ring has zeros on both sides of the row of the gradient, and those of a strip are one
+        // behind the other.
         unsafe {
             let product = Product {
                 a: dz,
@@ -407,7 +413,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Computes the rows `rows` of the gradient of the input, and with `dw` what they add to that of the depthwise weights.
+    /// Computes the rows `rows` of the gradient of the input, and with `dw` what they add to that of the depthwise
+    /// weights.
     unsafe fn input_rows(
         &mut self,
         rows: Range<usize>,
@@ -418,7 +425,8 @@ impl<'a> Pass<'a> {
         let row = shape.input.width * shape.input.channels;
         let copied = self.copies(target);
         let finish = self.finish(rows.clone(), target);
-        // SAFETY: the rings have the rows that reach these, and the buffer has such rows where it is needed; `dx` has the shape of the input.
+        // SAFETY: the rings have the rows that reach these, and the buffer has such rows where it is needed; `dx` has
+        // the shape of the input.
         unsafe {
             let finished = if let Some(dw) = dw {
                 self.both_gradients(rows.clone(), &finish, dw)
@@ -442,8 +450,8 @@ impl<'a> Pass<'a> {
         target.streams(self.kernels) && !target.is_made_of_lines()
     }
 
-    /// Whether any rows of the gradient of the input can be computed together where both gradients are one pass: they do not go through the buffer, nor
-    /// into sums, which are the same bits without gradients of weights.
+    /// Whether any rows of the gradient of the input can be computed together where both gradients are one pass: they
+    /// do not go through the buffer, nor into sums, which are the same bits without gradients of weights.
     fn is_direct(&mut self, target: &mut SeparableInputGradient<'_>) -> bool {
         let end = End::of(&self.finish(0..0, target), self.kernels.isa().lanes());
         matches!(end, End::Masked { .. })
@@ -468,8 +476,9 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Computes the rows `rows` of the gradient of the input, what they add to that of the depthwise weights, and as much of `finish` as [`End::of`] says;
-    /// returns whether that is all of it. The shape is one that [`Gradients::fit`].
+    /// Computes the rows `rows` of the gradient of the input, what they add to that of the depthwise weights, and as
+    /// much of `finish` as [`End::of`] says; returns whether that is all of it. The shape is one that
+    /// [`Gradients::fit`].
     unsafe fn both_gradients(&mut self, rows: Range<usize>, finish: &Finish<'_>, dw: &mut [f32]) -> bool {
         let SeparableShape { input, stride, .. } = self.shape;
         let end = End::of(finish, self.kernels.isa().lanes());
@@ -487,7 +496,8 @@ impl<'a> Pass<'a> {
         end != End::Bare
     }
 
-    /// Both gradients at those pixels of `rows` whose row and column are `class` behind multiples of the stride; none if no tap reaches them.
+    /// Both gradients at those pixels of `rows` whose row and column are `class` behind multiples of the stride; none
+    /// if no tap reaches them.
     fn gradients<'b>(
         &self,
         class: [usize; 2],

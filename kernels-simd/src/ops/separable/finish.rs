@@ -113,8 +113,9 @@ unsafe fn pixels<S: Simd, E: Element, const RELU: bool, const SUMS: bool, const 
         let step = together * finish.channels;
         let mut at = channel;
         let mut left = finish.pixels / together;
-        // The sums are the same bits then, whether or not gradients of weights are computed in the same pass. All blocks that chains divide are one order.
-        // What is left of the channels behind whole registers always ends here.
+        // The sums are the same bits then, whether or not gradients of weights are computed in the same pass. All
+        // blocks that chains divide are one order. What is left of the channels behind whole registers always ends
+        // here.
         let block = block_of(S::LANES, finish.width, finish.channels).unwrap_or(CHAINS);
         while left > 0 {
             let count = block.min(left);

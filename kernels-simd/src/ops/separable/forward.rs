@@ -29,9 +29,10 @@ pub struct Moments<'a> {
 pub struct SeparableScratch<'a> {
     /// As many as the pass needs or more, of any value unless `reused`.
     pub elements: &'a mut [f32],
-    /// Whether the last that was written to `elements` was written by the same pass over an image of the same shape, and with
-    /// [`preluded`](SeparableInput::preluded) given both times or neither. Then the zeros around images are there already, which take 1 to 5 % of
-    /// the time of small images (AMD EPYC, Zen 5, 8 to 32 channels, 28×28 to 7×7, 2026-11-29).
+    /// Whether the last that was written to `elements` was written by the same pass over an image of the same shape,
+    /// and with [`preluded`](SeparableInput::preluded) given both times or neither. Then the zeros around images are
+    /// there already, which take 1 to 5 % of the time of small images (AMD EPYC, Zen 5, 8 to 32 channels, 28×28 to 7×7,
+    /// 2026-11-29).
     pub reused: bool,
 }
 
@@ -45,25 +46,26 @@ impl<'a> SeparableScratch<'a> {
 /// Pixels whose sums are added up in `f32` before they go to `f64`.
 pub(super) const SUMMED_PIXELS: usize = 1024;
 
-/// So few values of the next strip, a page in single precision, are asked for at the rows of the depthwise convolution, since along the product that follows
-/// they come late. A stage of 16 channels, 32×32, whose images lie here and there in memory takes 5.3 µs in place of 5.7 for 3×3 and 7.4 in place of 8.8 for 5×5,
-/// and in the second cache 4.6 and 6.7 in place of 4.5 and 6.6. Along the product it takes 5.5 and 7.9, with all asked for at once 6.6 and 9.3, and with what is
-/// asked for at the rows, but up to the second cache, 5.6 and 7.6. With more values that was slower: 32 and 64 channels take 1 to 3 % longer, 36 and 72 up to
-/// 16 % (AMD EPYC, Zen 5, AVX-512, 2026-11-30).
+/// So few values of the next strip, a page in single precision, are asked for at the rows of the depthwise convolution,
+/// since along the product that follows they come late. A stage of 16 channels, 32×32, whose images lie here and there
+/// in memory takes 5.3 µs in place of 5.7 for 3×3 and 7.4 in place of 8.8 for 5×5, and in the second cache 4.6 and 6.7
+/// in place of 4.5 and 6.6. Along the product it takes 5.5 and 7.9, with all asked for at once 6.6 and 9.3, and with
+/// what is asked for at the rows, but up to the second cache, 5.6 and 7.6. With more values that was slower: 32 and 64
+/// channels take 1 to 3 % longer, 36 and 72 up to 16 % (AMD EPYC, Zen 5, AVX-512, 2026-11-30).
 const FEW_VALUES: usize = 1024;
 
-/// Channels with fewer are not asked for: at 8, 28×28 and stride 2 a stage takes 3 to 10 % longer for it, on AVX2 up to 20 %. At 16 channels it
-/// takes a sixth less from memory, and a tenth more in the second cache; at stride 1, 14×14, a quarter less for 3×3, and as long for 5×5 and in the
-/// cache (AMD EPYC, Zen 5, 2026-11-30).
+/// Channels with fewer are not asked for: at 8, 28×28 and stride 2 a stage takes 3 to 10 % longer for it, on AVX2 up to
+/// 20 %. At 16 channels it takes a sixth less from memory, and a tenth more in the second cache; at stride 1, 14×14, a
+/// quarter less for 3×3, and as long for 5×5 and in the cache (AMD EPYC, Zen 5, 2026-11-30).
 const FEW_CHANNELS: usize = 16;
 
 impl Kernels {
     /// A separable convolution of one image `x` `[H, W, C]`, after `prelude` and with "same" padding: depthwise with
     /// `depthwise` `[k, k, C]`, then pointwise with `pointwise` `[C, C_out]` and `bias` `[C_out]`. Overwrites `z`
     /// `[H_out, W_out, C_out]`, or with `accumulate` adds to it. `moments`, as [`Kernels::channel_moments`] of the
-    /// final `z`, are added up on the way. `scratch` holds [`SeparableShape::forward_scratch`] elements; with moments and
-    /// [`SeparableShape::streaming_scratch`] elements `z` is stored past the caches, which is faster where it is read when they have no room for
-    /// it any more.
+    /// final `z`, are added up on the way. `scratch` holds [`SeparableShape::forward_scratch`] elements; with moments
+    /// and [`SeparableShape::streaming_scratch`] elements `z` is stored past the caches, which is faster where it is
+    /// read when they have no room for it any more.
     ///
     /// # Panics
     ///
@@ -86,8 +88,9 @@ impl Kernels {
         convolution.run(self, z, moments, scratch);
     }
 
-    /// [`separable`](Self::separable) for training, of an input in either form to a `z` in either form, which is overwritten: `scratch` holds
-    /// [`SeparableShape::streaming_scratch`] elements. The moments are those of `z` before it is rounded.
+    /// [`separable`](Self::separable) for training, of an input in either form to a `z` in either form, which is
+    /// overwritten: `scratch` holds [`SeparableShape::streaming_scratch`] elements. The moments are those of `z` before
+    /// it is rounded.
     ///
     /// # Panics
     ///
@@ -239,7 +242,8 @@ impl<X: Source> Convolution<'_, X> {
     }
 }
 
-/// What a scratch holds: the ring, a strip of the depthwise convolution's output, the sums of the moments, and what is left.
+/// What a scratch holds: the ring, a strip of the depthwise convolution's output, the sums of the moments, and what is
+/// left.
 ///
 /// # Safety
 ///
@@ -273,7 +277,8 @@ fn destination<Z: Target>(
     }
 }
 
-/// What is asked for at the rows of a strip or along its product: the rows of `x` that are read for `rows` more rows of the output, from row `first` on.
+/// What is asked for at the rows of a strip or along its product: the rows of `x` that are read for `rows` more rows of
+/// the output, from row `first` on.
 fn input_ahead<X: Source>(x: X, shape: SeparableShape, first: usize, rows: usize) -> (Option<Ahead>, Along) {
     let row = shape.input.width * shape.input.channels;
     let len = rows * shape.stride * row;
@@ -298,7 +303,8 @@ pub(super) fn add(target: &mut [f64], values: &[f32]) {
 ///
 /// # Safety
 ///
-/// `x` is the image of the shape and has the rows, `prelude` fits it, and the ring has rows of [`SeparableShape::ring_row`] elements.
+/// `x` is the image of the shape and has the rows, `prelude` fits it, and the ring has rows of
+/// [`SeparableShape::ring_row`] elements.
 pub(super) unsafe fn prelude_rows<X: Source>(
     kernels: Kernels,
     x: X,
@@ -318,9 +324,10 @@ pub(super) unsafe fn prelude_rows<X: Source>(
     }
 }
 
-/// Widths of a row of the image, in columns of its border, up to which taps beyond its ends are left out: microseconds of a forward stage with them and without, AVX-512
-/// and AVX2, 5×5 with dilation 2 at 64 channels, 8×8, 2.99 and 2.77, 5.5 and 5.1; at 16 channels, 32×32, 6.4 and 6.1, 11.4 and 10.9; but 3×3 at 8 channels,
-/// 28×28, 1.77 and 1.85, 2.67 and 2.76 (AMD EPYC, Zen 5, 2026-12-01).
+/// Widths of a row of the image, in columns of its border, up to which taps beyond its ends are left out: microseconds
+/// of a forward stage with them and without, AVX-512 and AVX2, 5×5 with dilation 2 at 64 channels, 8×8, 2.99 and 2.77,
+/// 5.5 and 5.1; at 16 channels, 32×32, 6.4 and 6.1, 11.4 and 10.9; but 3×3 at 8 channels, 28×28, 1.77 and 1.85, 2.67
+/// and 2.76 (AMD EPYC, Zen 5, 2026-12-01).
 const CLIPPED_WIDTH: usize = 16;
 
 /// Computes the rows `rows` of the output of the depthwise convolution from those in the ring.

@@ -1,13 +1,15 @@
 //! Both gradients of the depthwise convolution in one pass.
 //!
-//! An element of the gradient of the output goes to a pixel of the input with the weight of a tap, and with the pixel to the gradient of that tap.
-//! Loaded once for both it is worth two multiply-adds, and what the end of the pixel's gradient needs is in registers: at 16 channels, 32×32, both
-//! gradients of a stage take 11.1 µs in place of 11.5 for 3×3 and 17.1 in place of 18.0 for 5×5, at 64 channels, 8×8, 6.2 in place of 6.75 with AVX-512; with
-//! AVX2 19.5 in place of 23.5, 30.9 in place of 37.3, and 11.4 in place of 12.5 (AMD EPYC, Zen 5, 2026-11-30).
+//! An element of the gradient of the output goes to a pixel of the input with the weight of a tap, and with the pixel
+//! to the gradient of that tap. Loaded once for both it is worth two multiply-adds, and what the end of the pixel's
+//! gradient needs is in registers: at 16 channels, 32×32, both gradients of a stage take 11.1 µs in place of 11.5 for
+//! 3×3 and 17.1 in place of 18.0 for 5×5, at 64 channels, 8×8, 6.2 in place of 6.75 with AVX-512; with AVX2 19.5 in
+//! place of 23.5, 30.9 in place of 37.3, and 11.4 in place of 12.5 (AMD EPYC, Zen 5, 2026-11-30).
 //!
-//! At stride 2 the pixels of every second row and column are reached by the same taps, as at stride 1 all are: four such passes, or one where dilation 2 leaves
-//! the others without any. With 32 channels, 32×32, both gradients of a stage take 9.9 in place of 11.7 µs for 3×3, 7.4 in place of 11.2 with dilation 2, and
-//! 12.3 and 10.3 in place of 14.5 and 14.1 for 5×5 with AVX-512 (the same processor and day).
+//! At stride 2 the pixels of every second row and column are reached by the same taps, as at stride 1 all are: four
+//! such passes, or one where dilation 2 leaves the others without any. With 32 channels, 32×32, both gradients of a
+//! stage take 9.9 in place of 11.7 µs for 3×3, 7.4 in place of 11.2 with dilation 2, and 12.3 and 10.3 in place of 14.5
+//! and 14.1 for 5×5 with AVX-512 (the same processor and day).
 
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -24,8 +26,8 @@ use crate::ops::ring::PaddedRows;
 use crate::ops::stored::{Element, Stored};
 use crate::shape::{SeparableShape, divide};
 
-/// Rows of the gradient of the input and what they add to that of the taps, of pixels that the same taps reach: at stride 1 all of them, otherwise those in
-/// every `step`-th row and column.
+/// Rows of the gradient of the input and what they add to that of the taps, of pixels that the same taps reach: at
+/// stride 1 all of them, otherwise those in every `step`-th row and column.
 pub(super) struct Gradients<'a> {
     pub channels: usize,
     /// Such rows.
@@ -127,8 +129,9 @@ impl Gradients<'_> {
     }
 }
 
-/// `patterns!(pattern => name: stride, rows, columns, step, spread, chains, twice; …)`: a function for each stride, number of columns of taps and of rows at
-/// most, distance between them, and whether pixels are pairs, see [`row_of_taps`], and one that finds it. In a single function the compiler runs out of registers.
+/// `patterns!(pattern => name: stride, rows, columns, step, spread, chains, twice; …)`: a function for each stride,
+/// number of columns of taps and of rows at most, distance between them, and whether pixels are pairs, see
+/// [`row_of_taps`], and one that finds it. In a single function the compiler runs out of registers.
 macro_rules! patterns {
     ($($pattern:pat => $name:ident: $stride:literal, $rows:literal, $columns:literal, $step:literal, $spread:literal, $chains:literal,
        $twice:literal;)*) => {
@@ -161,8 +164,10 @@ macro_rules! patterns {
             ///
             /// # Safety
             ///
-            /// They [`fit`](Self::fit), and the taps are those that reach such pixels. The pointers cover all rows and windows, of which are stored at most as many rows as the rings have slots, and the taps,
-            /// and what is written is not read as anything else. The end is [`Bare`](End::Bare), or that [`of`](End::of) `finish`, which covers the rows, too, and the registers of `kernels`; at stride 2 it is [`Masked`](End::Masked).
+            /// They [`fit`](Self::fit), and the taps are those that reach such pixels. The pointers cover all rows and
+            /// windows, of which are stored at most as many rows as the rings have slots, and the taps, and what is
+            /// written is not read as anything else. The end is [`Bare`](End::Bare), or that [`of`](End::of) `finish`,
+            /// which covers the rows, too, and the registers of `kernels`; at stride 2 it is [`Masked`](End::Masked).
             pub unsafe fn compute(&self, kernels: Kernels, ahead: &mut Ahead) {
                 let these = self;
                 // SAFETY: promised by the caller.
@@ -192,9 +197,11 @@ patterns! {
     _ => five_strided: 2, 5, 5, 1, 1, 1, false;
 }
 
-/// The width of a row up to which taps beyond its ends, where there are zeros, are left out, by the columns of these. Microseconds of both gradients of a stage with them
-/// and without, AVX-512 and AVX2: 5×5 with dilation 2 at 64 channels, 8×8, 6.5 and 6.0, 11.8 and 10.9, at 16 channels, 32×32, 15.7 and 14.9, 28.0 and 27.2;
-/// 5×5 at 32 channels, 16×16, 9.6 and 9.3, 17.9 and 17.5; but 3×3 6.9 and 7.0, 12.7 and 12.7, at 16 channels, 32×32, 9.3 and 9.2, 16.4 and 17.0 (AMD EPYC, Zen 5, 2026-12-01).
+/// The width of a row up to which taps beyond its ends, where there are zeros, are left out, by the columns of these.
+/// Microseconds of both gradients of a stage with them and without, AVX-512 and AVX2: 5×5 with dilation 2 at 64
+/// channels, 8×8, 6.5 and 6.0, 11.8 and 10.9, at 16 channels, 32×32, 15.7 and 14.9, 28.0 and 27.2; 5×5 at 32 channels,
+/// 16×16, 9.6 and 9.3, 17.9 and 17.5; but 3×3 6.9 and 7.0, 12.7 and 12.7, at 16 channels, 32×32, 9.3 and 9.2, 16.4 and
+/// 17.0 (AMD EPYC, Zen 5, 2026-12-01).
 const fn clipped_width(columns: usize) -> usize {
     if columns == 1 { 8 } else { 32 }
 }
@@ -274,7 +281,8 @@ unsafe fn ends<
     }
 }
 
-/// All rows of one register, `P` pixels or pairs of them at a time. `x_before` is the input ahead of the prelude, for `SUM`.
+/// All rows of one register, `P` pixels or pairs of them at a time. `x_before` is the input ahead of the prelude, for
+/// `SUM`.
 #[inline(always)]
 unsafe fn rows<
     S: Simd,
@@ -455,9 +463,9 @@ struct Taps {
     lanes: usize,
 }
 
-/// Adds what one row of taps contributes to `P` pixels, and these to the gradients of the taps, without what is before the `FIRST` or behind the `LAST` pixels of a row. Pixels
-/// are `STEP` and taps `SPREAD` places apart. Pixels go to
-/// `N` sums of each tap by turns: three taps at a place are fewer than what an addition waits for the one before.
+/// Adds what one row of taps contributes to `P` pixels, and these to the gradients of the taps, without what is before
+/// the `FIRST` or behind the `LAST` pixels of a row. Pixels are `STEP` and taps `SPREAD` places apart. Pixels go to `N`
+/// sums of each tap by turns: three taps at a place are fewer than what an addition waits for the one before.
 #[inline(always)]
 unsafe fn row_of_taps<
     S: Simd,

@@ -12,8 +12,9 @@ pub struct SeparableInput<'a> {
     pub x: Stored<'a>,
     /// The pass through which it is read.
     pub prelude: Prelude<'a>,
-    /// What that pass makes of `x`, if it is there, as where several convolutions read one image; it is then read wherever the pass would be run. It is
-    /// not checked against `x`, of which the backward pass may read the mask of a ReLU.
+    /// What that pass makes of `x`, if it is there, as where several convolutions read one image; it is then read
+    /// wherever the pass would be run. It is not checked against `x`, of which the backward pass may read the mask of a
+    /// ReLU.
     pub preluded: Option<Preluded<'a>>,
 }
 
@@ -24,8 +25,8 @@ impl<'a> SeparableInput<'a> {
     }
 }
 
-/// An image after its prelude, as [`Kernels::prelude`](crate::Kernels::prelude) makes it with as many columns of zeros on the left and
-/// on the right, and no rows of them.
+/// An image after its prelude, as [`Kernels::prelude`](crate::Kernels::prelude) makes it with as many columns of zeros
+/// on the left and on the right, and no rows of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Preluded<'a> {
     /// `[H, W + 2·border, C]`.

@@ -71,7 +71,8 @@ pub struct SeparableInputGradient<'a> {
 }
 
 impl SeparableInputGradient<'_> {
-    /// Whether the gradient is stored past the caches: with the sums for a batch norm it is read when the whole batch is done.
+    /// Whether the gradient is stored past the caches: with the sums for a batch norm it is read when the whole batch
+    /// is done.
     pub(super) fn streams(&self, kernels: Kernels) -> bool {
         self.sums.is_some() && !self.accumulate && (can_copy(kernels) || self.is_made_of_lines())
     }

@@ -161,7 +161,8 @@ unsafe fn add_products(sums: __m256i, x: __m256i, w: __m256i) -> __m256i {
     }
 }
 
-/// The eight sums of the channels from `FIRST` on, rescaled, added to the elements `before` and limited to those of 8 bits.
+/// The eight sums of the channels from `FIRST` on, rescaled, added to the elements `before` and limited to those of 8
+/// bits.
 ///
 /// # Safety
 ///

@@ -1,4 +1,5 @@
-//! Dense convolutions: the elements under the windows of a few pixels are laid side by side, and multiplied by all weights.
+//! Dense convolutions: the elements under the windows of a few pixels are laid side by side, and multiplied by all
+//! weights.
 
 use super::{Columns, Dot, GROUP, Group, LANES, PIXELS, Prepared, Space, Tile, low};
 use crate::ops::int8::{ChannelFactors, Int8Input, Int8Part, Int8Target};
@@ -145,8 +146,8 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Writes the elements of `count` output pixels from `pixel`, the next one, on, each filled up to whole groups; the last is
-    /// repeated up to `P`.
+    /// Writes the elements of `count` output pixels from `pixel`, the next one, on, each filled up to whole groups; the
+    /// last is repeated up to `P`.
     ///
     /// # Safety
     ///

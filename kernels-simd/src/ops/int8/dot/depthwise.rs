@@ -92,7 +92,8 @@ impl Window<'_> {
         }
     }
 
-    /// Computes `channels` of the output columns `columns`, whose windows of `K × K` taps, in `GROUPS` groups, are inside.
+    /// Computes `channels` of the output columns `columns`, whose windows of `K × K` taps, in `GROUPS` groups, are
+    /// inside.
     ///
     /// # Safety
     ///
@@ -117,8 +118,8 @@ impl Window<'_> {
         let last = (columns.len() - 1) * stride * all;
         assert!(last + (K - 1) * (row + tap) + first + count <= windows.len() && groups.len() == GROUPS);
         let y = &mut y[columns.start * all..columns.end * all];
-        // SAFETY: the last window ends inside of `x`, as just asserted, and `y` has all channels of each column; the groups are
-        // prepared, and the processor is the caller's promise.
+        // SAFETY: the last window ends inside of `x`, as just asserted, and `y` has all channels of each column; the
+        // groups are prepared, and the processor is the caller's promise.
         unsafe {
             let mut weights = [D::load(&groups[0]); GROUPS];
             for (weights, group) in weights.iter_mut().zip(groups) {

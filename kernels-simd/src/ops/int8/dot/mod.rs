@@ -1,10 +1,10 @@
-//! Convolutions by the processor's instruction for sums of four products of 8-bit integers, VNNI of AVX-512 or SDOT of NEON, or where
-//! it is missing by those for products of 16 bits.
+//! Convolutions by the processor's instruction for sums of four products of 8-bit integers, VNNI of AVX-512 or SDOT of
+//! NEON, or where it is missing by those for products of 16 bits.
 //!
-//! Weights are rows of all output channels. Four rows at a time are interleaved channel by channel, once for all pixels. A dense
-//! convolution multiplies them by four elements of a pixel, the same for all channels, and a depthwise one by four pixels that
-//! are interleaved the same way. Elements go in as they are; what the zero of the source adds to a sum is known beforehand, since
-//! it is the zero times the sum of the channel's weights.
+//! Weights are rows of all output channels. Four rows at a time are interleaved channel by channel, once for all
+//! pixels. A dense convolution multiplies them by four elements of a pixel, the same for all channels, and a depthwise
+//! one by four pixels that are interleaved the same way. Elements go in as they are; what the zero of the source adds
+//! to a sum is known beforehand, since it is the zero times the sum of the channel's weights.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -47,21 +47,23 @@ const SLACK: usize = 64;
 #[cfg_attr(target_arch = "aarch64", repr(C, align(32)))]
 struct Group([i8; GROUP * LANES]);
 
-/// The instruction. All of it asks for the processor to have it and for valid pointers. What is called with it is inlined: closures that
-/// go to functions of `core` are not always, and then lack the instruction set.
+/// The instruction. All of it asks for the processor to have it and for valid pointers. What is called with it is
+/// inlined: closures that go to functions of `core` are not always, and then lack the instruction set.
 trait Dot: Copy {
     /// What holds a [`Group`].
     type Vector: Copy;
     /// What holds [`LANES`] sums.
     type Sums: Copy;
-    /// Added to elements before they are multiplied: 128 if the instruction takes unsigned ones, which is the highest bit flipped.
+    /// Added to elements before they are multiplied: 128 if the instruction takes unsigned ones, which is the highest
+    /// bit flipped.
     const OFFSET: i32;
     /// Pixels whose sums, with a group of weights, fit the registers.
     const PIXELS: usize;
 
     unsafe fn load(group: *const Group) -> Self::Vector;
     unsafe fn store(group: *mut Group, vector: Self::Vector);
-    /// The first `count` elements of four rows channel by channel, and any values for those that are missing; `1..=LANES`.
+    /// The first `count` elements of four rows channel by channel, and any values for those that are missing;
+    /// `1..=LANES`.
     unsafe fn interleave(rows: [*const i8; GROUP], count: usize) -> Self::Vector;
     /// The larger of each element and `low`, with the offset.
     unsafe fn read(vector: Self::Vector, low: i8) -> Self::Vector;
@@ -77,8 +79,8 @@ trait Dot: Copy {
     unsafe fn write(sums: Self::Sums, tile: &Tile, y: *mut i8, count: usize, zero: i8, accumulate: bool);
 }
 
-/// What a kernel prepares of its weights, with the first row that it computes, and elements of pixels that are multiplied
-/// next. It belongs to one call of a kernel, all of whose rows have the same weights.
+/// What a kernel prepares of its weights, with the first row that it computes, and elements of pixels that are
+/// multiplied next. It belongs to one call of a kernel, all of whose rows have the same weights.
 pub(super) struct Space {
     dense: Prepared<DENSE_GROUPS>,
     depthwise: Prepared<DEPTHWISE_GROUPS>,

@@ -37,8 +37,8 @@ impl Quad for Sdot {
     }
     #[inline(always)]
     unsafe fn add(mut sums: int32x4_t, x: int8x16_t, w: int8x16_t) -> int32x4_t {
-        // SAFETY: the processor is the caller's promise, and the instruction, which has no function that is stable, reads and
-        // writes these registers alone.
+        // SAFETY: the processor is the caller's promise, and the instruction, which has no function that is stable,
+        // reads and writes these registers alone.
         unsafe {
             asm!(
                 ".arch_extension dotprod",

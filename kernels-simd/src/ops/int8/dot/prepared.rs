@@ -41,8 +41,8 @@ impl<const GROUPS: usize> Prepared<GROUPS> {
         LANES * if tiles < MAX_TILES { tiles } else { MAX_TILES }
     }
 
-    /// Prepares the weights of `channels`, of which there are as many as fit; `row` returns each row of weights of all channels, and
-    /// `factors` has a bias only, or a bias or none and the others.
+    /// Prepares the weights of `channels`, of which there are as many as fit; `row` returns each row of weights of all
+    /// channels, and `factors` has a bias only, or a bias or none and the others.
     ///
     /// # Safety
     ///
@@ -64,8 +64,8 @@ impl<const GROUPS: usize> Prepared<GROUPS> {
             (self.tiles.as_mut_ptr().cast(), self.groups.as_mut_ptr().cast());
         for (index, first) in channels.clone().step_by(LANES).enumerate() {
             let of_tile = first..channels.end.min(first + LANES);
-            // SAFETY: rows are sliced to the channels that are read of them, so many tiles and groups fit, and the processor is the
-            // caller's promise.
+            // SAFETY: rows are sliced to the channels that are read of them, so many tiles and groups fit, and the
+            // processor is the caller's promise.
             unsafe {
                 let mut sums = D::sums(&[0; LANES]);
                 for group in 0..self.depth {
@@ -88,7 +88,8 @@ impl<const GROUPS: usize> Prepared<GROUPS> {
     pub(super) fn tiles(&self) -> impl Iterator<Item = (usize, usize, &[Group], &Tile)> {
         let (tiles, groups): (*const Tile, *const Group) = (self.tiles.as_ptr().cast(), self.groups.as_ptr().cast());
         self.channels.clone().step_by(LANES).enumerate().map(move |(index, first)| {
-            // SAFETY: the tiles of these channels, and as many groups of each, are prepared, and nobody writes to them meanwhile.
+            // SAFETY: the tiles of these channels, and as many groups of each, are prepared, and nobody writes to them
+            // meanwhile.
             let (groups, tile) =
                 unsafe { (slice::from_raw_parts(groups.add(index * self.depth), self.depth), &*tiles.add(index)) };
             (first, LANES.min(self.channels.end - first), groups, tile)

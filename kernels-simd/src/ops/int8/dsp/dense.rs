@@ -140,7 +140,8 @@ impl Run<'_> {
         }
     }
 
-    /// Widens weights, rows of all output channels, and makes pairs of rows; what is missing in the last four rows is 0.
+    /// Widens weights, rows of all output channels, and makes pairs of rows; what is missing in the last four rows is
+    /// 0.
     fn widen(&self, weights: &[i8], rows: usize, widened: &mut Widened) {
         let (outputs, (first, count)) = (self.shape.output_channels, self.channels);
         let whole = if count == QUAD { rows / QUAD } else { 0 };
@@ -261,9 +262,9 @@ unsafe extern "C" fn widen(weights: *const i8, outputs: usize, to: *mut [u32; 2 
     )
 }
 
-/// A function that adds the products of groups of four input channels at `x` to the sums of each pixel, or to `start`. `zero`
-/// is added to both halves of elements, then the given lines are executed, and then they are multiplied. `to_next` leads from
-/// the end of a pixel's elements to the next pixel, and `again` are the weights.
+/// A function that adds the products of groups of four input channels at `x` to the sums of each pixel, or to `start`.
+/// `zero` is added to both halves of elements, then the given lines are executed, and then they are multiplied.
+/// `to_next` leads from the end of a pixel's elements to the next pixel, and `again` are the weights.
 macro_rules! multiply_add {
     ($name:ident, $start:literal, [$($line:literal),*]) => {
         /// # Safety

@@ -91,7 +91,8 @@ impl Row<'_> {
         }
     }
 
-    /// Element of the image under the window of an output, at the first row of taps that lies inside and the given column of taps.
+    /// Element of the image under the window of an output, at the first row of taps that lies inside and the given
+    /// column of taps.
     fn at(&self, column: usize, j: usize) -> usize {
         let SeparableShape { input, stride, dilation, .. } = *self.shape;
         let border = self.shape.padding().left;
@@ -137,7 +138,8 @@ impl Row<'_> {
         }
     }
 
-    /// The same for outputs whose windows have the same columns of taps inside the image: `TAPS` or, if that is 0, any number.
+    /// The same for outputs whose windows have the same columns of taps inside the image: `TAPS` or, if that is 0, any
+    /// number.
     fn add_windows<const TAPS: usize>(
         &self,
         widened: &Taps,

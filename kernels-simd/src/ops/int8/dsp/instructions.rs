@@ -1,4 +1,5 @@
-//! Instructions of the DSP extension, and unaligned words. Halves of a word are 16 bits, bytes are signed; the low ones come first.
+//! Instructions of the DSP extension, and unaligned words. Halves of a word are 16 bits, bytes are signed; the low ones
+//! come first.
 
 use core::arch::asm;
 
@@ -56,7 +57,8 @@ pub(super) fn largest_bytes(a: u32, b: u32) -> u32 {
     d
 }
 
-/// `value / 2^shift + addend`, the quotient rounded half up, and the nearest number of 8 bits to that. `shift` is 1 or more.
+/// `value / 2^shift + addend`, the quotient rounded half up, and the nearest number of 8 bits to that. `shift` is 1 or
+/// more.
 #[inline(always)]
 pub(super) fn finish(value: u32, shift: u32, addend: i32) -> u32 {
     let d;

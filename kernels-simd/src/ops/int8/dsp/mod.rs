@@ -1,9 +1,9 @@
-//! The bodies for Cortex-M with the DSP extension (M4, M7, M33): registers of 32 bits that hold four elements or two numbers of 16
-//! bits, by inline assembly. What they are written for is few instructions and little code.
+//! The bodies for Cortex-M with the DSP extension (M4, M7, M33): registers of 32 bits that hold four elements or two
+//! numbers of 16 bits, by inline assembly. What they are written for is few instructions and little code.
 //!
-//! Sums are exact whatever their order. A product of a sum with a [`Factor`] is rounded by one shift: half up, which
-//! is half away from zero wherever no negative product lies half way. Factors of which that is not sure take the way over 64
-//! bits that every other processor takes.
+//! Sums are exact whatever their order. A product of a sum with a [`Factor`] is rounded by one shift: half up, which is
+//! half away from zero wherever no negative product lies half way. Factors of which that is not sure take the way over
+//! 64 bits that every other processor takes.
 
 mod dense;
 mod depthwise;

@@ -65,14 +65,15 @@ pub(in crate::ops::int8) fn avg_pool(_: Kernels, x: &[i8], y: &mut [i8], shape: 
     each_window(x, y, shape, rescale, inside, mean, one);
 }
 
-/// Whether the mean of as many integers is never half way between two, so that it is rounded half up; and whether a part of as many has
-/// 31 bits.
+/// Whether the mean of as many integers is never half way between two, so that it is rounded half up; and whether a
+/// part of as many has 31 bits.
 const fn is_never_half_way(count: usize) -> bool {
     count % 2 == 1 && count > 1
 }
 
-/// One part of `count`, in units of 2^-32, and what is added to means in units of 2^-16: a half, and the source's zero taken off. What
-/// is lost of a sum is less than 2^-16 of its mean and 2^-16, less than what it is away from being half way.
+/// One part of `count`, in units of 2^-32, and what is added to means in units of 2^-16: a half, and the source's zero
+/// taken off. What is lost of a sum is less than 2^-16 of its mean and 2^-16, less than what it is away from being half
+/// way.
 const fn parts(count: usize, rescale: Rescale) -> (u32, u32) {
     (divide(u32::MAX as usize, count) as u32, (0x8000 - ((rescale.source_zero as i32) << 16)) as u32)
 }
@@ -114,7 +115,8 @@ struct Distances {
 /// From elements of windows of three columns, `pixel` apart, in rows `row` apart, to elements of neighbouring outputs.
 type Function = unsafe extern "C" fn(x: *const i8, y: *mut i8, pixel: usize, row: usize, distances: Distances);
 
-/// A [`Function`]: lines for the start of a window, for each of its pixels from where the first load is, and for its end.
+/// A [`Function`]: lines for the start of a window, for each of its pixels from where the first load is, and for its
+/// end.
 macro_rules! windows {
     ($name:ident, [$($start:literal),*], $pixel:literal, [$($end:literal),*]) => {
         /// # Safety
@@ -254,8 +256,9 @@ impl Pixels {
     }
 }
 
-/// Writes what `inside` says for windows of three columns inside the image, if it says something for that many pixels, and
-/// `quad` of each other window; or `one` of each channel, rescaled, where there are fewer than four, or a window has too many pixels.
+/// Writes what `inside` says for windows of three columns inside the image, if it says something for that many pixels,
+/// and `quad` of each other window; or `one` of each channel, rescaled, where there are fewer than four, or a window
+/// has too many pixels.
 #[inline(always)]
 fn each_window(
     x: &[i8],

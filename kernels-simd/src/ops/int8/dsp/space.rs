@@ -11,7 +11,8 @@ pub(super) const CHUNK: usize = 64;
 /// The sums of four output channels of pixels.
 pub(super) type Sums = [[i32; QUAD]; PIXELS];
 
-/// Widened weights of four output channels: for each four input channels, 0 and 2 for every output channel, then 1 and 3.
+/// Widened weights of four output channels: for each four input channels, 0 and 2 for every output channel, then 1 and
+/// 3.
 pub(super) type Widened = [[u32; 2 * QUAD]; CHUNK / QUAD];
 
 /// Made once for a kernel call.

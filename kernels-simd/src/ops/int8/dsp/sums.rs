@@ -75,7 +75,8 @@ unsafe fn write_exact(sums: &[[i32; QUAD]], channel: usize, factor: Factor, elem
     }
 }
 
-/// A function that writes four channels whose products are rounded half up: the last bit that is shifted out is the carry. The given lines load what is added to r12, if it is not `zero`.
+/// A function that writes four channels whose products are rounded half up: the last bit that is shifted out is the
+/// carry. The given lines load what is added to r12, if it is not `zero`.
 macro_rules! write_four {
     ($name:ident, $a:literal, $b:literal, $c:literal, $d:literal) => {
         /// # Safety
@@ -136,7 +137,8 @@ macro_rules! write_four {
 write_four!(write_four, "", "", "", "");
 write_four!(add_four, "ldrsb r12, [r1]", "ldrsb r12, [r1, #1]", "ldrsb r12, [r1, #2]", "ldrsb r12, [r1, #3]");
 
-/// Whether no product of a sum lies half way between two integers, and all of what is left has more than 32 bits behind the point.
+/// Whether no product of a sum lies half way between two integers, and all of what is left has more than 32 bits behind
+/// the point.
 fn is_rounded_half_up(factor: Factor) -> bool {
     let (multiplier, shift) = (factor.multiplier, u32::from(factor.shift));
     // Half way is an odd multiple of 2^(shift − 1), and no sum has more than 31 zeros at its end.

@@ -114,8 +114,8 @@ fn finish(factors: &ChannelFactors<'_>, first: usize, count: usize, sums: &[i32;
 /// Neighbouring pixels of a row whose sums are kept together, so that weights are widened once for all of them.
 const PIXELS: usize = 4;
 
-/// Nothing here is particular to an instruction set: the loops over [`LANES`] are left to the compiler, for each of them. What
-/// it makes of them is exact, whatever it is.
+/// Nothing here is particular to an instruction set: the loops over [`LANES`] are left to the compiler, for each of
+/// them. What it makes of them is exact, whatever it is.
 #[inline(always)]
 unsafe fn dense_body<S: Simd>(
     parts: &[Int8Part<'_>],
@@ -165,8 +165,8 @@ fn pixels<const P: usize>(
     }
 }
 
-/// Adds the products under the windows of output pixels to the sums of the output channels from `first` on: `WHOLE` [`LANES`],
-/// or those that are left.
+/// Adds the products under the windows of output pixels to the sums of the output channels from `first` on: `WHOLE`
+/// [`LANES`], or those that are left.
 #[inline(always)]
 fn add_window<const P: usize, const WHOLE: bool>(
     part: &Int8Part<'_>,
@@ -238,8 +238,8 @@ unsafe fn depthwise_row_body<S: Simd>(
     }
 }
 
-/// Adds the products under the window of an output pixel to the sums of `count` channels from `first` on. Taps outside of the
-/// image read a 0.
+/// Adds the products under the window of an output pixel to the sums of `count` channels from `first` on. Taps outside
+/// of the image read a 0.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn add_taps(

@@ -28,7 +28,8 @@ impl Space {
     }
 }
 
-/// Channels whose sums are kept at a time: the lanes of a wide register, or what a few registers of one number each hold.
+/// Channels whose sums are kept at a time: the lanes of a wide register, or what a few registers of one number each
+/// hold.
 const LANES: usize = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { 16 } else { 4 };
 
 /// The body of [`Kernels::int8_rescale`].
