@@ -38,8 +38,8 @@ typedef enum DartsStatus {
 } DartsStatus;
 
 /**
- * A network that has been checked, in memory of the caller's. It may be copied, and need not be released; it refers to the bytes of the
- * model file, which have to stay where they are.
+ * A network that has been checked, in memory of the caller's. It may be copied, and need not be released; it refers to
+ * the bytes of the model file, which have to stay where they are.
  */
 typedef struct DartsNetwork {
   /**
@@ -57,7 +57,8 @@ extern "C" {
  *
  * # Safety
  *
- * `model` must point to that many bytes, which stay unchanged as long as the network is used, and `network` to room for one.
+ * `model` must point to that many bytes, which stay unchanged as long as the network is used, and `network` to room
+ * for one.
  */
 enum DartsStatus darts_open(struct DartsNetwork *network,
                             const uint8_t *model,
@@ -100,14 +101,14 @@ size_t darts_workspace_len(const struct DartsNetwork *network);
 size_t darts_classes(const struct DartsNetwork *network);
 
 /**
- * Computes the logits of an image of pixels of a byte each, row by row, the channels of a pixel side by side. Normalisation is part of it.
- * The lengths are numbers of elements, as the functions above tell them; the workspace may be longer. `input` may be null where its length
- * is 0. What is in `input` and `workspace` is overwritten.
+ * Computes the logits of an image of pixels of a byte each, row by row, the channels of a pixel side by side.
+ * Normalisation is part of it. The lengths are numbers of elements, as the functions above tell them; the workspace
+ * may be longer. `input` may be null where its length is 0. What is in `input` and `workspace` is overwritten.
  *
  * # Safety
  *
- * `network` must be one that `darts_open` has made, each pointer must point to as many elements as its length says, and what is written may
- * not overlap anything else.
+ * `network` must be one that `darts_open` has made, each pointer must point to as many elements as its length says,
+ * and what is written may not overlap anything else.
  */
 enum DartsStatus darts_classify(const struct DartsNetwork *network,
                                 const uint8_t *pixels,
