@@ -101,7 +101,8 @@ pub(crate) const fn divide(a: usize, b: usize) -> usize {
 
 /// The same, rounded up.
 pub(crate) const fn divide_up(a: usize, b: usize) -> usize {
-    divide(a + b - 1, b)
+    let quotient = divide(a, b);
+    if quotient * b < a { quotient + 1 } else { quotient }
 }
 
 /// Whether the sizes are positive where they have to be and their products fit `usize`, so that the other functions
@@ -339,11 +340,14 @@ impl SeparableShape {
         let (Some(height), Some(width)) = (input.height.checked_add(border), input.width.checked_add(border)) else {
             return false;
         };
+        let most_channels = if input.channels > output_channels { input.channels } else { output_channels };
+        let (Some(rows), Some(row)) = (height.checked_add(2), width.checked_mul(most_channels)) else { return false };
+        let Some(row) = row.checked_add(LINE) else { return false };
         is_sane(
             &[input.channels, output_channels],
             &[
-                &[height, width, input.channels],
-                &[height, width, output_channels],
+                // No scratch is longer: its parts are rows of whole lines, no more of them than so many images have.
+                &[8, rows, row],
                 &[kernel, kernel, input.channels],
                 &[input.channels, output_channels],
             ],
@@ -366,13 +370,18 @@ impl SeparableShape {
     const fn rows_of(&self, pixels: usize) -> usize {
         let ImageShape { height, width, .. } = self.output();
         let rows = if width == 0 { 1 } else { pixels.div_ceil(width) };
-        if rows < height || height == 0 { rows } else { height }
+        match height {
+            0 => 1,
+            _ if rows < height => rows,
+            _ => height,
+        }
     }
     /// Elements of a strip of `rows` output rows with `channels` channels, whole lines.
     pub(crate) const fn strip_len(&self, rows: usize, channels: usize) -> usize {
         (rows * self.output().width * channels).next_multiple_of(LINE)
     }
-    /// Elements for a strip of the depthwise output, or later for a row of the gradient of the input.
+    /// Elements for a strip of the depthwise output, or later for rows of the gradient of the input,
+    /// at least one.
     pub(crate) const fn backward_buffer(&self) -> usize {
         let strip = self.strip_len(self.backward_strip_rows(), self.input.channels);
         let row = (self.input.width * self.input.channels).next_multiple_of(LINE);

@@ -563,20 +563,7 @@ fn an_image_without_pixels_has_an_output_without_pixels() {
 fn a_wrong_length_panics_with_the_shape() {
     let input = ImageShape::new(2, 2, 1);
     let shape = SeparableShape { input, kernel: 3, stride: 1, dilation: 1, output_channels: 1 };
-    let mut scratch = vec![0.0; shape.forward_scratch() - 1];
-    let (x, w, mut z) = ([0.0; 4], [0.0; 9], [0.0; 4]);
-    Kernels::detect().separable(
-        &x,
-        shape,
-        Prelude::Copy,
-        &w,
-        &[0.0],
-        None,
-        &mut z,
-        false,
-        None,
-        SeparableScratch::new(&mut scratch),
-    );
+    separable_of(shape, &mut vec![0.0; shape.forward_scratch() - 1]);
 }
 
 #[test]
@@ -584,17 +571,21 @@ fn a_wrong_length_panics_with_the_shape() {
 fn a_kernel_that_no_padding_centres_is_refused() {
     let input = ImageShape::new(2, 2, 1);
     let shape = SeparableShape { input, kernel: 2, stride: 1, dilation: 1, output_channels: 1 };
-    let (x, w, mut z) = ([0.0; 4], [0.0; 4], [0.0; 4]);
-    Kernels::detect().separable(
-        &x,
-        shape,
-        Prelude::Copy,
-        &w,
-        &[0.0],
-        None,
-        &mut z,
-        false,
-        None,
-        SeparableScratch::new(&mut [0.0; 1000]),
-    );
+    separable_of(shape, &mut [0.0; 1000]);
+}
+
+#[test]
+#[should_panic(expected = "do not fit SeparableShape")]
+fn a_scratch_that_cannot_be_counted_is_refused() {
+    // 2³² rows of 2³² − 1 pixels with their padding, on 64 bits, which can be counted, but not if a row is whole lines.
+    let (input, dilation) = (ImageShape::new(2, 1, 1), (1 << (usize::BITS / 2 - 1)) - 1);
+    let shape = SeparableShape { input, kernel: 3, stride: 1, dilation, output_channels: 1 };
+    separable_of(shape, &mut [0.0; 1000]);
+}
+
+/// A separable convolution without weights that differ.
+fn separable_of(shape: SeparableShape, scratch: &mut [f32]) {
+    let (x, w) = (vec![0.0; shape.input.len()], vec![0.0; shape.kernel * shape.kernel]);
+    let (mut z, scratch) = (x.clone(), SeparableScratch::new(scratch));
+    Kernels::detect().separable(&x, shape, Prelude::Copy, &w, &[0.0], None, &mut z, false, None, scratch);
 }

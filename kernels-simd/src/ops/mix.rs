@@ -32,7 +32,11 @@ impl Kernels {
     /// When the length of a tensor differs from that of `y`, or that of a factor from that of `shift`.
     pub fn mix(self, terms: &[MixTerm<'_>], shift: &[f32], y: &mut [f32], accumulate: bool) {
         let channels = shift.len();
-        assert!(y.len().is_multiple_of(channels), "mix: {} values are no image of {channels} channels", y.len());
+        assert!(
+            channels > 0 && y.len().is_multiple_of(channels),
+            "mix: {} values are no image of {channels} channels",
+            y.len()
+        );
         for term in terms {
             assert_eq!((term.z.len(), term.scale.len()), (y.len(), channels), "mix: z and scale of a term");
         }

@@ -101,9 +101,9 @@ impl Ahead {
             while next < end {
                 let line = stream.start.wrapping_add(next);
                 if self.first_cache {
-                    ask_line_closely(line)
+                    ask::<true>(line)
                 } else {
-                    ask_line(line)
+                    ask::<false>(line)
                 }
                 next += LINE;
             }
@@ -201,24 +201,17 @@ impl Along {
 /// convolution at 16 channels, 2026-11-24).
 #[inline(always)]
 pub(super) fn ask_line(line: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch does not fault, whatever the address.
-    unsafe {
-        use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(line.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
+    ask::<false>(line);
 }
 
-/// Asks for a line, up to the first cache.
+/// Asks for a line, up to the second cache or the first.
 #[inline(always)]
-fn ask_line_closely(line: *const f32) {
+fn ask<const FIRST_CACHE: bool>(line: *const f32) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch does not fault, whatever the address.
     unsafe {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(line.cast());
+        use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        if FIRST_CACHE { _mm_prefetch::<_MM_HINT_T0>(line.cast()) } else { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = line;

@@ -210,7 +210,7 @@ impl<'a> InputGradient<'a> {
         for class in 0..self.classes() {
             let place = &self.place(class, dy, rows.start, target, target_row);
             let ahead = ahead.take();
-            // SAFETY: the padding covers what the taps reach; the rest is promised by the caller.
+            // SAFETY: zeros cover what taps reach beyond the rows, or it is not read; the rest is promised by the caller.
             unsafe {
                 if self.is_clipped && self.code(kernels, class) == Code::Clipped {
                     Row::compute_all_clipped(count, |index| self.row(place, index), kernels, channels, ahead);

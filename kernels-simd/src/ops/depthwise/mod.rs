@@ -79,7 +79,7 @@ impl Kernels {
     ///
     /// When a length does not fit the shape.
     pub fn depthwise_backward_weight(self, x: &[f32], dy: &[f32], dw: &mut [f32], shape: DepthwiseShape) {
-        if !check("depthwise_backward_weight", shape, x.len(), dy.len(), dw.len()) {
+        if !check("depthwise_backward_weight", shape, x.len(), dy.len(), dw.len()) || dy.is_empty() {
             return;
         }
         // SAFETY: the lengths fit the shape.

@@ -74,7 +74,11 @@ impl Kernels {
     fn reduce(self, dy: &[f32], terms: &mut [NormTerm<'_>]) {
         let Some(first) = terms.first() else { return };
         let channels = first.sums.sum.len();
-        assert!(dy.len().is_multiple_of(channels), "{} values are no image of {channels} channels", dy.len());
+        assert!(
+            channels > 0 && dy.len().is_multiple_of(channels),
+            "{} values are no image of {channels} channels",
+            dy.len()
+        );
         // SAFETY: dy and all z have the same length, a multiple of the channels; means, where there are any, and sums
         // have one element per channel.
         unsafe { dispatch!(self, image(dy: &[f32], terms: &mut [NormTerm<'_>], channels: usize)) }

@@ -323,7 +323,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The gradient of `rows` rows of the output.
-    unsafe fn output_gradient(&mut self, dz: OutputGradient<'_>, first: usize, rows: usize) -> *const f32 {
+    fn output_gradient(&mut self, dz: OutputGradient<'_>, first: usize, rows: usize) -> *const f32 {
         let row = self.shape.output().width * self.shape.output_channels;
         let strip = first * row..(first + rows) * row;
         match dz {

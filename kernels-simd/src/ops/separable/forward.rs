@@ -106,9 +106,9 @@ impl Kernels {
         moments: Option<Moments<'_>>,
         scratch: SeparableScratch<'_>,
     ) {
+        assert!(shape.is_sane(), "separable_stored: {shape:?}");
         let (len, needed) = (scratch.elements.len(), shape.streaming_scratch());
         assert!(len >= needed, "separable_stored: scratch of {len} elements, not {needed}, for {shape:?}");
-        assert!(shape.is_sane(), "separable_stored: {shape:?}");
         let SeparableInput { x, prelude, preluded } = input;
         let ready = preluded.map(|preluded| preluded.ring(shape));
         let convolution = Convolution { x, shape, prelude, ready, depthwise, pointwise, bias: None, accumulate: false };
