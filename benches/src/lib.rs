@@ -1,4 +1,4 @@
-//! What the benches share: seeded buffers, the instruction sets of this machine, and networks that need no training.
+//! What the benches share: seeded buffers, and networks that need no training.
 
 use darts_core::Genotype;
 use darts_host::data::Normalization;
@@ -7,7 +7,6 @@ use darts_host::graph::Graph;
 use darts_host::graph::derived::{DerivedConfig, NetworkKind, derived};
 use darts_host::search::run::initial_weights;
 use darts_host::weights::TrainedNetwork;
-use darts_kernels_simd::{Isa, Kernels};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -15,11 +14,6 @@ use rand_chacha::ChaCha8Rng;
 pub fn buffer(len: usize) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(len as u64);
     (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
-}
-
-/// The kernels of every instruction set that this machine has.
-pub fn kernels() -> impl Iterator<Item = Kernels> {
-    Isa::available().filter_map(|isa| Kernels::with_isa(isa).ok())
 }
 
 /// A size of DARTS_V2.
@@ -51,10 +45,9 @@ impl Size {
         let config = DerivedConfig { kind: NetworkKind::Cifar, input, classes: 10, channels, layers, auxiliary: false };
         let genotype = Genotype::builtin("DARTS_V2").expect("a built-in name");
         let graph = derived(&genotype, &config).expect("a valid size");
-        let statistics = graph.statistics();
         let network = TrainedNetwork {
             weights: initial_weights(&graph, 1),
-            statistics: RunningStatistics { mean: vec![0.0; statistics], variance: vec![1.0; statistics] },
+            statistics: RunningStatistics::new(&graph),
             normalization: Normalization::new(vec![0.5; input[0]], vec![0.25; input[0]], input[0])
                 .expect("numbers in range"),
             class_names: (0..config.classes).map(|class| class.to_string()).collect(),

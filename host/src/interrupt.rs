@@ -1,4 +1,5 @@
-//! Ctrl-C: the first one asks the running loop to stop at the next step and save what is done, the second one kills.
+//! Ctrl-C: the first one asks the running loop to stop at the next step and save what there is to save, the second one
+//! kills.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, io, thread};
@@ -36,7 +37,7 @@ pub fn install() -> Result<(), ctrlc::Error> {
         if REQUESTED.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(EXIT_CODE));
         }
-        stderr_line("\nstopping after this step and saving; press Ctrl-C again to stop at once");
+        stderr_line("\nstopping after this step; press Ctrl-C again to stop at once");
     })
 }
 

@@ -1,4 +1,4 @@
-//! How much memory this process may still take.
+//! How much memory this process has taken, and how much it may still take.
 
 use std::fs;
 use std::path::Path;
@@ -8,6 +8,12 @@ use std::path::Path;
 /// leave. `None` where the system does not tell (Linux does).
 pub fn available_bytes() -> Option<u64> {
     available_below(Path::new("/"))
+}
+
+/// The most physical memory that this process has held so far, in bytes. `None` where the system does not tell (Linux
+/// does).
+pub fn peak_rss_bytes() -> Option<u64> {
+    kilobytes(&read(Path::new("/proc/self/status"))?, "VmHWM:")
 }
 
 /// [`available_bytes`], of the files below `root`.

@@ -2,8 +2,9 @@
 
 use darts_kernels_simd::{DenseShape, DepthwiseShape, ImageShape, Kernels, Padding};
 
-use super::buffer::{Buffer, buffer};
+use super::buffer::buffer;
 use super::case::{Case, Direction, SIZES, Timer, Work, image, text, window};
+use crate::engine::aligned::AlignedBuffer;
 
 /// Kernel and dilation of the depthwise convolutions of DARTS.
 pub(super) const WINDOWS: [(usize, usize); 5] = [(3, 1), (5, 1), (7, 1), (3, 2), (5, 2)];
@@ -50,9 +51,9 @@ fn factorized_reduce(input: ImageShape, channels: usize) -> [Case; 3] {
 /// Convolutions of one image whose outputs are groups of channels of another.
 struct Dense {
     shapes: Vec<DenseShape>,
-    x: Buffer,
-    w: Vec<Buffer>,
-    y: Buffer,
+    x: AlignedBuffer,
+    w: Vec<AlignedBuffer>,
+    y: AlignedBuffer,
 }
 
 impl Dense {

@@ -8,7 +8,6 @@ mod caches;
 mod case;
 mod convolutions;
 mod machine;
-mod memory;
 mod networks;
 mod passes;
 mod pools;
@@ -20,7 +19,6 @@ mod timing;
 
 pub use case::{Case, Direction, Timer, Work};
 pub use machine::multiply_add_peak;
-pub use memory::peak_rss_bytes;
 pub use roof::{Bandwidth, Pattern, Peak, Place, Roof};
 pub use row::Row;
 pub use step::{Step, StepKind};

@@ -5,9 +5,10 @@ use std::hint::black_box;
 
 use darts_kernels_simd::{ImageShape, MixTerm, NormSums, NormTerm, Padding, Prelude};
 
-use super::buffer::{Buffer, Values, buffer, floats, name_of, values};
+use super::buffer::{Values, buffer, floats, name_of, values};
 use super::case::{Case, Direction, SIZES, Work, image, text};
 use crate::engine::Saved;
+use crate::engine::aligned::AlignedBuffer;
 
 /// Terms of a mixed operation: one for each primitive.
 const TERMS: usize = 8;
@@ -146,7 +147,7 @@ fn vectors(shape: ImageShape) -> [Case; 4] {
             "sum of 8 vectors",
             Work::streaming(TERMS * len, (TERMS + 2) * len).in_place(len),
             |shape, kernels, timer| {
-                let xs: [Buffer; TERMS] = [(); TERMS].map(|()| buffer(shape.len()));
+                let xs: [AlignedBuffer; TERMS] = [(); TERMS].map(|()| buffer(shape.len()));
                 let (xs, mut y) = (xs.each_ref().map(|x| &x[..]), buffer(shape.len()));
                 timer(&mut || kernels.add_all(&xs, &mut y));
             },

@@ -8,10 +8,11 @@ use darts_kernels_simd::{
     SeparableScratch, SeparableShape, SeparableWeightGradient, SeparableWeights,
 };
 
-use super::buffer::{Buffer, Values, buffer, floats, name_of, values};
+use super::buffer::{Values, buffer, floats, name_of, values};
 use super::case::{Case, Direction, Work, image, text, window};
 use super::convolutions::WINDOWS;
 use crate::engine::Saved;
+use crate::engine::aligned::AlignedBuffer;
 
 /// Channels and extent of the images of the search at C = 16 and C = 8 and of derived networks at C = 36.
 const SIZES: [(usize, usize); 9] =
@@ -36,21 +37,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Values of one channel each.
-struct Channels {
-    scale: Buffer,
-    shift: Buffer,
-    sums: [Vec<f64>; 2],
-}
-
-impl Channels {
-    fn new(channels: usize) -> Self {
-        let sums = array::from_fn(|_| vec![0.0; channels]);
-        Self { scale: buffer(channels), shift: buffer(channels), sums }
-    }
-}
-
-fn buffers(shape: ImageShape, count: usize) -> Vec<Buffer> {
+fn buffers(shape: ImageShape, count: usize) -> Vec<AlignedBuffer> {
     (0..count).map(|_| buffer(shape.len())).collect()
 }
 
@@ -78,8 +65,8 @@ fn stage(shape: SeparableShape, count: usize, saved: Saved) -> [Case; 2] {
             let x = images(shape.input, count, saved, kernels);
             let mut z = images(shape.output(), count, saved, kernels);
             let (depthwise, pointwise) = (buffer(shape.depthwise().weights()), buffer(shape.pointwise().weights()));
-            let Channels { scale, shift, .. } = Channels::new(shape.input.channels);
-            let Channels { sums: [mut sum, mut sum_of_squares], .. } = Channels::new(shape.output_channels);
+            let [scale, shift] = array::from_fn(|_| buffer(shape.input.channels));
+            let [mut sum, mut sum_of_squares] = array::from_fn(|_| vec![0.0; shape.output_channels]);
             let (mut scratch, mut turn) = (buffer(shape.streaming_scratch()), 0);
             let prelude = Prelude::AffineRelu { scale: &scale, shift: &shift };
             timer(&mut || {
@@ -108,8 +95,9 @@ fn stage(shape: SeparableShape, count: usize, saved: Saved) -> [Case; 2] {
                 let [depthwise, mut d_depthwise] = array::from_fn(|_| buffer(shape.depthwise().weights()));
                 let [pointwise, mut d_pointwise] = array::from_fn(|_| buffer(shape.pointwise().weights()));
                 let weights = SeparableWeights { depthwise: &depthwise, pointwise_transposed: &pointwise };
-                let Channels { scale, shift, sums: [mut sum, mut dot] } = Channels::new(shape.input.channels);
-                let Channels { scale: p, shift: q, .. } = Channels::new(shape.output_channels);
+                let [scale, shift] = array::from_fn(|_| buffer(shape.input.channels));
+                let [p, q] = array::from_fn(|_| buffer(shape.output_channels));
+                let [mut sum, mut dot] = array::from_fn(|_| vec![0.0; shape.input.channels]);
                 let (mut scratch, mut turn) = (buffer(shape.backward_scratch()), 0);
                 let prelude = Prelude::AffineRelu { scale: &scale, shift: &shift };
                 timer(&mut || {

@@ -3,13 +3,14 @@
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
-use darts_host::bench::{Step, StepKind, median_seconds, multiply_add_peak, peak_rss_bytes};
+use darts_host::bench::{Step, StepKind, median_seconds, multiply_add_peak};
 use darts_host::engine::Options;
 use darts_host::graph::Graph;
 use darts_host::graph::derived::{DerivedConfig, NetworkKind, derived};
 use darts_host::graph::supernet::{SupernetConfig, supernet_of};
 use darts_host::graph::variant::Variant;
 use darts_host::interrupt;
+use darts_host::memory::peak_rss_bytes;
 use darts_host::search::mixing::Mixing;
 use darts_host::search::settings::SearchSettings;
 use darts_host::train::TrainSettings;

@@ -140,7 +140,7 @@ impl FromStr for ImageSize {
     fn from_str(text: &str) -> Result<Self, String> {
         let numbers: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
         match numbers.as_deref() {
-            Ok(&[channels, height, width]) if channels * height * width > 0 => Ok(Self([channels, height, width])),
+            Ok(&size @ [_, _, _]) if !size.contains(&0) => Ok(Self(size)),
             _ => Err("expected CHANNELSxHEIGHTxWIDTH, such as 3x32x32".into()),
         }
     }
@@ -199,8 +199,10 @@ mod tests {
 
     #[test]
     fn image_sizes() {
-        assert_eq!("3x32x24".parse(), Ok(ImageSize([3, 32, 24])));
-        for text in ["", "3x32", "3x32x32x1", "3x0x32", "axbxc", "3x-1x2"] {
+        for size in [[3, 32, 24], [usize::MAX; 3]] {
+            assert_eq!(size.map(|number| number.to_string()).join("x").parse(), Ok(ImageSize(size)));
+        }
+        for text in ["", "3x32", "3x32x32x1", "3x0x32", "axbxc", "3x-1x2", "99999999999999999999x1x1"] {
             assert!(text.parse::<ImageSize>().is_err(), "{text}");
         }
     }

@@ -4,9 +4,9 @@ use std::time::{Instant, SystemTime};
 use std::{io, mem};
 
 use darts_host::atomic::WriteError;
-use darts_host::bench::peak_rss_bytes;
 use darts_host::checkpoint::{Checkpoints, RestoreError};
 use darts_host::interrupt;
+use darts_host::memory::peak_rss_bytes;
 use darts_host::observer::{Observer, StepProgress};
 use darts_host::progress::{Progress, Task};
 use darts_host::report::{self, Events, ProcessRecord, RunRecord, RunState};

@@ -8,7 +8,7 @@ const LINE: usize = 64;
 
 /// A fixed number of floats whose first lies at a multiple of 64 bytes.
 #[derive(Debug, Default)]
-pub(super) struct AlignedBuffer {
+pub(crate) struct AlignedBuffer {
     storage: Vec<f32>,
     start: usize,
     len: usize,

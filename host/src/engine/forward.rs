@@ -96,9 +96,15 @@ impl Network {
     ) -> &'a [f32] {
         match &all[tensor] {
             Values::F32(values) => &values[Chunk::place(&self.graph, tensor, image)],
-            _ => {
-                self.restore(all, tensor, image, buffer);
-                buffer.get(self.graph.tensors[tensor].len())
+            Values::F16(values) => {
+                let target = buffer.sized(self.graph.tensors[tensor].len());
+                self.kernels.f16_to_f32(&values[Chunk::place(&self.graph, tensor, image)], target);
+                target
+            }
+            &Values::Recomputed(stage) => {
+                let target = buffer.sized(self.graph.tensors[tensor].len());
+                self.pool(stage).values(self, all, image, target);
+                target
             }
         }
     }
@@ -128,19 +134,6 @@ impl Network {
     pub(super) fn pool(&self, stage: usize) -> &Pool {
         let Some(pool) = &self.plan.stages[stage].pool else { unreachable!("stage {stage} is no pool") };
         pool
-    }
-
-    /// Brings the values of one image that are not stored as `f32` to `buffer`; leaves others where they are.
-    fn restore(&self, all: &[Values], tensor: TensorId, image: usize, buffer: &mut Buffer) {
-        let target = match &all[tensor] {
-            Values::F32(_) => return,
-            _ => buffer.sized(self.graph.tensors[tensor].len()),
-        };
-        match &all[tensor] {
-            Values::F32(_) => {}
-            Values::F16(values) => self.kernels.f16_to_f32(&values[Chunk::place(&self.graph, tensor, image)], target),
-            &Values::Recomputed(stage) => self.pool(stage).values(self, all, image, target),
-        }
     }
 
     fn forward_region(

@@ -1,10 +1,10 @@
 //! Executes a [`Graph`] on batches, forward and backward, in parallel over images.
 //!
-//! What is kept between the passes is each stage's value before its batch norm and each mixed state; everything else is
-//! computed again where the backward pass needs it. All memory is planned when the engine is made, and allotted by its
+//! What is kept between the passes is each stage's value before its batch norm, but for pools, and each mixed state;
+//! everything else is computed again where the backward pass needs it. All memory is planned when the engine is made, and allotted by its
 //! first pass.
 
-mod aligned;
+pub(crate) mod aligned;
 mod backward;
 mod chunk;
 mod division;
@@ -31,7 +31,7 @@ pub use backward::Gradients;
 pub use norms::RunningStatistics;
 pub use parallel::{Workers, WorkersError};
 
-use crate::graph::{Graph, INPUT, NormId, TensorId};
+use crate::graph::{Graph, INPUT, TensorId};
 use chunk::Chunk;
 use division::Division;
 use head::HeadState;
@@ -52,8 +52,9 @@ pub enum Mode<'a> {
 /// How an engine works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Whether separable stages run as one pass over rows that stays in the first cache, and not operation by
-    /// operation, which is slower and says the same in fewer words.
+    /// Whether separable stages run as one pass over rows that stays in the first cache, and the values of pools are
+    /// computed again in the backward pass, and not operation by operation with all of them kept, which is slower and
+    /// says the same in fewer words.
     pub fused: bool,
     /// How stage outputs are kept from the forward to the backward pass.
     pub saved: Saved,
@@ -201,11 +202,6 @@ impl Engine {
             }
         });
         values
-    }
-
-    /// Scale and shift `[C]` that the batch norm `norm` came to in the last forward pass.
-    pub fn fold(&self, norm: NormId) -> (&[f32], &[f32]) {
-        self.network.norms.fold(&self.graph().norms[norm])
     }
 
     /// Gradient `[N, H, W, C]` with respect to the input image, kept by the last backward pass only if it was asked for

@@ -14,6 +14,11 @@ use crate::graph::space::Space;
 /// Columns of α: one for each operation that is searched over.
 pub(super) const COLUMNS: usize = Primitive::SEARCH.len();
 
+/// The columns of the operations of `space` other than `none`.
+pub(super) fn columns(space: Space) -> impl Iterator<Item = usize> {
+    (0..COLUMNS).filter(move |&column| Primitive::SEARCH[column] != Primitive::None && space.allowed()[column])
+}
+
 /// Initial α: `1e-3 · N(0, 1)`, as in the original code.
 pub fn initial(len: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let mut draw = || -> f32 { StandardNormal.sample(rng) };
@@ -55,11 +60,16 @@ pub fn softmax_rows_in_place(weights: &mut [f32], space: Space) {
 /// Gradient with respect to α from that with respect to the mixing weights, in place.
 pub fn softmax_backward(weights: &[f32], gradient: &mut [f32]) {
     for (row, weights) in gradient.chunks_exact_mut(COLUMNS).zip(weights.chunks_exact(COLUMNS)) {
-        let products = row.iter().zip(weights).map(|(&value, &weight)| f64::from(value) * f64::from(weight));
-        let mean: f64 = products.sum();
-        for (value, &weight) in row.iter_mut().zip(weights) {
-            *value = (f64::from(weight) * (f64::from(*value) - mean)) as f32;
-        }
+        softmax_backward_of(weights, row);
+    }
+}
+
+/// The same for one softmax.
+fn softmax_backward_of(weights: &[f32], gradient: &mut [f32]) {
+    let products = gradient.iter().zip(weights).map(|(&value, &weight)| f64::from(value) * f64::from(weight));
+    let mean: f64 = products.sum();
+    for (value, &weight) in gradient.iter_mut().zip(weights) {
+        *value = (f64::from(weight) * (f64::from(*value) - mean)) as f32;
     }
 }
 
@@ -77,14 +87,7 @@ pub fn softmax_nodes(beta: &mut [f32]) {
 
 /// Gradient with respect to β from that with respect to its softmax `weights`, in place.
 pub fn softmax_nodes_backward(weights: &[f32], gradient: &mut [f32]) {
-    for_each_node(weights.len(), |edges| {
-        let (weights, gradient) = (&weights[edges.clone()], &mut gradient[edges]);
-        let products = gradient.iter().zip(weights).map(|(&value, &weight)| f64::from(value) * f64::from(weight));
-        let mean: f64 = products.sum();
-        for (value, &weight) in gradient.iter_mut().zip(weights) {
-            *value = (f64::from(weight) * (f64::from(*value) - mean)) as f32;
-        }
-    });
+    for_each_node(weights.len(), |edges| softmax_backward_of(&weights[edges.clone()], &mut gradient[edges]));
 }
 
 /// Hands out the edges of each node of both cells, which have `edges` edges together.
@@ -136,8 +139,17 @@ pub(super) fn cell(weights: &[f32], nodes: usize, multiplier: usize) -> CellGeno
         candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
         edges.extend(candidates[..2].iter().map(|&(_, primitive, source)| (primitive, source)));
     }
-    let concat: Vec<u8> = (0..nodes as u8 + 2).skip(nodes + 2 - multiplier).collect();
-    CellGenotype::new(&edges, &concat).expect("every node keeps two edges from states before it")
+    cell_of(&edges, nodes, multiplier)
+}
+
+/// The cell with these edges, two for each node, from states before it, whose output is the last `multiplier` states.
+pub(super) fn cell_of(edges: &[(Primitive, u8)], nodes: usize, multiplier: usize) -> CellGenotype {
+    CellGenotype::new(edges, &last_states(nodes, multiplier)).expect("two edges for each node, from states before it")
+}
+
+/// The last `multiplier` states of a cell of `nodes` nodes.
+pub(super) fn last_states(nodes: usize, multiplier: usize) -> Vec<u8> {
+    (0..nodes as u8 + 2).skip(nodes + 2 - multiplier).collect()
 }
 
 /// The strongest operation other than `none`, the first of equals.

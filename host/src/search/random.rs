@@ -2,6 +2,7 @@
 
 use darts_core::{CellGenotype, Genotype, Primitive};
 
+use super::alpha::last_states;
 use crate::data::draw::{Purpose, Sampler, below, generator};
 use crate::graph::space::Space;
 
@@ -21,7 +22,7 @@ pub struct CellShape {
 impl CellShape {
     /// `nodes` nodes, the last `multiplier` of the states concatenated, as a search derives them.
     pub fn last(nodes: usize, multiplier: usize) -> Self {
-        Self { nodes, concat: (0..nodes as u8 + 2).skip(nodes + 2 - multiplier).collect() }
+        Self { nodes, concat: last_states(nodes, multiplier) }
     }
 }
 

@@ -6,7 +6,7 @@ use darts_core::{CellGenotype, Genotype, Primitive};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::alpha::COLUMNS;
+use super::alpha::{COLUMNS, cell_of, columns, row};
 use super::derivation::Derivation;
 use crate::data::draw::shuffle;
 
@@ -57,7 +57,7 @@ pub trait Trial {
 
 /// How often a selection in cells of `derivation` calls [`Trial::score`].
 pub fn scores(derivation: &Derivation) -> usize {
-    let candidates = derivation.space.primitives().filter(|&primitive| primitive != Primitive::None).count();
+    let candidates = columns(derivation.space).count();
     let operations = if candidates > 1 { candidates * edges(derivation.nodes) } else { 0 };
     let edges: usize = (1..derivation.nodes).map(|node| (3..=node + 2).sum::<usize>()).sum();
     2 * (operations + edges)
@@ -69,8 +69,9 @@ pub fn tunings(derivation: &Derivation) -> usize {
     (edges(derivation.nodes) + derivation.nodes - 1).saturating_sub(1)
 }
 
+/// Edges of a cell.
 fn edges(nodes: usize) -> usize {
-    nodes * (nodes + 3) / 2
+    row(nodes, 0)
 }
 
 /// Selects a genotype: for one edge after the other, drawn by `rng`, takes away each operation in turn, and keeps the
@@ -93,7 +94,7 @@ pub fn select<T: Trial>(
     let mut selection = Selection {
         trial,
         mix_weights,
-        candidates: (0..COLUMNS).filter(|&column| column != 0 && derivation.space.allowed()[column]).collect(),
+        candidates: columns(derivation.space).collect(),
         kept: vec![Primitive::None; 2 * edges],
         sources: vec![Vec::new(); 2 * nodes],
     };
@@ -115,17 +116,12 @@ pub fn select<T: Trial>(
     let [normal, reduce] = order(nodes - 1, 1);
     for (normal, reduce) in normal.into_iter().zip(reduce) {
         for (cell, node) in [(0, normal), (1, reduce)] {
-            selection.sources[cell * nodes + node] = selection.edges(cell * edges + row(node), node)?;
+            selection.sources[cell * nodes + node] = selection.edges(cell * edges + row(node, 0), node)?;
         }
         selection.tune(&mut turns)?;
     }
     let [normal, reduce] = [0, 1].map(|cell| selection.cell(cell, derivation));
     Ok(Genotype { normal, reduce })
-}
-
-/// Row of the first edge to a node.
-fn row(node: usize) -> usize {
-    node * (node + 3) / 2
 }
 
 /// A selection under way. Edges of both cells are counted together, normal cells first.
@@ -205,11 +201,10 @@ impl<T: Trial> Selection<'_, T> {
         let first = cell * edges(nodes);
         let edges = (0..nodes).flat_map(|node| {
             let sources = self.sources[cell * nodes + node].iter();
-            sources.map(move |&source| (self.kept[first + row(node) + source], source as u8))
+            sources.map(move |&source| (self.kept[first + row(node, source)], source as u8))
         });
         let edges: Vec<(Primitive, u8)> = edges.collect();
-        let concat: Vec<u8> = (2 + nodes - multiplier..2 + nodes).map(|state| state as u8).collect();
-        CellGenotype::new(&edges, &concat).expect("every node keeps two edges from states before it")
+        cell_of(&edges, nodes, multiplier)
     }
 }
 

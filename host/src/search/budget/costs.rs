@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use darts_core::{CellGenotype, Edge, Genotype, Primitive};
 use rayon::prelude::*;
 
-use super::super::alpha::{COLUMNS, row};
+use super::super::alpha::{COLUMNS, cell_of, row};
 use super::super::derivation::Derivation;
 use super::penalty::Linear;
 use super::settings::{BudgetError, ModelForm};
@@ -33,7 +33,8 @@ impl Costs {
         let nodes = derivation.nodes;
         let without: Vec<(Primitive, u8)> =
             (0..nodes).flat_map(|_| [(Primitive::None, 0), (Primitive::None, 1)]).collect();
-        let empty = [cell(&without, derivation), cell(&without, derivation)];
+        let cell = |edges: &[(Primitive, u8)]| cell_of(edges, nodes, derivation.multiplier);
+        let empty = [cell(&without), cell(&without)];
         let count = |[normal, reduce]: [CellGenotype; 2]| {
             let totals = totals(&derived(&Genotype { normal, reduce }, config)?);
             Ok::<_, BudgetError>([totals.parameters as u64, totals.multiply_adds as u64])
@@ -54,7 +55,7 @@ impl Costs {
                         let mut edges = without.clone();
                         edges[2 * node] = (primitive, source as u8);
                         let mut cells = empty.clone();
-                        cells[kind] = cell(&edges, derivation);
+                        cells[kind] = cell(&edges);
                         let [parameters, multiply_adds] = count(cells)?;
                         *at = Some([parameters - base[0], multiply_adds - base[1]]);
                     }
@@ -75,13 +76,6 @@ impl Costs {
 /// The edges of a cell: node and state.
 fn edges_of(nodes: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..nodes).flat_map(|node| (0..node + 2).map(move |source| (node, source)))
-}
-
-/// A cell as a search derives it, with these edges.
-pub(super) fn cell(edges: &[(Primitive, u8)], derivation: &Derivation) -> CellGenotype {
-    let Derivation { nodes, multiplier, .. } = *derivation;
-    let concat: Vec<u8> = (0..nodes as u8 + 2).skip(nodes + 2 - multiplier).collect();
-    CellGenotype::new(edges, &concat).expect("two edges for each node, from states before it")
 }
 
 /// Plans the inference of derived networks, each once.

@@ -3,14 +3,12 @@
 use darts_core::{CellGenotype, Genotype, Primitive};
 use rayon::prelude::*;
 
-use super::super::alpha::{COLUMNS, row};
+use super::super::alpha::{COLUMNS, cell_of, columns, row};
 use super::super::derivation::Derivation;
-use super::costs::{Costs, Planner, cell};
+use super::costs::{Costs, Planner};
 use super::settings::{BudgetError, Resource};
 use crate::export::ExportError;
 
-/// Column of `none`.
-const NONE: usize = Primitive::None as usize;
 /// Column of `skip_connect`.
 const SKIP: usize = Primitive::SkipConnect as usize;
 
@@ -158,8 +156,7 @@ impl Limits {
         (0..cells.len()).flat_map(move |index| {
             let other = cells[index ^ 1].source;
             let sources = (0..index / 2 % nodes + 2).filter(move |&source| source != other);
-            let columns = move || (0..COLUMNS).filter(move |&column| column != NONE && space.allowed()[column]);
-            let changes = sources.flat_map(move |source| columns().map(move |column| Kept { source, column }));
+            let changes = sources.flat_map(move |source| columns(space).map(move |column| Kept { source, column }));
             changes.filter(move |&change| change != cells[index]).map(move |change| {
                 let mut changed = cells.clone();
                 changed[index] = change;
@@ -207,7 +204,7 @@ impl Limits {
         cells.chunks_exact_mut(2).for_each(|edges| edges.sort_by_key(|kept| kept.source));
         let edges = |cells: &[Kept]| {
             let edge = |kept: &Kept| (Primitive::SEARCH[kept.column], kept.source as u8);
-            cell(&cells.iter().map(edge).collect::<Vec<_>>(), &self.derivation)
+            cell_of(&cells.iter().map(edge).collect::<Vec<_>>(), self.nodes(), self.derivation.multiplier)
         };
         let (normal, reduce) = cells.split_at(2 * self.nodes());
         Genotype { normal: edges(normal), reduce: edges(reduce) }
@@ -245,12 +242,7 @@ impl Limits {
     /// The cells that cost least of parameters (0) or multiply-adds (1): no others have fewer.
     fn least(&self, resource: usize) -> Cells {
         let nodes = self.nodes();
-        let columns = |source: usize| {
-            let space = self.derivation.space;
-            (0..COLUMNS)
-                .filter(move |&column| column != NONE && space.allowed()[column])
-                .map(move |column| Kept { source, column })
-        };
+        let from = |source: usize| columns(self.derivation.space).map(move |column| Kept { source, column });
         let mut cells = Vec::new();
         for index in (0..4 * nodes).step_by(2) {
             let cost = |kept: &Kept| {
@@ -258,7 +250,7 @@ impl Limits {
                 [added[resource], added[1 - resource]]
             };
             let sources = 0..index / 2 % nodes + 2;
-            let mut edges: Vec<Kept> = sources.filter_map(|source| columns(source).min_by_key(cost)).collect();
+            let mut edges: Vec<Kept> = sources.filter_map(|source| from(source).min_by_key(cost)).collect();
             edges.sort_by_key(cost);
             cells.extend_from_slice(&edges[..2]);
         }
@@ -275,10 +267,8 @@ impl Limits {
             |node| [1, if node == 0 { 0 } else { node + 1 }],
         ];
         let nodes = self.nodes();
-        let space = self.derivation.space;
-        let columns = (0..COLUMNS).filter(|&column| column != NONE && space.allowed()[column]);
         let mut cells = Vec::new();
-        for column in columns {
+        for column in columns(self.derivation.space) {
             for normal in places {
                 for reduce in places {
                     let kinds = [normal, reduce].into_iter();
