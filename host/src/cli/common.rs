@@ -139,8 +139,8 @@ impl FromStr for ImageSize {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let numbers: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
-        match numbers.as_deref() {
-            Ok(&size @ [_, _, _]) if !size.contains(&0) => Ok(Self(size)),
+        match numbers.map(<[usize; 3]>::try_from) {
+            Ok(Ok(size)) if !size.contains(&0) => Ok(Self(size)),
             _ => Err("expected CHANNELSxHEIGHTxWIDTH, such as 3x32x32".into()),
         }
     }
