@@ -14,15 +14,13 @@ pub(super) struct Caches {
     pub third: usize,
     /// Processors that share the third level.
     pub sharing: usize,
-    /// Processors that this process may use.
-    pub processors: usize,
 }
 
 impl Caches {
     /// As Linux describes the first processor; sizes that are common where that is not told.
     pub fn detect() -> Self {
         let processors = available_parallelism().map_or(1, usize::from);
-        let mut caches = Self { first: 32 << 10, second: 1 << 20, third: 32 << 20, sharing: processors, processors };
+        let mut caches = Self { first: 32 << 10, second: 1 << 20, third: 32 << 20, sharing: processors };
         for index in 0..8 {
             let file = |name: &str| {
                 fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{name}"))

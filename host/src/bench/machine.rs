@@ -35,8 +35,8 @@ pub fn multiply_add_peak(kernels: Kernels, workers: &Workers) -> f64 {
 
 /// The rate at which all threads work together: for each, `amount` over the shortest of `samples` that all begin at the
 /// same time; their sum. Shortest of each thread, since on a busy machine there may be no time at which all have a
-/// processor; where there are more threads than processors, they share. `work` is done on what `prepare` makes on the
-/// same thread, once more before it is timed.
+/// processor. Threads beyond [`at_work`] idle: they would take turns. `work` is done on what `prepare` makes on the same
+/// thread, once more before it is timed.
 pub(super) fn best_rate<T>(
     workers: &Workers,
     samples: usize,
@@ -44,17 +44,24 @@ pub(super) fn best_rate<T>(
     prepare: impl Fn() -> T + Sync,
     work: impl Fn(&mut T) + Sync,
 ) -> f64 {
-    let together = Barrier::new(workers.threads());
-    let shortest: Vec<f64> = workers.pool().broadcast(|_| {
+    let at_work = at_work(workers);
+    let together = Barrier::new(at_work);
+    let rates: Vec<f64> = workers.pool().broadcast(|context| {
+        if context.index() >= at_work {
+            return 0.0;
+        }
         let mut state = prepare();
         work(&mut state);
         let sample = |_| {
             together.wait();
             seconds(|| work(&mut state))
         };
-        (0..samples).map(sample).fold(f64::INFINITY, f64::min)
+        amount / (0..samples).map(sample).fold(f64::INFINITY, f64::min)
     });
-    let processors = available_parallelism().map_or(1, usize::from);
-    let share = (processors as f64 / workers.threads() as f64).min(1.0);
-    share * shortest.iter().map(|seconds| amount / seconds).sum::<f64>()
+    rates.iter().sum()
+}
+
+/// How many threads of `workers` can work at the same time: no more than there are processors.
+pub(super) fn at_work(workers: &Workers) -> usize {
+    workers.threads().min(available_parallelism().map_or(1, usize::from))
 }

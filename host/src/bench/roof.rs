@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::buffer::buffer;
 use super::caches::Caches;
 use super::case::Work;
-use super::machine::{best_rate, multiply_add_peak};
+use super::machine::{at_work, best_rate, multiply_add_peak};
 use crate::engine::Workers;
 
 /// The peak of one instruction set.
@@ -42,7 +42,7 @@ pub struct Bandwidth {
     pub pattern: Pattern,
     /// Bytes of both arrays of a thread.
     pub bytes: usize,
-    /// Threads, each with arrays of its own.
+    /// Threads, each with arrays of its own; those beyond the processors idle.
     pub threads: usize,
     /// Of all threads together.
     pub gbytes_per_second: f64,
@@ -96,7 +96,7 @@ impl Roof {
                 let gflops = multiply_add_peak(kernels, workers) / 1e9;
                 multiply_adds.push(Peak { isa: kernels.isa().name(), threads, gflops });
             }
-            for (level, bytes) in working_sets(caches, threads) {
+            for (level, bytes) in working_sets(caches, at_work(workers)) {
                 for pattern in [Pattern::Triad, Pattern::Read] {
                     let gbytes_per_second = pass(pattern, kernels[kernels.len() - 1], workers, bytes) / 1e9;
                     bandwidth.push(Bandwidth { level, pattern, bytes, threads, gbytes_per_second });
@@ -137,21 +137,18 @@ impl Roof {
     }
 }
 
-/// Bytes of the arrays of each of `threads` that lie in each level.
+/// Bytes of the arrays of each of `threads` threads, no more than there are processors, that lie in each level.
 fn working_sets(caches: Caches, threads: usize) -> Vec<(&'static str, usize)> {
-    let Caches { first, second, third, sharing, processors } = caches;
-    // Threads beyond the processors take turns: all together have what those at work would have.
-    let at_work = threads.min(processors);
-    let of_a_thread = |bytes: usize| bytes * at_work / threads;
+    let Caches { first, second, third, sharing } = caches;
     // Half a cache, for other things lie there too; of the third level, which has other users, a quarter.
     let mut sets = vec![("L1", first / 2), ("L2", second / 2)];
-    let share = third / 4 / at_work.min(sharing);
+    let share = third / 4 / threads.min(sharing);
     if share > second {
-        sets.push(("L3", of_a_thread(share)));
+        sets.push(("L3", share));
     }
     // Four times what all third-level caches in use hold.
-    let in_use = third * at_work.div_ceil(sharing);
-    sets.push(("memory", of_a_thread((4 * in_use / at_work).max(4 * second))));
+    let in_use = third * threads.div_ceil(sharing);
+    sets.push(("memory", (4 * in_use / threads).max(4 * second)));
     sets
 }
 
@@ -181,16 +178,6 @@ fn pass(pattern: Pattern, kernels: Kernels, workers: &Workers, bytes: usize) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn threads_beyond_the_processors_take_no_more_memory() {
-        let caches = Caches { first: 32 << 10, second: 1 << 20, third: 32 << 20, sharing: 2, processors: 4 };
-        let sets = |threads| working_sets(caches, threads);
-        let small = [("L1", 16 << 10), ("L2", 512 << 10)];
-        assert_eq!(sets(1), [&small[..], &[("L3", 8 << 20), ("memory", 128 << 20)]].concat());
-        assert_eq!(sets(4), [&small[..], &[("L3", 4 << 20), ("memory", 64 << 20)]].concat());
-        assert_eq!(sets(64), [&small[..], &[("L3", 256 << 10), ("memory", 4 << 20)]].concat());
-    }
 
     #[test]
     fn the_bound_is_what_takes_longest() {
