@@ -52,7 +52,7 @@ impl Drop for Guarded {
             assert!(
                 !outside || value.to_bits() == CANARY,
                 "element {} of {} was written",
-                i as isize - 32,
+                i as isize - GUARD as isize,
                 end - GUARD
             );
         }

@@ -41,7 +41,7 @@ enum Command {
     /// Fetch a data set into the cache
     ///
     /// What an earlier attempt left is gone on with, and every file is checked against its published SHA-256 before it
-    /// takes its place. Proxies are taken from the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY).
+    /// takes its place. Proxies are taken from the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY).
     Get(GetArguments),
     /// Say what a data set is, whether its files are as published, and what is wrong with it
     Check(CheckArguments),
